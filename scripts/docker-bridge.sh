@@ -1,0 +1,337 @@
+#!/usr/bin/env bash
+# Shows moby#15127 with a real Docker engine, and that reflector does not have it.
+#
+# Clients in containers ask servers on the host, at an address that is not the one the route back
+# prefers, and servers in containers are asked from another container and from the host; with the
+# io_uring engine and without, under the seccomp profiles of deploy/. Every line of the table is a
+# case with what was seen and whether that was expected; one that was not makes the script fail.
+#
+#   scripts/docker-bridge.sh
+#
+# Needs root, a running engine, iproute2 and cargo. What it makes (an interface, a network, images,
+# containers) carries its process id and is removed at the end, however it ends. Without an engine
+# it says SKIPPED and succeeds, unless REFLECTOR_REQUIRE contains "docker"; likewise with the cases of
+# io_uring where the kernel has none, and "uring".
+#
+# Exit codes: 0 all as expected, or skipped; 1 not; 130, 143 interrupted.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+readonly RUN=reflector-bridge-$$
+readonly LINK=rfl$$
+readonly PORT=9007
+# More than anything here takes on a busy machine; nothing waits for longer.
+readonly PATIENCE_S=30
+WORK=$(mktemp -d)
+readonly WORK
+readonly CONFINED=(--read-only --cap-drop ALL --security-opt no-new-privileges)
+
+engines=(uring mmsg)
+servers=()
+port=0
+failures=0
+
+main() {
+    trap 'rm -rf "$WORK"' EXIT
+    # A command that runs is waited for: each is short, or bounded.
+    trap 'exit 130' INT
+    trap 'exit 143' TERM HUP
+    require_docker
+    trap clean_up EXIT
+    build
+    require_uring
+    connect
+
+    row SERVER "ASKED FROM" AT VERDICT SEEN
+    for network in bridge "$RUN"; do
+        ask_host_servers_from "$network"
+    done
+    for network in bridge "$RUN"; do
+        ask_container_servers_on "$network"
+    done
+
+    echo
+    if ((failures > 0)); then
+        echo "$failures cases were not as expected"
+        return 1
+    fi
+    echo "every case was as expected: the naive server is wrong, reflector is right"
+}
+
+require_docker() {
+    if ! command -v docker > "$WORK/docker"; then
+        skip "there is no docker; Debian has it as docker.io (apt-get install docker.io)"
+    elif ! timeout 10 docker version --format '{{.Server.Version}}' > "$WORK/engine" 2>&1; then
+        skip "the Docker engine does not answer; start it (systemctl start docker, or dockerd &)"
+    elif ((EUID != 0)); then
+        skip "an interface cannot be made by an ordinary user; run as root"
+    fi
+}
+
+require_uring() {
+    "$WORK/reflector" --engine uring --listen 127.0.0.1:0 --duration 1ms > "$WORK/probe" 2>&1 || {
+        tail -n 1 "$WORK/probe"
+        echo "SKIPPED: the cases of io_uring"
+        ! is_required uring || exit 1
+        engines=(mmsg)
+    }
+}
+
+skip() {
+    echo "SKIPPED: $1"
+    ! is_required docker || exit 1
+    exit 0
+}
+
+is_required() {
+    [[ ",${REFLECTOR_REQUIRE:-}," == *,"$1",* ]] && echo "REFLECTOR_REQUIRE demands $1"
+}
+
+# --- what the cases need -------------------------------------------------------------------------
+
+build() {
+    local triple
+    triple=$(rustc -vV | sed -n 's/^host: //p')
+    # A target directory of its own: other flags would throw away what other builds have made.
+    RUSTFLAGS='-C target-feature=+crt-static' CARGO_TARGET_DIR=target/static \
+        cargo build --quiet --locked --release --target "$triple" \
+        --bin reflector --example naive_echo --example ask
+    local out=target/static/$triple/release
+    cp "$out/reflector" "$out/examples/naive_echo" "$out/examples/ask" "$WORK"
+    image "$RUN" deploy/Dockerfile
+    printf 'FROM scratch\nCOPY ask /ask\nENTRYPOINT ["/ask"]\n' > "$WORK/Dockerfile.ask"
+    image "$RUN-ask" "$WORK/Dockerfile.ask"
+}
+
+image() {
+    bounded docker build --quiet --label "$RUN" --tag "$1" --file "$2" "$WORK" \
+        > "$WORK/build.log" 2>&1 || { cat "$WORK/build.log" >&2; exit 1; }
+}
+
+# The other address of the host, on an interface of its own, and a network besides the default one.
+connect() {
+    ADDRESS=$(free_address)
+    readonly ADDRESS
+    ip link add "$LINK" type bridge
+    ip addr add "$ADDRESS/24" dev "$LINK"
+    ip link set "$LINK" up
+    bounded docker network create --label "$RUN" "$RUN" > "$WORK/network"
+    echo "engine $(< "$WORK/engine"); the host's other address is $ADDRESS, on $LINK"
+    echo
+}
+
+# The first candidate that no route but the default one covers.
+free_address() {
+    local candidate
+    for candidate in 172.16.13.13 198.18.13.13 10.213.13.13; do
+        if ! ip -4 route show match "$candidate" | grep -qv '^default'; then
+            echo "$candidate"
+            return
+        fi
+    done
+    echo "every address that could be added is in use here" >&2
+    return 1
+}
+
+clean_up() {
+    # What fails here was not made, or is gone.
+    set +e
+    {
+        ((${#servers[@]} == 0)) || kill "${servers[@]}"
+        bounded docker ps --all --quiet --filter "label=$RUN" |
+            xargs -r timeout "$PATIENCE_S" docker rm --force
+        bounded docker network rm "$RUN"
+        bounded docker rmi --force "$RUN" "$RUN-ask"
+        ip link delete "$LINK"
+    } > /dev/null 2>&1
+    rm -rf "$WORK"
+}
+
+bounded() {
+    timeout --kill-after=5 "$PATIENCE_S" "$@"
+}
+
+# wait_for FILE PATTERN [COMMAND…]: until the pattern is in the file, which the command fills.
+wait_for() {
+    local file=$1 pattern=$2
+    shift 2
+    for ((tenths = 0; tenths < 10 * PATIENCE_S; tenths++)); do
+        (($# == 0)) || bounded "$@" > "$file" 2>&1 || true
+        if grep -q "$pattern" "$file"; then
+            return
+        fi
+        sleep 0.1
+    done
+    echo "$file never said $pattern:" >&2
+    cat "$file" >&2
+    exit 1
+}
+
+# --- servers on the host, asked from containers --------------------------------------------------
+
+ask_host_servers_from() {
+    local network=$1 gateway engine
+    gateway=$(gateway_of "$network")
+
+    serve_on_host naive "$WORK/naive_echo" 0.0.0.0:0
+    ask "naive on the host" "$network" "$ADDRESS:$port"
+    expect_wrong "$gateway" "wrong, as expected"
+
+    for engine in "${engines[@]}"; do
+        serve_on_host "$engine" "$WORK/reflector" --json --listen 0.0.0.0:0 --engine "$engine"
+        ask "reflector on the host, $engine" "$network" "$ADDRESS:$port"
+        expect_right
+    done
+}
+
+# serve_on_host NAME COMMAND…: starts it, and sets `port` to what the kernel gave it.
+serve_on_host() {
+    # A file of its own: an earlier server may still write to its.
+    local out=$WORK/$1-${#servers[@]}.out
+    shift
+    : > "$out"
+    "$@" > "$out" 2>&1 &
+    servers+=($!)
+    wait_for "$out" '0\.0\.0\.0:[0-9]'
+    port=$(grep -om1 '0\.0\.0\.0:[0-9]*' "$out" | head -n 1 | cut -d: -f2)
+}
+
+# The host's address on a network.
+gateway_of() {
+    local name
+    name=$(bounded docker network inspect "$1" --format \
+        '{{with index .Options "com.docker.network.bridge.name"}}{{.}}{{else}}br-{{slice .Id 0 12}}{{end}}')
+    ip -4 -oneline address show dev "$name" | sed -n "s/.* inet \([0-9.]*\).*/\1/p" | head -n 1
+}
+
+# --- servers in containers, asked from containers and from the host ------------------------------
+
+ask_container_servers_on() {
+    local network=$1 name reason=""
+    [[ ${engines[0]} != uring ]] || reason="a seccomp profile refuses it"
+
+    # As Docker from 25.0 on refuses io_uring by default: mmsg, and a start that says why.
+    name="container without io_uring"
+    serve_in_container "$network" seccomp-no-io-uring.json
+    expect_start "\"engine\":\"mmsg\",\"engine_reason\":\"$reason"
+    observe "$name" "its log" "$(grep -o 'io_uring is not .*' "$WORK/log" | cut -c1-78)"
+    expect 0 "^io_uring is not to be had: $reason" right
+    ask_container "$network"
+
+    # The profile that allows it, and as little else as there can be; either engine gets by.
+    if [[ ${engines[0]} == uring ]]; then
+        name="container with io_uring"
+        serve_in_container "$network" seccomp.json --hdr /out/residence.hlog
+        expect_start '"engine":"uring","engine_reason":null'
+        ask_container "$network"
+    fi
+
+    name="container, mmsg by choice"
+    serve_in_container "$network" seccomp.json --engine mmsg
+    expect_start '"engine":"mmsg","engine_reason":null'
+    ask_container "$network"
+}
+
+# serve_in_container NETWORK PROFILE ARGUMENT…: starts reflector there, with a published port, and
+# leaves its log in $WORK/log.
+serve_in_container() {
+    local network=$1 profile=deploy/$2
+    shift 2
+    bounded docker run --detach --name "$RUN-server" --label "$RUN" --network "$network" \
+        "${CONFINED[@]}" --tmpfs /out:mode=1777 --security-opt "seccomp=$profile" \
+        --publish "$PORT/udp" "$RUN" --json "$@" > "$WORK/container"
+    wait_for "$WORK/log" '"type":"ready"' docker logs "$RUN-server"
+}
+
+expect_start() {
+    observe "$name" "its start" "$(grep -o '"engine":.*"' "$WORK/log" | cut -c1-78)"
+    expect 0 "^$1" right
+}
+
+# Asks the server that runs, by all ways that lead to it, and stops it.
+ask_container() {
+    local network=$1 own published summary
+    own=$(bounded docker inspect "$RUN-server" \
+        --format '{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}')
+    published=$(bounded docker port "$RUN-server" "$PORT/udp" | head -n 1 | sed 's/.*://')
+
+    for client in "$network" host; do
+        ask "$name" "$client" "$own:$PORT"
+        expect_right
+    done
+    for address in 127.0.0.1 "$ADDRESS"; do
+        ask "$name" host "$address:$published"
+        expect_right
+    done
+    # Here docker-proxy stands between, which had the bug itself before 28.0.
+    ask "$name" "$network" "$ADDRESS:$published"
+    if is_answered_by_wrong_proxy "$published"; then
+        expect_wrong "$(gateway_of "$network")" "wrong: docker-proxy, moby#11998"
+    else
+        expect_right
+    fi
+
+    bounded docker stop --time 10 "$RUN-server" > "$WORK/container"
+    bounded docker logs "$RUN-server" > "$WORK/log" 2>&1
+    summary=$(grep '"type":"summary"' "$WORK/log" | cut -d, -f4-5)
+    observe "$name" "docker stop" \
+        "exit code $(bounded docker inspect "$RUN-server" --format '{{.State.ExitCode}}'), $summary"
+    # Five clients of two datagrams each.
+    expect 0 '^exit code 0, "received":10,"replied":10$' right
+    bounded docker rm --force "$RUN-server" > "$WORK/container"
+}
+
+is_answered_by_wrong_proxy() {
+    ss --udp --listening --numeric --processes "sport = :$1" | grep -q docker-proxy &&
+        (($(cut -d. -f1 < "$WORK/engine") < 28))
+}
+
+# --- cases ---------------------------------------------------------------------------------------
+
+# The case at hand, set by `observe` and `ask`: who was asked, from where, at which address, what was
+# seen, and how the client ended.
+server='' from='' at='' seen='' code=0
+
+# observe SERVER SOURCE TEXT: something that is read rather than asked.
+observe() {
+    server=$1 from=$2 at='-' seen=$3 code=0
+}
+
+# ask SERVER FROM TARGET: asks from a container on the network FROM, or from the host.
+ask() {
+    server=$1 from=$2 at=$3
+    local client=("$WORK/ask")
+    if [[ $from != host ]]; then
+        client=(docker run --rm --label "$RUN" --network "$from" "${CONFINED[@]}" "$RUN-ask")
+    fi
+    code=0
+    seen=$(bounded "${client[@]}" "$at" 2>&1) || code=$?
+}
+
+expect_right() {
+    expect 0 "^answer from ${at//./\\.}, connected or not\$" right
+}
+
+# expect_wrong ADDRESS VERDICT: the answer is from that address, so a connected client's kernel
+# refuses it, and the client hears nothing.
+expect_wrong() {
+    local silence="connected: silence, refused here by ICMP"
+    expect 4 "^$silence; unconnected: answer from $1:${at##*:}\$" "$2"
+}
+
+# expect CODE PATTERN VERDICT: adds the case to the table.
+expect() {
+    local verdict=$3
+    if ((code != $1)) || ! grep -q -- "$2" <<< "$seen"; then
+        verdict=FAILED
+        failures=$((failures + 1))
+    fi
+    row "$server" "${from/#$RUN/own network}" "$at" "$verdict" "$seen"
+    [[ $verdict != FAILED ]] || echo "    exit code $code; expected: $1 and $2"
+}
+
+row() {
+    printf '%-29s %-11s %-19s %-31s %s\n' "$@"
+}
+
+main

@@ -1,0 +1,155 @@
+//! The nouns of a datagram's way: where it arrived, and what becomes of it.
+
+use std::net::{IpAddr, SocketAddr};
+
+/// Segments that one train may have: `UDP_MAX_SEGMENTS` (linux/udp.h) since Linux 6.9.
+pub const SEGMENTS_MAX: usize = 128;
+
+/// The address that the peer sent to, which is the source of the reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct LocalAddr {
+    /// Never v4-mapped.
+    pub addr: IpAddr,
+    /// Interface that the reply must leave by, or 0 for the routing table's choice.
+    pub interface: u32,
+}
+
+/// What the datagram path needs to know of a socket.
+#[derive(Clone, Copy, Debug)]
+pub struct Endpoint {
+    /// The address it is bound to, with the port that the kernel chose if 0 was asked for.
+    pub addr: SocketAddr,
+    /// Whether the kernel tells which address was asked, and has to be told which to reply from.
+    /// Not so on a socket that is bound to one address: there it cannot be another.
+    pub has_pktinfo: bool,
+    /// Whether a reply leaves by the interface that the request came in by, whatever the routing
+    /// table says.
+    pub same_interface: bool,
+}
+
+impl Endpoint {
+    /// Whether it is bound to no particular address.
+    pub fn is_wildcard(&self) -> bool {
+        self.addr.ip().is_unspecified()
+    }
+}
+
+/// What the kernel said about one received buffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Arrival {
+    /// Who sent it, and gets the reply. Never v4-mapped.
+    pub peer: SocketAddr,
+    /// The address it was sent to.
+    pub local: LocalAddr,
+    /// Bytes of each segment of a train (the last may be shorter); the payload's length for a
+    /// single datagram.
+    pub segment_len: u32,
+    /// The kernel's receive stamp, nanoseconds of `CLOCK_REALTIME`.
+    pub received_ns: Option<u64>,
+    /// Hops that the datagram had left, where the socket asks for it.
+    pub hop_limit: Option<u8>,
+}
+
+/// Number of datagrams in `payload_len` bytes of segments of `segment_len`; an empty datagram is
+/// one.
+pub fn segment_count(payload_len: usize, segment_len: u32) -> u64 {
+    if payload_len <= segment_len as usize {
+        1
+    } else {
+        payload_len.div_ceil(segment_len as usize) as u64
+    }
+}
+
+/// What becomes of one datagram.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// The first `len` bytes of the payload, as the responder left them, go back.
+    Reply {
+        /// Bytes, at most the request's.
+        len: usize,
+    },
+    /// Silence, counted under a reason.
+    Drop(DropReason),
+}
+
+/// Why a datagram gets no reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DropReason {
+    /// A wildcard socket was not told which address was asked, so any reply could be wrong.
+    NoPktinfo,
+    /// Payload or control messages were cut off.
+    Truncated,
+    /// Sent to a broadcast or multicast address, which every worker receives.
+    NotUnicast,
+    /// A source port that no client has: 0, one of ours, or one of `--deny-port`.
+    SourcePort,
+    /// A source address that no reply can reach or that would multiply it: unspecified,
+    /// multicast, broadcast, reserved.
+    SourceAddress,
+    /// Denied, or not allowed, by the address lists.
+    NotAllowed,
+    /// Its hop limit is used up, so that the loop guard lets no reply out.
+    HopLimit,
+    /// The responder could not make sense of it.
+    Malformed,
+    /// Longer than the responder answers.
+    TooLong,
+    /// The responder's reply was longer than the request.
+    ReplyTooLong,
+}
+
+impl DropReason {
+    /// Every reason, in the order they are reported.
+    pub const ALL: [Self; 10] = [
+        Self::NoPktinfo,
+        Self::Truncated,
+        Self::NotUnicast,
+        Self::SourcePort,
+        Self::SourceAddress,
+        Self::NotAllowed,
+        Self::HopLimit,
+        Self::Malformed,
+        Self::TooLong,
+        Self::ReplyTooLong,
+    ];
+
+    /// The name under which it is reported.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::NoPktinfo => "no_pktinfo",
+            Self::Truncated => "truncated",
+            Self::NotUnicast => "not_unicast",
+            Self::SourcePort => "source_port",
+            Self::SourceAddress => "source_address",
+            Self::NotAllowed => "not_allowed",
+            Self::HopLimit => "hop_limit",
+            Self::Malformed => "malformed",
+            Self::TooLong => "too_long",
+            Self::ReplyTooLong => "reply_too_long",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_datagram_is_one_datagram() {
+        assert_eq!(segment_count(0, 0), 1);
+    }
+
+    #[test]
+    fn a_train_counts_its_segments() {
+        assert_eq!(segment_count(64, 64), 1);
+        assert_eq!(segment_count(65, 64), 2);
+        assert_eq!(segment_count(64 * 32, 64), 32);
+    }
+
+    #[test]
+    fn every_reason_has_its_place() {
+        for (index, reason) in DropReason::ALL.into_iter().enumerate() {
+            assert_eq!(reason as usize, index);
+        }
+    }
+}

@@ -1,0 +1,370 @@
+//! What this host knows that explains an answer: its routes and addresses, its connection
+//! tracking, what it counted as dropped.
+//!
+//! All of it is read as far as it can be; what cannot be read is left out, and an explanation the
+//! less is given.
+
+use std::fs;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+
+use ipnet::IpNet;
+use netlink_packet_route::address::{AddressAttribute, AddressMessage};
+use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
+use netlink_packet_route::neighbour::{
+    NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState,
+};
+use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteType};
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+
+use crate::sys::conntrack::{self, ConntrackEntry};
+use crate::sys::netlink::{Intent, Netlink};
+use crate::sys::snmp;
+
+/// A network device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Interface {
+    /// Its index.
+    pub index: u32,
+    /// Its name.
+    pub name: String,
+    /// Its kind as `ip -d link` says it (`veth`, `bridge`); empty for hardware and `lo`.
+    pub kind: String,
+    /// Whether it is the loopback device.
+    pub is_loopback: bool,
+    /// Whether it is up.
+    pub is_up: bool,
+}
+
+/// An address of this host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Address {
+    /// The address with its prefix.
+    pub net: IpNet,
+    /// The interface that has it.
+    pub interface: String,
+}
+
+/// The way that datagrams to an address take.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// The interface that they leave by.
+    pub interface: String,
+    /// Index of the interface.
+    pub interface_index: u32,
+    /// The router they go through; none for a neighbour.
+    pub gateway: Option<IpAddr>,
+    /// Their source, where the socket chooses none.
+    pub source: Option<IpAddr>,
+    /// Whether the address is this host's own.
+    pub is_local: bool,
+}
+
+/// Counters that tell where an answer went. Of the whole network namespace, never reset.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// UDP datagrams that no socket wanted, of both families (`UdpNoPorts`).
+    pub no_ports: u64,
+    /// Packets dropped because the route to their source is another
+    /// (`TcpExtIPReversePathFilter`).
+    pub reverse_path_filter: u64,
+}
+
+impl Counters {
+    /// As they are now.
+    pub fn read() -> Self {
+        let find = |file, group, name| {
+            let text = snmp::read(file).ok()?;
+            snmp::find(&text, group, name)
+        };
+        let v6 = snmp::read("snmp6").ok();
+        let v6 = v6.and_then(|text| snmp::find6(&text, "Udp6NoPorts"));
+        Self {
+            no_ports: find("snmp", "Udp", "NoPorts").unwrap_or(0) + v6.unwrap_or(0),
+            reverse_path_filter: find("netstat", "TcpExt", "IPReversePathFilter").unwrap_or(0),
+        }
+    }
+
+    /// What was counted since `earlier`.
+    pub fn since(self, earlier: Self) -> Self {
+        Self {
+            no_ports: self.no_ports.saturating_sub(earlier.no_ports),
+            reverse_path_filter: self
+                .reverse_path_filter
+                .saturating_sub(earlier.reverse_path_filter),
+        }
+    }
+}
+
+/// The UDP entries of the connection tracking table; `None` where it cannot be read.
+pub fn tracked_udp() -> Option<Vec<ConntrackEntry>> {
+    let mut entries = conntrack::table().ok()?;
+    entries.retain(|entry| entry.protocol == "udp");
+    Some(entries)
+}
+
+/// The setting at `/proc/sys/net/{name}` as a number.
+pub fn sysctl(name: &str) -> Option<u64> {
+    let value = fs::read_to_string(format!("/proc/sys/net/{name}")).ok()?;
+    value.trim().parse().ok()
+}
+
+/// The effective reverse path filter of `interface`: the larger of its own and `all`'s
+/// (ip-sysctl.rst). 1 is strict, 2 loose. IPv4 only.
+pub fn rp_filter(interface: &str) -> Option<u64> {
+    let own = sysctl(&format!("ipv4/conf/{interface}/rp_filter"))?;
+    Some(own.max(sysctl("ipv4/conf/all/rp_filter")?))
+}
+
+/// The routing tables of the calling thread's network namespace.
+#[derive(Debug)]
+pub struct Tables {
+    netlink: Netlink,
+    interfaces: Vec<Interface>,
+}
+
+impl Tables {
+    /// Opens them and lists the interfaces.
+    ///
+    /// # Errors
+    /// What the kernel says; a sandbox such as gVisor may have no rtnetlink.
+    pub fn open() -> io::Result<Self> {
+        let mut netlink = Netlink::open()?;
+        let links = netlink.request(
+            RouteNetlinkMessage::GetLink(LinkMessage::default()),
+            Intent::Dump,
+        )?;
+        let interfaces = links.into_iter().filter_map(|message| match message {
+            RouteNetlinkMessage::NewLink(link) => interface(link),
+            _ => None,
+        });
+        Ok(Self {
+            interfaces: interfaces.collect(),
+            netlink,
+        })
+    }
+
+    /// The interfaces, in the order of their index.
+    pub fn interfaces(&self) -> &[Interface] {
+        &self.interfaces
+    }
+
+    fn name_of(&self, index: u32) -> String {
+        let known = self.interfaces.iter().find(|it| it.index == index);
+        known.map_or_else(|| format!("interface {index}"), |it| it.name.clone())
+    }
+
+    /// The addresses of this host.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn addresses(&mut self) -> io::Result<Vec<Address>> {
+        let answers = self.netlink.request(
+            RouteNetlinkMessage::GetAddress(AddressMessage::default()),
+            Intent::Dump,
+        )?;
+        let addresses = answers.into_iter().filter_map(|answer| {
+            let RouteNetlinkMessage::NewAddress(message) = answer else {
+                return None;
+            };
+            // On a point-to-point link the plain address is the peer's.
+            let local = message.attributes.iter().find_map(|it| match it {
+                AddressAttribute::Local(ip) => Some(*ip),
+                _ => None,
+            });
+            let plain = message.attributes.iter().find_map(|it| match it {
+                AddressAttribute::Address(ip) => Some(*ip),
+                _ => None,
+            });
+            Some(Address {
+                net: IpNet::new(local.or(plain)?, message.header.prefix_len).ok()?,
+                interface: self.name_of(message.header.index),
+            })
+        });
+        Ok(addresses.collect())
+    }
+
+    /// The route to `peer`, as `ip route get` finds it; ENETUNREACH and the like without one.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn route_to(&mut self, peer: SocketAddr) -> io::Result<Route> {
+        let mut message = RouteMessage::default();
+        (
+            message.header.address_family,
+            message.header.destination_prefix_length,
+        ) = match peer {
+            SocketAddr::V4(_) => (AddressFamily::Inet, 32),
+            SocketAddr::V6(_) => (AddressFamily::Inet6, 128),
+        };
+        message
+            .attributes
+            .push(RouteAttribute::Destination(peer.ip().into()));
+        if let SocketAddr::V6(v6) = peer
+            && v6.scope_id() != 0
+        {
+            message.attributes.push(RouteAttribute::Oif(v6.scope_id()));
+        }
+        let answers = self
+            .netlink
+            .request(RouteNetlinkMessage::GetRoute(message), Intent::Change)?;
+        answers
+            .into_iter()
+            .find_map(|answer| match answer {
+                RouteNetlinkMessage::NewRoute(route) => Some(self.route(&route)),
+                _ => None,
+            })
+            .ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    fn route(&self, message: &RouteMessage) -> Route {
+        let mut index = 0;
+        let (mut gateway, mut source) = (None, None);
+        for attribute in &message.attributes {
+            match attribute {
+                RouteAttribute::Oif(oif) => index = *oif,
+                RouteAttribute::Gateway(address) => gateway = ip_of(address),
+                RouteAttribute::PrefSource(address) => source = ip_of(address),
+                _ => {}
+            }
+        }
+        Route {
+            interface: self.name_of(index),
+            interface_index: index,
+            gateway,
+            source,
+            is_local: message.header.kind == RouteType::Local,
+        }
+    }
+
+    /// Whether the neighbour `ip` does not say its link-layer address (ARP, RFC 826; neighbour
+    /// discovery, RFC 4861): nobody there has it.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn is_unresolved(&mut self, ip: IpAddr) -> io::Result<bool> {
+        let answers = self.netlink.request(
+            RouteNetlinkMessage::GetNeighbour(NeighbourMessage::default()),
+            Intent::Dump,
+        )?;
+        Ok(answers.iter().any(|answer| {
+            let RouteNetlinkMessage::NewNeighbour(message) = answer else {
+                return false;
+            };
+            let is_it = message.attributes.iter().any(|it| match it {
+                NeighbourAttribute::Destination(NeighbourAddress::Inet(v4)) => ip == *v4,
+                NeighbourAttribute::Destination(NeighbourAddress::Inet6(v6)) => ip == *v6,
+                _ => false,
+            });
+            let state = message.header.state;
+            is_it && matches!(state, NeighbourState::Incomplete | NeighbourState::Failed)
+        }))
+    }
+}
+
+fn interface(message: LinkMessage) -> Option<Interface> {
+    let mut name = None;
+    let mut kind = String::new();
+    for attribute in message.attributes {
+        match attribute {
+            LinkAttribute::IfName(it) => name = Some(it),
+            LinkAttribute::LinkInfo(infos) => {
+                let found = infos.into_iter().find_map(|info| match info {
+                    LinkInfo::Kind(kind) => Some(kind.to_string()),
+                    _ => None,
+                });
+                kind = found.unwrap_or_default();
+            }
+            _ => {}
+        }
+    }
+    let flags = message.header.flags;
+    Some(Interface {
+        index: message.header.index,
+        name: name?,
+        kind,
+        is_loopback: flags.contains(LinkFlags::Loopback),
+        is_up: flags.contains(LinkFlags::Up),
+    })
+}
+
+fn ip_of(address: &RouteAddress) -> Option<IpAddr> {
+    match address {
+        RouteAddress::Inet(ip) => Some((*ip).into()),
+        RouteAddress::Inet6(ip) => Some((*ip).into()),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lab::topology::{DockerHost, in_namespaces};
+
+    #[test]
+    fn a_container_knows_its_gateway_and_its_veth() {
+        let name = "diagnose::host::tests::a_container_knows_its_gateway_and_its_veth";
+        in_namespaces(name, || {
+            let picture = DockerHost::new().unwrap();
+            picture.container.run(|| {
+                let mut tables = Tables::open().unwrap();
+                for (asked, gateway, own) in [
+                    (
+                        IpAddr::from(DockerHost::HOST),
+                        IpAddr::from(DockerHost::DOCKER0),
+                        IpAddr::from(DockerHost::CONTAINER),
+                    ),
+                    (
+                        DockerHost::HOST_V6.into(),
+                        DockerHost::DOCKER0_V6.into(),
+                        DockerHost::CONTAINER_V6.into(),
+                    ),
+                ] {
+                    let route = tables.route_to(SocketAddr::new(asked, 9)).unwrap();
+                    assert_eq!(route.interface, "eth0");
+                    assert_eq!(route.gateway, Some(gateway));
+                    assert_eq!(route.source, Some(own));
+                    assert!(!route.is_local);
+                    let neighbour = tables.route_to(SocketAddr::new(gateway, 9)).unwrap();
+                    assert_eq!(neighbour.gateway, None);
+                    assert!(tables.route_to(SocketAddr::new(own, 9)).unwrap().is_local);
+                    let addresses = tables.addresses().unwrap();
+                    let has = |it: &Address| it.net.addr() == own && it.interface == "eth0";
+                    assert!(addresses.iter().any(has), "{addresses:?}");
+                }
+                let eth0 = tables.interfaces().iter().find(|it| it.name == "eth0");
+                assert_eq!(eth0.unwrap().kind, "veth");
+                assert!(
+                    tables
+                        .interfaces()
+                        .iter()
+                        .any(|it| it.is_loopback && it.is_up)
+                );
+            });
+            picture.host.run(|| {
+                let tables = Tables::open().unwrap();
+                let docker0 = tables.interfaces().iter().find(|it| it.name == "docker0");
+                assert_eq!(docker0.unwrap().kind, "bridge");
+            });
+        });
+    }
+
+    #[test]
+    fn counters_only_grow() {
+        let earlier = Counters {
+            no_ports: 2,
+            reverse_path_filter: 1,
+        };
+        let now = Counters {
+            no_ports: 5,
+            reverse_path_filter: 1,
+        };
+        assert_eq!(
+            now.since(earlier),
+            Counters {
+                no_ports: 3,
+                reverse_path_filter: 0
+            }
+        );
+    }
+}

@@ -1,0 +1,207 @@
+//! Whom to ask, as typed, and the address behind a name.
+
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, ToSocketAddrs};
+use std::str::FromStr;
+
+use crate::error::Error;
+use crate::sys::netlink::Netlink;
+
+/// `HOST:PORT`, not yet resolved.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    host: Host,
+    port: u16,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Host {
+    Address(IpAddr),
+    /// An IPv6 address with the interface that it is meant on, by name or index.
+    Zoned(Ipv6Addr, String),
+    Name(String),
+}
+
+impl Target {
+    /// The addresses, in the resolver's order; at least one.
+    ///
+    /// # Errors
+    /// The name does not resolve, or the interface does not exist.
+    pub fn resolve(&self) -> Result<Vec<SocketAddr>, Error> {
+        match &self.host {
+            Host::Address(ip) => Ok(vec![SocketAddr::new(*ip, self.port)]),
+            Host::Zoned(ip, interface) => {
+                let index = interface_index(interface).map_err(|error| {
+                    Error::system(format!("cannot find the interface {interface}"), &error)
+                        .try_this("`ip link` lists the interfaces of this host")
+                })?;
+                Ok(vec![SocketAddrV6::new(*ip, self.port, 0, index).into()])
+            }
+            Host::Name(name) => {
+                let cannot = |said: String| {
+                    Error::new(format!("cannot resolve {name}"), said)
+                        .try_this("give an address, or look at /etc/hosts and /etc/resolv.conf")
+                };
+                let found = (name.as_str(), self.port).to_socket_addrs();
+                let found: Vec<_> = found.map_err(|error| cannot(error.to_string()))?.collect();
+                if found.is_empty() {
+                    return Err(cannot("the name has no address".to_owned()));
+                }
+                Ok(found)
+            }
+        }
+    }
+}
+
+fn interface_index(interface: &str) -> io::Result<u32> {
+    if let Ok(index) = interface.parse() {
+        return Ok(index);
+    }
+    Ok(Netlink::open()?.link(interface)?.header.index)
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.host {
+            Host::Address(ip) => SocketAddr::new(*ip, self.port).fmt(f),
+            Host::Zoned(ip, interface) => write!(f, "[{ip}%{interface}]:{}", self.port),
+            Host::Name(name) => write!(f, "{name}:{}", self.port),
+        }
+    }
+}
+
+impl FromStr for Target {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (host, port) = split(text)?;
+        let port: u16 = port
+            .parse()
+            .map_err(|_| format!("`{port}` is not a port (1 to 65535)"))?;
+        if port == 0 {
+            return Err("nobody listens on port 0; give the service's port".to_owned());
+        }
+        Ok(Self {
+            host: parse_host(host, text.starts_with('['))?,
+            port,
+        })
+    }
+}
+
+fn split(text: &str) -> Result<(&str, &str), String> {
+    let missing = || format!("a port is missing, as in {text}:9007");
+    if let Some(rest) = text.strip_prefix('[') {
+        let (host, rest) = rest
+            .split_once(']')
+            .ok_or("the bracket is not closed, as in [2001:db8::1]:9007")?;
+        return Ok((host, rest.strip_prefix(':').ok_or_else(missing)?));
+    }
+    let (host, port) = text.rsplit_once(':').ok_or_else(missing)?;
+    if host.contains(':') {
+        return Err("an IPv6 address stands in brackets, as in [2001:db8::1]:9007".to_owned());
+    }
+    Ok((host, port))
+}
+
+fn parse_host(host: &str, is_bracketed: bool) -> Result<Host, String> {
+    if is_bracketed {
+        let (ip, zone) = match host.split_once('%') {
+            Some((ip, zone)) => (ip, Some(zone)),
+            None => (host, None),
+        };
+        let ip: Ipv6Addr = ip
+            .parse()
+            .map_err(|_| format!("`{ip}` is not an IPv6 address"))?;
+        if let Some(zone) = zone.filter(|zone| !zone.is_empty()) {
+            check(ip.into())?;
+            return Ok(Host::Zoned(ip, zone.to_owned()));
+        }
+        if ip.is_unicast_link_local() {
+            return Err(
+                "a link-local address needs its interface, as in [fe80::1%eth0]:9007".to_owned(),
+            );
+        }
+        return check(ip.to_canonical()).map(Host::Address);
+    }
+    if let Ok(ip) = host.parse::<Ipv4Addr>() {
+        return check(ip.into()).map(Host::Address);
+    }
+    if host.is_empty() {
+        return Err("a host is missing, as in 192.0.2.1:9007".to_owned());
+    }
+    Ok(Host::Name(host.to_owned()))
+}
+
+/// Only a unicast address can be answered from.
+fn check(ip: IpAddr) -> Result<IpAddr, String> {
+    if ip.is_unspecified() {
+        return Err(format!(
+            "{ip} is a place to listen on, not one to ask; give one of the host's addresses"
+        ));
+    }
+    if ip.is_multicast() || ip == Ipv4Addr::BROADCAST {
+        return Err(format!(
+            "{ip} is no one host's address: no answer can come from it"
+        ));
+    }
+    Ok(ip)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn targets_are_read_and_written_alike() {
+        for text in [
+            "192.0.2.1:53",
+            "[2001:db8::1]:53",
+            "[fe80::1%eth0]:9007",
+            "localhost:9007",
+        ] {
+            assert_eq!(text.parse::<Target>().unwrap().to_string(), text);
+        }
+        let mapped: Target = "[::ffff:192.0.2.1]:53".parse().unwrap();
+        assert_eq!(mapped.to_string(), "192.0.2.1:53");
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_in_a_sentence() {
+        for (text, said) in [
+            ("192.0.2.1", "a port is missing"),
+            ("192.0.2.1:0", "port 0"),
+            ("192.0.2.1:65536", "not a port"),
+            ("192.0.2.1:", "not a port"),
+            (":53", "a host is missing"),
+            ("2001:db8::1:53", "in brackets"),
+            ("[2001:db8::1", "not closed"),
+            ("[2001:db8::1]", "a port is missing"),
+            ("[nonsense]:53", "not an IPv6 address"),
+            ("[fe80::1]:53", "needs its interface"),
+            ("0.0.0.0:53", "place to listen"),
+            ("[::]:53", "place to listen"),
+            ("224.0.0.1:53", "no one host's"),
+            ("[ff02::1%eth0]:53", "no one host's"),
+            ("255.255.255.255:53", "no one host's"),
+        ] {
+            let error = text.parse::<Target>().unwrap_err();
+            assert!(error.contains(said), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn addresses_resolve_to_themselves() {
+        let target: Target = "[fe80::1%7]:53".parse().unwrap();
+        let addr = SocketAddrV6::new("fe80::1".parse().unwrap(), 53, 0, 7);
+        assert_eq!(target.resolve().unwrap(), [addr.into()]);
+        let target: Target = "[fe80::1%no-such-one]:53".parse().unwrap();
+        assert!(
+            target
+                .resolve()
+                .unwrap_err()
+                .to_string()
+                .contains("no-such-one")
+        );
+    }
+}

@@ -1,0 +1,384 @@
+//! Replies → trains → messages. The one place that writes a source address.
+//!
+//! Replies of one batch that go to the same peer, from the same local address, by the same socket
+//! are joined into one message, gathered from the buffers they lie in and cut apart by the kernel
+//! (`UDP_SEGMENT`, udp(7)). They need not be neighbours. The open train of a peer closes where a
+//! reply does not fit, so that the order per peer is kept.
+//!
+//! A refused train loses nothing and touches no other peer: its datagrams are sent singly, and the
+//! reason is remembered for that path (`refused`).
+
+mod refused;
+mod trains;
+
+use std::io;
+use std::ops::Range;
+use std::os::fd::BorrowedFd;
+
+use crate::batch::{Answer, Batch, Slot};
+use crate::clock::StepWatch;
+use crate::datagram::{DropReason, Endpoint, LocalAddr, SEGMENTS_MAX, Verdict, segment_count};
+use crate::stats::Stats;
+use crate::sys::addr::Name;
+use crate::sys::cmsg::Control;
+use crate::sys::memory::Lease;
+use crate::sys::mmsg::{Outbox, Piece};
+use refused::Refused;
+use trains::{Route, Run, Trains};
+
+/// How replies are sent.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// Whether replies may travel in trains.
+    pub gso: bool,
+    /// Datagrams that one train may have, at most [`SEGMENTS_MAX`].
+    pub segments_max: usize,
+    /// Whether a reply leaves with one hop less than its request had left.
+    pub loop_guard: bool,
+    /// Whether residence times are recorded.
+    pub latency: bool,
+}
+
+/// Replies on their way out: from the slots of a batch to messages that an engine sends.
+///
+/// One round is [`gather`](Self::gather), sending [`outbox`](Self::outbox), then
+/// [`sent`](Self::sent) or [`failed`](Self::failed) for each message, and
+/// [`finish`](Self::finish). A batch is over when `gather` has left no slot in it; then the
+/// buffers are taken home by [`release`](Self::release).
+pub struct Egress {
+    settings: Settings,
+    endpoints: Vec<Endpoint>,
+    trains: Trains,
+    outbox: Outbox,
+    refused: Refused,
+    stays: Vec<Stay>,
+    step_watch: StepWatch,
+}
+
+/// When some replied datagrams were received.
+struct Stay {
+    received_ns: u64,
+    count: u64,
+}
+
+impl Egress {
+    /// An egress for batches of up to `slots_max` slots; allocates all it will ever need.
+    pub fn new(settings: Settings, endpoints: Vec<Endpoint>, slots_max: usize) -> Self {
+        // One slot can take a message and a piece for each of its segments, so a round goes on
+        // only while there is room for that; whole slots take one each.
+        let messages_max = slots_max + SEGMENTS_MAX;
+        Self {
+            settings,
+            endpoints,
+            trains: Trains::new(messages_max),
+            outbox: Outbox::new(slots_max, messages_max, messages_max),
+            refused: Refused::new(),
+            stays: Vec::with_capacity(slots_max),
+            step_watch: StepWatch::new(),
+        }
+    }
+
+    /// Messages that one round can have.
+    pub fn messages_max(slots_max: usize) -> usize {
+        slots_max + SEGMENTS_MAX
+    }
+
+    /// Takes slots out of `batch`, counts the dropped, and makes messages of the replies, sealed
+    /// in the outbox. Stops early where another round is needed.
+    pub fn gather(&mut self, batch: &mut Batch, stats: &mut Stats) {
+        self.refused.expire();
+        while self.trains.has_room() {
+            let Some(slot) = batch.pop() else { break };
+            self.add(slot, batch, stats);
+        }
+        for (train, pieces) in self.trains.iter() {
+            let endpoint = &self.endpoints[train.route.socket];
+            let (name, control) = address(endpoint, &train.route, train.segment_len(), train.count);
+            self.outbox.push(name, control, pieces);
+        }
+        self.outbox.seal();
+    }
+
+    fn add(&mut self, slot: Slot, batch: &Batch, stats: &mut Stats) {
+        let count = slot.count();
+        let arrival = slot.arrival;
+        let run_len = slot.lease.len() as u32;
+        let lease = self.outbox.adopt(slot.lease);
+        let hop_limit = match (slot.answer, self.reply_hop_limit(arrival.hop_limit)) {
+            (Answer::Drop(reason), _) => return stats.counters.drop(reason, count),
+            (_, None) => return stats.counters.drop(DropReason::HopLimit, count),
+            (_, Some(hop_limit)) => hop_limit,
+        };
+        let route = Route {
+            socket: slot.socket,
+            peer: arrival.peer,
+            local: arrival.local,
+            hop_limit,
+        };
+        let run = Run {
+            lease,
+            start: 0,
+            len: run_len,
+            segment_len: arrival.segment_len,
+        };
+        let replied = if let Answer::Each(first) = slot.answer {
+            self.join_each(route, run, batch.verdicts(first, count), stats)
+        } else {
+            self.join(route, run);
+            count
+        };
+        if let Some(received_ns) = arrival.received_ns
+            && self.settings.latency
+            && replied > 0
+        {
+            self.stays.push(Stay {
+                received_ns,
+                count: replied,
+            });
+        }
+    }
+
+    /// The hop limit to send with: `Some(None)` is the system's own, `None` is no reply at all.
+    fn reply_hop_limit(&self, received: Option<u8>) -> Option<Option<u8>> {
+        match received {
+            Some(hops) if self.settings.loop_guard => (hops > 1).then(|| Some(hops - 1)),
+            _ => Some(None),
+        }
+    }
+
+    fn join(&mut self, route: Route, run: Run) {
+        let limit = self.train_limit(&route);
+        self.trains.join(route, run, &limit);
+    }
+
+    /// Joins the replied segments of a train: runs of full segments stay together, a shortened one
+    /// ends its run. Returns how many are replied.
+    fn join_each(
+        &mut self,
+        route: Route,
+        train: Run,
+        verdicts: &[Verdict],
+        stats: &mut Stats,
+    ) -> u64 {
+        let mut replied = 0;
+        let mut run: Option<Run> = None;
+        for (segment, verdict) in train.segments().zip(verdicts) {
+            let len = match *verdict {
+                Verdict::Reply { len } if len <= segment.len as usize => len as u32,
+                Verdict::Reply { .. } => {
+                    stats.counters.drop(DropReason::ReplyTooLong, 1);
+                    continue;
+                }
+                Verdict::Drop(reason) => {
+                    stats.counters.drop(reason, 1);
+                    continue;
+                }
+            };
+            replied += 1;
+            match &mut run {
+                Some(run) if run.can_extend(&segment, len) => run.len += len,
+                _ => {
+                    if let Some(run) = run.take() {
+                        self.join(route, run);
+                    }
+                    run = Some(Run {
+                        len,
+                        segment_len: len,
+                        ..segment
+                    });
+                }
+            }
+        }
+        if let Some(run) = run {
+            self.join(route, run);
+        }
+        replied
+    }
+
+    fn train_limit(&self, route: &Route) -> trains::Limit {
+        let segments_max = if self.settings.gso {
+            self.settings.segments_max
+        } else {
+            1
+        };
+        trains::Limit {
+            segments_max,
+            segment_len_max: self.refused.segment_len_max(route),
+        }
+    }
+
+    /// Records how long the datagrams of this round stayed until `now_ns` (`CLOCK_REALTIME`),
+    /// which is to be read just before the messages are handed over.
+    pub fn record_stays(&mut self, now_ns: u64, stats: &mut Stats) {
+        let (mut has_plain, mut has_stepped) = (false, false);
+        for Stay { received_ns, count } in self.stays.drain(..) {
+            match self.step_watch.residence_ns(received_ns, now_ns) {
+                Some(residence_ns) => {
+                    stats.latency.record(residence_ns, count);
+                    has_plain = true;
+                }
+                None => {
+                    stats.counters.clock_stepped += count;
+                    has_stepped = true;
+                }
+            }
+        }
+        if has_plain && has_stepped {
+            self.step_watch.accept();
+        }
+    }
+
+    /// Whether residence times are to be recorded.
+    pub fn has_stays(&self) -> bool {
+        !self.stays.is_empty()
+    }
+
+    /// The messages of this round.
+    pub fn outbox(&mut self) -> &mut Outbox {
+        &mut self.outbox
+    }
+
+    /// The socket that a message leaves by.
+    pub fn socket(&self, message: usize) -> usize {
+        self.trains.get(message).route.socket
+    }
+
+    /// Messages from `first` on that leave by the same socket, one after the other.
+    pub fn same_socket(&self, first: usize) -> Range<usize> {
+        let socket = self.socket(first);
+        let count = (first..self.trains.len())
+            .take_while(|&it| self.socket(it) == socket)
+            .count();
+        first..first + count
+    }
+
+    /// Counts a message that the kernel took.
+    pub fn sent(&mut self, message: usize, stats: &mut Stats) {
+        let train = self.trains.get(message);
+        stats
+            .counters
+            .reply(u64::from(train.count), train.len as usize);
+    }
+
+    /// Settles a message that the kernel refused with `errno`: a single datagram is counted, a
+    /// train is sent datagram by datagram where that can help.
+    ///
+    /// `EMSGSIZE` says that the segments exceed the path's MTU (a single datagram may be
+    /// fragmented, a train may not). `EINVAL` and `EIO` say that trains do not work on this path,
+    /// or that the source address is gone: the first datagram, sent singly, tells which.
+    pub fn failed(
+        &mut self,
+        message: usize,
+        errno: i32,
+        socket: BorrowedFd<'_>,
+        stats: &mut Stats,
+    ) {
+        let train = self.trains.get(message);
+        let (route, segment_len, count) = (train.route, train.segment_len(), train.count);
+        let is_train = count > 1;
+        match errno {
+            libc::EMSGSIZE if is_train => {
+                stats.counters.trains_refused += 1;
+                self.refused.remember(&route, segment_len - 1);
+                self.send_singly(message, 0, socket, stats);
+            }
+            libc::EINVAL | libc::EIO if is_train => {
+                match self.send_segment(message, 0, socket, stats) {
+                    Err(again) if again == errno => {
+                        stats.counters.send_error(errno, u64::from(count) - 1);
+                    }
+                    first => {
+                        stats.counters.trains_refused += 1;
+                        if first.is_ok() {
+                            self.refused.remember(&route, 0);
+                        }
+                        self.send_singly(message, 1, socket, stats);
+                    }
+                }
+            }
+            _ => stats.counters.send_error(errno, u64::from(count)),
+        }
+    }
+
+    fn send_singly(&self, message: usize, first: u32, socket: BorrowedFd<'_>, stats: &mut Stats) {
+        for segment in first..self.trains.get(message).count {
+            // Each failure is counted where it happens; the next datagram may fare better.
+            let _ = self.send_segment(message, segment, socket, stats);
+        }
+    }
+
+    fn send_segment(
+        &self,
+        message: usize,
+        segment: u32,
+        socket: BorrowedFd<'_>,
+        stats: &mut Stats,
+    ) -> Result<(), i32> {
+        let train = self.trains.get(message);
+        let start = segment as usize * train.segment_len() as usize;
+        let end = (start + train.segment_len() as usize).min(train.len as usize);
+        match self.outbox.send_segment(socket, message, start..end) {
+            Ok(()) => {
+                stats.counters.reply(1, end - start);
+                Ok(())
+            }
+            Err(error) => {
+                let errno = errno(&error);
+                stats.counters.send_error(errno, 1);
+                Err(errno)
+            }
+        }
+    }
+
+    /// Ends a round: every message is settled.
+    pub fn finish(&mut self) {
+        self.trains.clear();
+        self.outbox.clear();
+    }
+
+    /// One of the batch's buffers, until all have gone home.
+    pub fn release(&mut self) -> Option<Lease> {
+        self.outbox.release()
+    }
+}
+
+/// The error number of `error`, 0 where there is none.
+pub fn errno(error: &io::Error) -> i32 {
+    error.raw_os_error().unwrap_or(0)
+}
+
+/// To whom, and from which address: the source of every reply is written here.
+fn address(endpoint: &Endpoint, route: &Route, segment_len: u32, count: u32) -> (Name, Control) {
+    let name = match endpoint.addr {
+        std::net::SocketAddr::V4(_) => Name::new(route.peer),
+        std::net::SocketAddr::V6(_) => Name::new_v6(route.peer),
+    };
+    let mut control = Control::EMPTY;
+    if endpoint.has_pktinfo {
+        let LocalAddr { addr, interface } = route.local;
+        control.push_source(addr, interface);
+    }
+    if let Some(hop_limit) = route.hop_limit {
+        control.push_hop_limit(route.peer.ip(), hop_limit);
+    }
+    // A single datagram goes without, since with it the control messages outgrow the kernel's
+    // stack buffer.
+    if count > 1 {
+        control.push_segment_len(segment_len as u16);
+    }
+    (name, control)
+}
+
+/// Number of datagrams in a run, as a train counts them.
+fn run_count(run: &Run) -> u32 {
+    segment_count(run.len as usize, run.segment_len) as u32
+}
+
+/// A piece that covers a run.
+fn piece(run: &Run) -> Piece {
+    Piece {
+        lease: run.lease,
+        start: run.start,
+        len: run.len,
+    }
+}

@@ -1,0 +1,435 @@
+//! Joining replies into trains.
+//!
+//! A small hash table, forgotten at each batch, finds the open train of a route. Neighbours or
+//! not, a reply joins it or closes it.
+
+use std::hash::BuildHasher;
+use std::net::SocketAddr;
+
+use rustc_hash::FxBuildHasher;
+
+use super::{piece, run_count};
+use crate::datagram::{LocalAddr, SEGMENTS_MAX};
+use crate::sys::mmsg::Piece;
+
+/// Payload bytes that one IPv4 message can have: 65 535 less the IPv4 and UDP headers.
+const PAYLOAD_MAX_V4: u32 = 65_507;
+/// The same for IPv6, whose length field does not count the IPv6 header.
+const PAYLOAD_MAX_V6: u32 = 65_527;
+
+/// What replies must have in common to travel in one message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Route {
+    pub socket: usize,
+    pub peer: SocketAddr,
+    pub local: LocalAddr,
+    pub hop_limit: Option<u8>,
+}
+
+/// Datagrams of one length that lie one behind the other in a buffer; the last may be shorter.
+#[derive(Clone, Copy, Debug)]
+pub struct Run {
+    pub lease: usize,
+    pub start: u32,
+    pub len: u32,
+    pub segment_len: u32,
+}
+
+impl Run {
+    /// Its datagrams, as runs of one.
+    pub fn segments(self) -> impl Iterator<Item = Self> {
+        (0..run_count(&self)).map(move |index| {
+            let offset = index * self.segment_len;
+            let len = self.segment_len.min(self.len - offset);
+            Self {
+                start: self.start + offset,
+                len,
+                segment_len: len,
+                ..self
+            }
+        })
+    }
+
+    /// Whether the first `len` bytes of `segment`, the next replied one, continue this run: right
+    /// behind it, no longer than the others, and none of those was shorter.
+    pub fn can_extend(&self, segment: &Self, len: u32) -> bool {
+        let is_next = self.start + self.len == segment.start;
+        let is_full = self.segment_len > 0 && self.len.is_multiple_of(self.segment_len);
+        is_next && is_full && len > 0 && len <= self.segment_len
+    }
+}
+
+/// How long a train may get on a route.
+#[derive(Clone, Copy, Debug)]
+pub struct Limit {
+    /// Datagrams in it; 1 is no train at all.
+    pub segments_max: usize,
+    /// Bytes of each.
+    pub segment_len_max: u32,
+}
+
+/// One message: a train, or a single datagram.
+#[derive(Debug)]
+pub struct Train {
+    pub route: Route,
+    /// Number of datagrams.
+    pub count: u32,
+    /// Payload bytes.
+    pub len: u32,
+    segment_len: u32,
+    first_piece: usize,
+    last_piece: usize,
+}
+
+impl Train {
+    /// Bytes of each datagram; the last may be shorter.
+    pub fn segment_len(&self) -> u32 {
+        self.segment_len
+    }
+
+    fn accepts(&self, run: &Run, limit: &Limit) -> bool {
+        let payload_max = if self.route.peer.is_ipv4() {
+            PAYLOAD_MAX_V4
+        } else {
+            PAYLOAD_MAX_V6
+        };
+        let is_open = self.len == self.count * self.segment_len && self.segment_len > 0;
+        let is_single = run.len <= run.segment_len;
+        let fits = run.segment_len == self.segment_len
+            || (is_single && run.len > 0 && run.len < self.segment_len);
+        is_open
+            && fits
+            && (self.count + run_count(run)) as usize <= limit.segments_max
+            && self.len + run.len <= payload_max
+            && self.segment_len <= limit.segment_len_max
+    }
+}
+
+struct Link {
+    piece: Piece,
+    next: Option<usize>,
+}
+
+/// The trains of a batch, in the order they are to be sent.
+pub struct Trains {
+    trains: Vec<Train>,
+    links: Vec<Link>,
+    open: Open,
+}
+
+impl Trains {
+    /// Room for `trains_max` trains of as many pieces in all, allocated now.
+    pub fn new(trains_max: usize) -> Self {
+        Self {
+            trains: Vec::with_capacity(trains_max),
+            links: Vec::with_capacity(trains_max),
+            open: Open::new(trains_max),
+        }
+    }
+
+    /// Whether one more buffer can be joined, whatever becomes of it: a message and a piece for
+    /// each of its segments.
+    pub fn has_room(&self) -> bool {
+        self.links.len() + SEGMENTS_MAX <= self.links.capacity()
+    }
+
+    /// Number of trains.
+    pub fn len(&self) -> usize {
+        self.trains.len()
+    }
+
+    /// The train at `index`.
+    pub fn get(&self, index: usize) -> &Train {
+        &self.trains[index]
+    }
+
+    /// Appends `run` to the open train of `route`, or closes that and opens a new one. A run that
+    /// exceeds `limit` by itself is taken apart.
+    pub fn join(&mut self, route: Route, run: Run, limit: &Limit) {
+        let count = run_count(&run);
+        let is_train = count > 1;
+        if is_train
+            && (count as usize > limit.segments_max || run.segment_len > limit.segment_len_max)
+        {
+            run.segments()
+                .for_each(|segment| self.join_run(route, segment, limit));
+        } else {
+            self.join_run(route, run, limit);
+        }
+    }
+
+    fn join_run(&mut self, route: Route, run: Run, limit: &Limit) {
+        let trains = &self.trains;
+        let entry = self
+            .open
+            .entry(&route, |train| trains[train].route == route);
+        let link = self.links.len();
+        self.links.push(Link {
+            piece: piece(&run),
+            next: None,
+        });
+        match entry.train {
+            Some(open) if self.trains[open].accepts(&run, limit) => {
+                let train = &mut self.trains[open];
+                self.links[train.last_piece].next = Some(link);
+                train.last_piece = link;
+                train.count += run_count(&run);
+                train.len += run.len;
+            }
+            _ => {
+                entry.train = Some(self.trains.len());
+                self.trains.push(Train {
+                    route,
+                    count: run_count(&run),
+                    len: run.len,
+                    segment_len: run.segment_len,
+                    first_piece: link,
+                    last_piece: link,
+                });
+            }
+        }
+    }
+
+    /// Every train with its pieces, in the order to be sent.
+    pub fn iter(&self) -> impl Iterator<Item = (&Train, impl Iterator<Item = Piece>)> {
+        self.trains.iter().map(|train| {
+            let links = std::iter::successors(Some(&self.links[train.first_piece]), |link| {
+                link.next.map(|next| &self.links[next])
+            });
+            (train, links.map(|link| link.piece))
+        })
+    }
+
+    /// Forgets all trains.
+    pub fn clear(&mut self) {
+        self.trains.clear();
+        self.links.clear();
+        self.open.forget();
+    }
+}
+
+/// Which train of a route is open: open addressing, forgotten by counting up an epoch.
+struct Open {
+    entries: Vec<Entry>,
+    epoch: u64,
+}
+
+#[derive(Clone, Debug)]
+struct Entry {
+    epoch: u64,
+    hash: u64,
+    train: Option<usize>,
+}
+
+impl Open {
+    fn new(routes_max: usize) -> Self {
+        let len = (routes_max * 2).next_power_of_two();
+        Self {
+            entries: vec![
+                Entry {
+                    epoch: 0,
+                    hash: 0,
+                    train: None
+                };
+                len
+            ],
+            epoch: 1,
+        }
+    }
+
+    /// The entry of `route`, which `is_route` recognises by a train of it; a new one has none.
+    fn entry(&mut self, route: &Route, is_route: impl Fn(usize) -> bool) -> &mut Entry {
+        let hash = FxBuildHasher.hash_one(route);
+        let mask = self.entries.len() - 1;
+        let mut index = hash as usize & mask;
+        loop {
+            let entry = &self.entries[index];
+            if entry.epoch != self.epoch {
+                break;
+            }
+            if entry.hash == hash && entry.train.is_some_and(&is_route) {
+                return &mut self.entries[index];
+            }
+            index = (index + 1) & mask;
+        }
+        self.entries[index] = Entry {
+            epoch: self.epoch,
+            hash,
+            train: None,
+        };
+        &mut self.entries[index]
+    }
+
+    fn forget(&mut self) {
+        self.epoch += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMIT: Limit = Limit {
+        segments_max: 128,
+        segment_len_max: u32::MAX,
+    };
+
+    fn route(peer: &str) -> Route {
+        let local = LocalAddr {
+            addr: "10.0.0.1".parse().unwrap(),
+            interface: 0,
+        };
+        Route {
+            socket: 0,
+            peer: peer.parse().unwrap(),
+            local,
+            hop_limit: None,
+        }
+    }
+
+    fn single(lease: usize, len: u32) -> Run {
+        Run {
+            lease,
+            start: 0,
+            len,
+            segment_len: len,
+        }
+    }
+
+    /// Peers and lengths in, messages out: (count, len, segment_len, buffers).
+    fn joined(replies: &[(&str, u32)], limit: &Limit) -> Vec<(u32, u32, u32, Vec<usize>)> {
+        let mut trains = Trains::new(replies.len() + SEGMENTS_MAX);
+        for (lease, &(peer, len)) in replies.iter().enumerate() {
+            trains.join(route(peer), single(lease, len), limit);
+        }
+        let message = |(train, pieces): (&Train, _)| {
+            let pieces: Vec<Piece> = Iterator::collect(pieces);
+            let leases = pieces.iter().map(|piece| piece.lease).collect();
+            (train.count, train.len, train.segment_len, leases)
+        };
+        trains
+            .iter()
+            .map(|(train, pieces)| {
+                message((train, Box::new(pieces) as Box<dyn Iterator<Item = Piece>>))
+            })
+            .collect()
+    }
+
+    const A: &str = "10.0.0.2:1000";
+    const B: &str = "10.0.0.3:1000";
+
+    #[test]
+    fn replies_to_one_peer_are_joined_also_across_others() {
+        let messages = joined(&[(A, 64), (B, 64), (A, 64), (B, 64), (A, 64)], &LIMIT);
+        assert_eq!(
+            messages,
+            [(3, 192, 64, vec![0, 2, 4]), (2, 128, 64, vec![1, 3])]
+        );
+    }
+
+    #[test]
+    fn a_longer_reply_opens_a_new_train_and_a_shorter_one_closes_it() {
+        let messages = joined(&[(A, 64), (A, 64), (A, 100), (A, 30), (A, 30)], &LIMIT);
+        let expected = [
+            (2, 128, 64, vec![0, 1]),
+            (2, 130, 100, vec![2, 3]),
+            (1, 30, 30, vec![4]),
+        ];
+        assert_eq!(messages, expected);
+    }
+
+    #[test]
+    fn an_empty_datagram_is_always_alone() {
+        let messages = joined(&[(A, 64), (A, 0), (A, 0), (A, 64)], &LIMIT);
+        assert_eq!(
+            messages.iter().map(|it| it.0).collect::<Vec<_>>(),
+            [1, 1, 1, 1]
+        );
+    }
+
+    #[test]
+    fn limits_on_count_bytes_and_segments_hold() {
+        let replies = [(A, 100); 5];
+        let two = Limit {
+            segments_max: 2,
+            ..LIMIT
+        };
+        assert_eq!(
+            joined(&replies, &two)
+                .iter()
+                .map(|it| it.0)
+                .collect::<Vec<_>>(),
+            [2, 2, 1]
+        );
+        let short = Limit {
+            segment_len_max: 99,
+            ..LIMIT
+        };
+        assert_eq!(joined(&replies, &short).len(), 5);
+        let large = [(A, 30_000); 3];
+        assert_eq!(
+            joined(&large, &LIMIT)
+                .iter()
+                .map(|it| it.1)
+                .collect::<Vec<_>>(),
+            [60_000, 30_000]
+        );
+    }
+
+    #[test]
+    fn a_received_train_joins_whole_or_is_taken_apart() {
+        let mut trains = Trains::new(8 + SEGMENTS_MAX);
+        let run = Run {
+            lease: 0,
+            start: 0,
+            len: 64 * 3 + 10,
+            segment_len: 64,
+        };
+        trains.join(route(A), single(1, 64), &LIMIT);
+        trains.join(route(A), run, &LIMIT);
+        trains.join(route(A), single(2, 10), &LIMIT);
+        let counts: Vec<_> = trains
+            .iter()
+            .map(|(train, _)| (train.count, train.len))
+            .collect();
+        assert_eq!(counts, [(5, 266), (1, 10)]);
+        trains.clear();
+        trains.join(
+            route(A),
+            run,
+            &Limit {
+                segments_max: 1,
+                ..LIMIT
+            },
+        );
+        let counts: Vec<_> = trains
+            .iter()
+            .map(|(train, _)| (train.count, train.len))
+            .collect();
+        assert_eq!(counts, [(1, 64), (1, 64), (1, 64), (1, 10)]);
+    }
+
+    #[test]
+    fn different_sources_and_hop_limits_do_not_mix() {
+        let mut trains = Trains::new(8 + SEGMENTS_MAX);
+        let mut other_local = route(A);
+        other_local.local.addr = "10.0.0.9".parse().unwrap();
+        let other_hops = Route {
+            hop_limit: Some(3),
+            ..route(A)
+        };
+        for (lease, route) in [route(A), other_local, other_hops, route(A)]
+            .into_iter()
+            .enumerate()
+        {
+            trains.join(route, single(lease, 64), &LIMIT);
+        }
+        assert_eq!(
+            trains
+                .iter()
+                .map(|(train, _)| train.count)
+                .collect::<Vec<_>>(),
+            [2, 1, 1]
+        );
+    }
+}

@@ -1,0 +1,197 @@
+//! The two ways of moving datagrams, behind one enum.
+//!
+//! An engine knows sockets, buffers and messages. It does not know what is answered, or why: it
+//! never sees a responder or the guard, and they cannot tell which engine runs them.
+
+pub mod mmsg;
+pub mod probe;
+#[expect(
+    unsafe_code,
+    reason = "memory shared with the kernel; each block carries its proof"
+)]
+pub mod uring;
+
+use std::io;
+use std::ops::Range;
+use std::sync::Arc;
+
+use crate::batch::Batch;
+use crate::clock;
+use crate::datagram::{Arrival, Endpoint, segment_count};
+use crate::egress::{self, Egress};
+use crate::ingress;
+use crate::socket::Socket;
+use crate::stats::Stats;
+use crate::sys::memory::Lease;
+use crate::sys::wake::Wake;
+use mmsg::Mmsg;
+use uring::Uring;
+
+/// Payload bytes that a buffer has room for: the most that one UDP message, or one train, has.
+pub const PAYLOAD_MAX: u32 = 65_535;
+
+/// How long `receive` may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wait {
+    /// Until something arrives or the worker is woken.
+    Idle,
+    /// Not at all: only what is there.
+    Never,
+}
+
+/// Which engine, once that is decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// io_uring.
+    Uring,
+    /// recvmmsg(2) and sendmmsg(2).
+    Mmsg,
+}
+
+impl Kind {
+    /// Its name in options and reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Uring => "uring",
+            Self::Mmsg => "mmsg",
+        }
+    }
+}
+
+/// What an engine is asked for.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Which.
+    pub kind: Kind,
+    /// Receive buffers of one worker.
+    pub buffers: u16,
+    /// Poll instead of sleeping.
+    pub spin: bool,
+    /// How replies are sent.
+    pub egress: egress::Settings,
+}
+
+/// What the engines of one worker work with.
+#[derive(Clone)]
+pub struct Resources {
+    /// The worker's sockets, opened by the server.
+    pub sockets: Arc<[Socket]>,
+    /// What interrupts a wait.
+    pub wake: Arc<Wake>,
+}
+
+impl Resources {
+    fn endpoints(&self) -> Vec<Endpoint> {
+        self.sockets.iter().map(Socket::endpoint).collect()
+    }
+}
+
+/// One worker's way of moving datagrams.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is one per worker, and it is never moved"
+)]
+pub enum Engine {
+    /// Multishot receives into provided buffers, batched sends.
+    Uring(Uring),
+    /// recvmmsg(2) and sendmmsg(2).
+    Mmsg(Mmsg),
+}
+
+impl Engine {
+    /// Opens an engine on the calling thread, which becomes its only user.
+    ///
+    /// # Errors
+    /// What the kernel refused: memory, or the ring.
+    pub fn open(settings: &Settings, resources: Resources) -> io::Result<Self> {
+        Ok(match settings.kind {
+            Kind::Uring => Self::Uring(Uring::open(settings, resources)?),
+            Kind::Mmsg => Self::Mmsg(Mmsg::open(settings, resources)?),
+        })
+    }
+
+    /// Gets ready to receive, so that nothing that arrives from now on has to wait.
+    ///
+    /// # Errors
+    /// What the kernel refused; the engine is of no use then.
+    pub fn arm(&mut self) -> io::Result<()> {
+        match self {
+            Self::Uring(engine) => engine.arm(),
+            Self::Mmsg(_) => Ok(()),
+        }
+    }
+
+    /// Brings what has arrived into `batch`, which may stay empty.
+    ///
+    /// # Errors
+    /// What the kernel refused; the engine is of no use then.
+    pub fn receive(&mut self, batch: &mut Batch, stats: &mut Stats, wait: Wait) -> io::Result<()> {
+        match self {
+            Self::Uring(engine) => engine.receive(batch, stats, wait),
+            Self::Mmsg(engine) => engine.receive(batch, stats, wait),
+        }
+    }
+
+    /// Sends the answers of all slots of `batch`, which is empty afterwards.
+    ///
+    /// # Errors
+    /// What the kernel refused of the engine; what it refuses of a reply is counted.
+    pub fn transmit(&mut self, batch: &mut Batch, stats: &mut Stats) -> io::Result<()> {
+        match self {
+            Self::Uring(engine) => engine.transmit(batch, stats),
+            Self::Mmsg(engine) => {
+                engine.transmit(batch, stats);
+                Ok(())
+            }
+        }
+    }
+
+    /// Ends the engine for the last part of a drain: armed receives are cancelled, what they
+    /// brought is in `batch`, and the rest of the queues is left to plain system calls.
+    ///
+    /// # Errors
+    /// What the kernel refused.
+    pub fn into_mmsg(self, batch: &mut Batch, stats: &mut Stats) -> io::Result<Mmsg> {
+        match self {
+            Self::Uring(engine) => engine.into_mmsg(batch, stats),
+            Self::Mmsg(engine) => Ok(engine),
+        }
+    }
+}
+
+/// Counts a received buffer and makes a slot of it, or gives it back with the reason counted.
+fn admit(
+    mut lease: Lease,
+    window: Range<u32>,
+    arrival: Result<Arrival, ingress::Unanswerable>,
+    socket: usize,
+    batch: &mut Batch,
+    stats: &mut Stats,
+) -> Option<Lease> {
+    let payload_len = window.len();
+    lease.set_window(window);
+    let count = |segment_len| segment_count(payload_len, segment_len);
+    match arrival {
+        Ok(arrival) => {
+            stats
+                .counters
+                .receive(count(arrival.segment_len), payload_len);
+            batch.push(lease, socket, arrival);
+            None
+        }
+        Err(unanswerable) => {
+            let count = count(unanswerable.segment_len);
+            stats.counters.receive(count, payload_len);
+            stats.counters.drop(unanswerable.reason, count);
+            Some(lease)
+        }
+    }
+}
+
+/// Gathers the next round of messages and takes the time just before they are handed over.
+fn prepare(egress: &mut Egress, batch: &mut Batch, stats: &mut Stats) {
+    egress.gather(batch, stats);
+    if egress.has_stays() {
+        egress.record_stays(clock::realtime_ns(), stats);
+    }
+}

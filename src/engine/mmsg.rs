@@ -1,0 +1,185 @@
+//! recvmmsg(2) and sendmmsg(2): the engine for where io_uring is refused.
+//!
+//! Sends are over when the call returns, so buffers go home at once. The same code ends every
+//! drain, whatever the engine was.
+
+use std::io;
+use std::os::fd::AsFd;
+
+use super::{PAYLOAD_MAX, Resources, Settings, Wait, admit, prepare};
+use crate::batch::Batch;
+use crate::datagram::Endpoint;
+use crate::egress::{Egress, errno};
+use crate::ingress;
+use crate::stats::Stats;
+use crate::sys::memory::Lease;
+use crate::sys::mmsg::{Inbox, Poll};
+
+/// Times that a spinning engine looks before it lets the worker look at its control.
+const SPINS: usize = 256;
+
+/// The distance between buffers: their room and an odd number of cache lines, so that their first
+/// lines do not all compete for the same cache sets.
+pub(super) const STRIDE: usize = 1027 * 64;
+
+/// The engine of one worker.
+pub struct Mmsg {
+    resources: Resources,
+    endpoints: Vec<Endpoint>,
+    inbox: Inbox,
+    /// Buffers of unanswerable datagrams: home only when the whole of a receive is taken out,
+    /// since the inbox tells its messages apart by the number of free buffers.
+    refused: Vec<Lease>,
+    egress: Egress,
+    /// The worker's wake, then its sockets.
+    poll: Poll,
+    /// Socket that is asked first: each in turn, so that none can starve the others of buffers.
+    first: usize,
+    spin: bool,
+}
+
+impl Mmsg {
+    /// Allocates the buffers and everything else that it will ever need.
+    ///
+    /// # Errors
+    /// What mmap(2) says.
+    pub fn open(settings: &Settings, resources: Resources) -> io::Result<Self> {
+        let leases = Lease::carve(settings.buffers, PAYLOAD_MAX, STRIDE)?;
+        let slots_max = leases.len();
+        let egress = Egress::new(settings.egress, resources.endpoints(), slots_max);
+        Ok(Self::with(
+            leases,
+            slots_max,
+            egress,
+            resources,
+            settings.spin,
+        ))
+    }
+
+    /// An engine that goes on with the buffers and the egress of another; up to `buffers_max`
+    /// come home.
+    pub(super) fn with(
+        leases: Vec<Lease>,
+        buffers_max: usize,
+        egress: Egress,
+        resources: Resources,
+        spin: bool,
+    ) -> Self {
+        let sockets = resources.sockets.iter().map(AsFd::as_fd);
+        let poll = Poll::new([resources.wake.as_fd()].into_iter().chain(sockets));
+        let endpoints = resources.endpoints();
+        let refused = Vec::with_capacity(buffers_max);
+        let inbox = Inbox::new(leases, buffers_max);
+        Self {
+            resources,
+            endpoints,
+            inbox,
+            refused,
+            egress,
+            poll,
+            first: 0,
+            spin,
+        }
+    }
+
+    /// See [`Engine::receive`](super::Engine::receive).
+    ///
+    /// # Errors
+    /// What the kernel says of the sockets themselves.
+    pub fn receive(&mut self, batch: &mut Batch, stats: &mut Stats, wait: Wait) -> io::Result<()> {
+        self.receive_now(batch, stats)?;
+        if wait == Wait::Never || !batch.is_empty() {
+            return Ok(());
+        }
+        if self.spin {
+            for _ in 0..SPINS {
+                self.receive_now(batch, stats)?;
+                if !batch.is_empty() {
+                    break;
+                }
+                std::hint::spin_loop();
+            }
+            return Ok(());
+        }
+        self.poll.wait()?;
+        if self.poll.is_ready(0) {
+            self.resources.wake.clear();
+        }
+        self.receive_now(batch, stats)
+    }
+
+    fn receive_now(&mut self, batch: &mut Batch, stats: &mut Stats) -> io::Result<()> {
+        let count = self.endpoints.len();
+        let first = self.first;
+        self.first = (first + 1) % count;
+        for socket in (first..count).chain(0..first) {
+            if self.inbox.free_count() == 0 {
+                break;
+            }
+            let received = match self.inbox.receive(self.resources.sockets[socket].as_fd()) {
+                Ok(received) => received,
+                Err(error) if is_passing(&error) => 0,
+                Err(error) => return Err(error),
+            };
+            for _ in 0..received {
+                self.admit_next(socket, batch, stats);
+            }
+            self.refused
+                .drain(..)
+                .for_each(|lease| self.inbox.recycle(lease));
+        }
+        Ok(())
+    }
+
+    fn admit_next(&mut self, socket: usize, batch: &mut Batch, stats: &mut Stats) {
+        let (lease, incoming) = self.inbox.take();
+        let window = 0..lease.len() as u32;
+        let arrival = ingress::arrival(&self.endpoints[socket], &incoming, window.len());
+        self.refused
+            .extend(admit(lease, window, arrival, socket, batch, stats));
+    }
+
+    /// See [`Engine::transmit`](super::Engine::transmit).
+    pub fn transmit(&mut self, batch: &mut Batch, stats: &mut Stats) {
+        while !batch.is_empty() {
+            prepare(&mut self.egress, batch, stats);
+            self.send(stats);
+            self.egress.finish();
+            while let Some(lease) = self.egress.release() {
+                self.inbox.recycle(lease);
+            }
+        }
+    }
+
+    /// Sends this round's messages; one that fails does not keep the next from going.
+    fn send(&mut self, stats: &mut Stats) {
+        let mut next = 0;
+        let count = self.egress.outbox().len();
+        while next < count {
+            let messages = self.egress.same_socket(next);
+            let socket = self.resources.sockets[self.egress.socket(next)].as_fd();
+            match self.egress.outbox().send(socket, messages) {
+                Ok(sent) => {
+                    (next..next + sent).for_each(|message| self.egress.sent(message, stats));
+                    next += sent;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => {
+                    self.egress.failed(next, errno(&error), socket, stats);
+                    next += 1;
+                }
+            }
+        }
+    }
+}
+
+/// Whether a receive that failed is worth trying again: nothing there, a signal, no memory for
+/// now, or a condition of the network that was reported once and is thereby over.
+fn is_passing(error: &io::Error) -> bool {
+    !matches!(
+        error.raw_os_error(),
+        Some(
+            libc::EBADF | libc::ENOTSOCK | libc::EFAULT | libc::EINVAL | libc::ENOSYS | libc::EPERM
+        )
+    )
+}

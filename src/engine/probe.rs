@@ -1,0 +1,187 @@
+//! Whether io_uring can be had here, tried out rather than guessed.
+//!
+//! A tiny ring with the engine's own flags receives one datagram from an AF_UNIX pair through a
+//! multishot receive and a buffer ring. No network is involved: a loopback interface that is down
+//! must not look like a missing io_uring.
+
+use std::fs;
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixDatagram;
+
+use super::uring::{Completion, KernelRing, Ring, buffers};
+use crate::sys::wake::Wake;
+
+/// Why io_uring cannot be had, and what would change that.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Blocker {
+    /// What is in the way.
+    pub what: String,
+    /// What to do about it.
+    pub remedy: String,
+}
+
+/// Tries everything that the engine rests on.
+///
+/// # Errors
+/// What is in the way.
+pub fn probe() -> Result<(), Blocker> {
+    try_out().map_err(|error| blocker(&error))
+}
+
+fn try_out() -> io::Result<()> {
+    let (receiver, sender) = UnixDatagram::pair()?;
+    let wake = Wake::open()?;
+    let fds = [receiver.as_fd()].into_iter();
+    let mut ring = KernelRing::open(fds, wake.as_fd(), buffers::carve(1)?, 1)?;
+    ring.arm_receive(0);
+    ring.enter(false)?;
+    sender.send(b"probe")?;
+    ring.enter(true)?;
+    match ring.reap() {
+        Some(Completion::Received {
+            result: Ok((lease, len)),
+            is_live: true,
+            ..
+        }) => {
+            let (_, payload) = buffers::parse(&lease, len);
+            match &lease.buffer()[payload.start as usize..payload.end as usize] {
+                b"probe" => Ok(()),
+                _ => Err(io::ErrorKind::InvalidData.into()),
+            }
+        }
+        Some(Completion::Received {
+            result: Err(errno), ..
+        }) => Err(io::Error::from_raw_os_error(errno)),
+        _ => Err(io::ErrorKind::Unsupported.into()),
+    }
+}
+
+/// Names the blocker behind an error of set-up. EPERM and EINVAL have several causes, which /proc
+/// tells apart.
+fn blocker(error: &io::Error) -> Blocker {
+    match error.raw_os_error() {
+        Some(libc::EPERM | libc::EACCES) => not_permitted(),
+        Some(libc::ENOSYS) => Blocker {
+            what: "the kernel has no io_uring, or a seccomp profile hides it (ENOSYS)".into(),
+            remedy: "run a kernel with CONFIG_IO_URING, or allow io_uring_setup, io_uring_enter \
+                     and io_uring_register in the seccomp profile (deploy/seccomp.json does)"
+                .into(),
+        },
+        Some(libc::EINVAL) => Blocker {
+            what: format!("the kernel is too old (Linux {}, EINVAL)", kernel_release()),
+            remedy: "io_uring is used from Linux 6.1 on".into(),
+        },
+        Some(libc::ENOMEM) => Blocker {
+            what: "the limit on locked memory is too low (ENOMEM)".into(),
+            remedy: "raise it: `ulimit -l unlimited`, LimitMEMLOCK=infinity, or \
+                     --ulimit memlock=-1"
+                .into(),
+        },
+        _ => Blocker {
+            what: format!("a trial ring failed: {error}"),
+            remedy: "--engine mmsg does without".into(),
+        },
+    }
+}
+
+fn not_permitted() -> Blocker {
+    let sysctl = fs::read_to_string("/proc/sys/kernel/io_uring_disabled").unwrap_or_default();
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    not_permitted_by(sysctl.trim(), &status)
+}
+
+/// The blocker behind EPERM, from the sysctl's value and /proc/self/status.
+fn not_permitted_by(sysctl: &str, status: &str) -> Blocker {
+    let is_filtered = status
+        .lines()
+        .filter_map(|line| line.strip_prefix("Seccomp:"))
+        .any(|mode| mode.trim() == "2");
+    match sysctl {
+        "2" => Blocker {
+            what: "kernel.io_uring_disabled is 2 (EPERM)".into(),
+            remedy: "`sysctl -w kernel.io_uring_disabled=0` allows it".into(),
+        },
+        "1" if !is_filtered => Blocker {
+            what: "kernel.io_uring_disabled is 1 (EPERM)".into(),
+            remedy: "`sysctl -w kernel.io_uring_disabled=0` allows it; so does membership in \
+                     kernel.io_uring_group, or CAP_SYS_ADMIN"
+                .into(),
+        },
+        _ if is_filtered => Blocker {
+            what: "a seccomp profile refuses it (EPERM), as those of Docker, containerd and \
+                   Podman do by default"
+                .into(),
+            remedy: "run the container with --security-opt seccomp=deploy/seccomp.json".into(),
+        },
+        _ => Blocker {
+            what: "it is not permitted (EPERM), perhaps by a security module".into(),
+            remedy: "look for a denial in the audit log".into(),
+        },
+    }
+}
+
+/// The kernel's release, such as `6.12.3-amd64`.
+pub fn kernel_release() -> String {
+    fs::read_to_string("/proc/sys/kernel/osrelease")
+        .unwrap_or_default()
+        .trim()
+        .to_owned()
+}
+
+/// Whether the running kernel is at least `major.minor`. An unreadable release is an old one.
+pub fn kernel_is_at_least(major: u32, minor: u32) -> bool {
+    let release = kernel_release();
+    let mut numbers = release
+        .split(['.', '-', '+'])
+        .map_while(|part| part.parse::<u32>().ok());
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= (major, minor)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn eperm_is_told_apart_by_sysctl_and_seccomp() {
+        let plain = "Name:\treflector\nSeccomp:\t0\n";
+        let filtered = "Name:\treflector\nSeccomp:\t2\nSeccomp_filters:\t1\n";
+        assert!(
+            not_permitted_by("2", filtered)
+                .what
+                .contains("io_uring_disabled is 2")
+        );
+        assert!(
+            not_permitted_by("1", plain)
+                .what
+                .contains("io_uring_disabled is 1")
+        );
+        assert!(not_permitted_by("0", filtered).what.contains("seccomp"));
+        assert!(not_permitted_by("", filtered).what.contains("seccomp"));
+        assert!(
+            not_permitted_by("0", plain)
+                .what
+                .contains("security module")
+        );
+    }
+
+    #[test]
+    fn every_errno_has_a_remedy() {
+        for errno in [
+            libc::EPERM,
+            libc::ENOSYS,
+            libc::EINVAL,
+            libc::ENOMEM,
+            libc::EMFILE,
+        ] {
+            let blocker = blocker(&io::Error::from_raw_os_error(errno));
+            assert!(!blocker.what.is_empty() && !blocker.remedy.is_empty());
+        }
+    }
+
+    #[test]
+    fn kernel_releases_compare_by_number() {
+        assert!(kernel_is_at_least(3, 0));
+        assert!(!kernel_is_at_least(999, 0));
+    }
+}

@@ -1,0 +1,620 @@
+//! The engine's buffer ownership, proven against a ring that does its worst.
+//!
+//! The fake ring keeps the kernel's promises (a send that does not wait is over when the
+//! submission returns; the error completion of a send comes before `enter` has nothing left to do)
+//! and no others: it accepts submissions in part, is interrupted or busy, ends multishots with
+//! and without data, runs out of buffers, refuses sends for any reason, and brings completions
+//! late and out of order. A seeded driver lets datagrams and trains arrive in between.
+//!
+//! What must hold: every buffer is in exactly one place, none is visible to the kernel while a
+//! send or a resend still reads it, every datagram is answered once or counted, and the order per
+//! peer is kept where no train was refused.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::sync::Arc;
+
+use fastrand::Rng;
+
+use super::buffers;
+use super::ring::{Completion, Ring};
+use super::{Settings, Uring, Wait};
+use crate::batch::Batch;
+use crate::egress;
+use crate::engine::{Kind, Resources};
+use crate::socket::{self, Socket};
+use crate::stats::Stats;
+use crate::sys::addr::{Name, parse_name};
+use crate::sys::memory::Lease;
+use crate::sys::wake::Wake;
+
+const BUFFERS: u16 = 8;
+const SOCKETS: usize = 2;
+
+/// A datagram's number, and the peer that sent it.
+type Id = u32;
+
+/// Something that waits in a socket's queue: one datagram, or a train.
+struct Inbound {
+    peer: SocketAddr,
+    payload: Vec<u8>,
+    segment_len: Option<usize>,
+}
+
+enum Queued {
+    Receive(usize),
+    Wake,
+    Send {
+        message: usize,
+        header: *const libc::msghdr,
+    },
+}
+
+/// What the fake kernel has done, so that a run in which something never happened is noticed.
+type Coverage = BTreeMap<&'static str, usize>;
+
+/// Everything that it can do.
+const DEEDS: [&str; 9] = [
+    "accepted a part",
+    "failed an enter",
+    "ran out of buffers",
+    "ended a multishot with data",
+    "ended it with an empty datagram",
+    "failed a receive",
+    "refused a train",
+    "refused a single",
+    "held a completion back",
+];
+
+struct FakeRing {
+    rng: Rng,
+    /// Buffers that the kernel sees, oldest first.
+    published: VecDeque<Lease>,
+    /// Given back, not yet committed.
+    recycled: Vec<Lease>,
+    queued: VecDeque<Queued>,
+    completions: VecDeque<Completion>,
+    /// Completions that found no room, as after a CQ overflow.
+    held_back: Vec<Completion>,
+    inbound: [VecDeque<Inbound>; SOCKETS],
+    is_armed: [bool; SOCKETS],
+    is_wake_armed: bool,
+    /// Datagrams that left by a send of the ring, in order.
+    sent: Vec<(SocketAddr, Id)>,
+    coverage: Coverage,
+}
+
+impl FakeRing {
+    fn new(seed: u64, leases: Vec<Lease>) -> Self {
+        Self {
+            rng: Rng::with_seed(seed),
+            published: leases.into(),
+            recycled: Vec::new(),
+            queued: VecDeque::new(),
+            completions: VecDeque::new(),
+            held_back: Vec::new(),
+            inbound: Default::default(),
+            is_armed: [false; SOCKETS],
+            is_wake_armed: false,
+            sent: Vec::new(),
+            coverage: Coverage::new(),
+        }
+    }
+
+    fn chance(&mut self, percent: u32) -> bool {
+        self.rng.u32(0..100) < percent
+    }
+
+    fn has_done(&mut self, deed: &'static str) {
+        assert!(DEEDS.contains(&deed));
+        *self.coverage.entry(deed).or_default() += 1;
+    }
+
+    fn complete(&mut self, completion: Completion) {
+        if self.chance(5) {
+            self.has_done("held a completion back");
+            self.held_back.push(completion);
+        } else {
+            self.completions.push_back(completion);
+        }
+    }
+
+    fn execute(&mut self, queued: Queued) {
+        match queued {
+            Queued::Receive(socket) => {
+                assert!(!self.is_armed[socket], "socket {socket} is armed twice");
+                self.is_armed[socket] = true;
+            }
+            Queued::Wake => self.is_wake_armed = true,
+            Queued::Send { message, header } => self.execute_send(message, header),
+        }
+    }
+
+    fn execute_send(&mut self, message: usize, header: *const libc::msghdr) {
+        // SAFETY: the engine keeps the header and all that it points to until the submission is
+        // over, which is what this test is about; `Outbox` states the lengths.
+        let (peer, control, iovecs) = unsafe {
+            let header = &*header;
+            let name =
+                std::slice::from_raw_parts(header.msg_name.cast(), header.msg_namelen as usize);
+            let control: &[u8] = match header.msg_controllen {
+                0 => &[],
+                len => std::slice::from_raw_parts(header.msg_control.cast(), len),
+            };
+            let iovecs = std::slice::from_raw_parts(header.msg_iov, header.msg_iovlen);
+            (parse_name(name).expect("a peer"), control, iovecs)
+        };
+        let mut payload = Vec::new();
+        for iovec in iovecs {
+            self.assert_not_lent(iovec.iov_base as usize);
+            // SAFETY: as above; the bytes belong to a buffer that the engine holds.
+            payload.extend_from_slice(unsafe {
+                std::slice::from_raw_parts(iovec.iov_base.cast::<u8>(), iovec.iov_len)
+            });
+        }
+        // No pktinfo on a bound socket, so a train's control is its segment length alone.
+        let segment_len = control
+            .get(16..18)
+            .map(|len| u16::from_ne_bytes([len[0], len[1]]));
+        let is_train = segment_len.is_some();
+        if self.chance(15) {
+            let errnos = [
+                libc::EMSGSIZE,
+                libc::EINVAL,
+                libc::EIO,
+                libc::EAGAIN,
+                libc::EPERM,
+                libc::ENETUNREACH,
+            ];
+            let errno = errnos[self.rng.usize(0..errnos.len())];
+            self.has_done(if is_train {
+                "refused a train"
+            } else {
+                "refused a single"
+            });
+            return self.complete(Completion::SendFailed { message, errno });
+        }
+        let segment_len = segment_len.map_or(payload.len(), usize::from).max(1);
+        if payload.is_empty() {
+            self.sent.push((peer, EMPTY));
+        }
+        self.sent.extend(
+            payload
+                .chunks(segment_len)
+                .map(|segment| (peer, id_of(segment))),
+        );
+    }
+
+    /// Whether the kernel could write to `address` at this moment.
+    fn assert_not_lent(&self, address: usize) {
+        for lease in self.published.iter().chain(&self.recycled) {
+            let start = lease.as_buffer_ptr() as usize;
+            let range = start..start + lease.capacity() as usize;
+            assert!(
+                !range.contains(&address),
+                "buffer {} is sent from and lent",
+                lease.id()
+            );
+        }
+    }
+
+    /// Lets an armed receive do what multishot receives do.
+    fn receive(&mut self, socket: usize) {
+        for _ in 0..self.rng.usize(0..6) {
+            if !self.is_armed[socket] {
+                return;
+            }
+            if self.chance(2) {
+                self.has_done("failed a receive");
+                let errno = if self.chance(50) {
+                    libc::ENOMEM
+                } else {
+                    libc::ECANCELED
+                };
+                return self.end_receive(socket, Err(errno));
+            }
+            if self.inbound[socket].is_empty() {
+                return;
+            }
+            let Some(mut lease) = self.published.pop_front() else {
+                self.has_done("ran out of buffers");
+                return self.end_receive(socket, Err(libc::ENOBUFS));
+            };
+            let inbound = self.inbound[socket].pop_front().expect("it is not empty");
+            let len = deliver(&mut lease, &inbound);
+            let is_empty = inbound.payload.is_empty();
+            if is_empty || self.chance(5) {
+                self.has_done(if is_empty {
+                    "ended it with an empty datagram"
+                } else {
+                    "ended a multishot with data"
+                });
+                return self.end_receive(socket, Ok((lease, len)));
+            }
+            let result = Ok((lease, len));
+            self.completions.push_back(Completion::Received {
+                socket,
+                result,
+                is_live: true,
+            });
+        }
+    }
+
+    fn end_receive(&mut self, socket: usize, result: Result<(Lease, u32), i32>) {
+        self.is_armed[socket] = false;
+        self.completions.push_back(Completion::Received {
+            socket,
+            result,
+            is_live: false,
+        });
+    }
+
+    fn lent_count(&self) -> usize {
+        self.published.len()
+            + self.recycled.len()
+            + self
+                .completions
+                .iter()
+                .filter(|it| matches!(it, Completion::Received { result: Ok(_), .. }))
+                .count()
+    }
+}
+
+impl Ring for FakeRing {
+    fn arm_receive(&mut self, socket: usize) {
+        self.queued.push_back(Queued::Receive(socket));
+    }
+
+    fn arm_wake(&mut self) {
+        assert!(!self.is_wake_armed, "the wake is armed twice");
+        self.queued.push_back(Queued::Wake);
+    }
+
+    fn send(&mut self, _socket: usize, message: usize, header: *const libc::msghdr) {
+        self.queued.push_back(Queued::Send { message, header });
+    }
+
+    fn enter(&mut self, wait: bool) -> io::Result<()> {
+        self.completions.extend(self.held_back.drain(..));
+        if self.chance(5) {
+            self.has_done("failed an enter");
+            let errno = if self.chance(50) {
+                libc::EINTR
+            } else {
+                libc::EBUSY
+            };
+            return Err(io::Error::from_raw_os_error(errno));
+        }
+        let mut submitted = self.queued.len();
+        if submitted > 1 && self.chance(10) {
+            self.has_done("accepted a part");
+            submitted = self.rng.usize(1..submitted);
+        }
+        for _ in 0..submitted {
+            let queued = self.queued.pop_front().expect("counted above");
+            self.execute(queued);
+        }
+        let first = self.rng.usize(0..SOCKETS);
+        for socket in (first..SOCKETS).chain(0..first) {
+            self.receive(socket);
+        }
+        // The kernel does not wait after it has accepted only a part.
+        let must_wake = wait
+            && self.queued.is_empty()
+            && self.completions.is_empty()
+            && self.held_back.is_empty();
+        if must_wake || (self.is_wake_armed && self.chance(3)) {
+            assert!(self.is_wake_armed, "asleep with nothing that could wake it");
+            self.is_wake_armed = false;
+            self.completions.push_back(Completion::Woken);
+        }
+        // Error completions of sends may come behind receives, and in any order among themselves.
+        if self.chance(30) {
+            let at = self.rng.usize(0..=self.completions.len());
+            let mut tail: Vec<_> = self.completions.drain(at..).collect();
+            let (mut sends, receives): (Vec<_>, Vec<_>) = tail
+                .drain(..)
+                .partition(|it| matches!(it, Completion::SendFailed { .. }));
+            self.rng.shuffle(&mut sends);
+            self.completions.extend(receives.into_iter().chain(sends));
+        }
+        Ok(())
+    }
+
+    fn is_behind(&mut self) -> bool {
+        !self.queued.is_empty() || !self.held_back.is_empty()
+    }
+
+    fn has_work(&mut self) -> bool {
+        self.rng.bool()
+    }
+
+    fn reap(&mut self) -> Option<Completion> {
+        self.completions.pop_front()
+    }
+
+    fn recycle(&mut self, lease: Lease) {
+        let mut lent = self.published.iter().chain(&self.recycled);
+        assert!(
+            lent.all(|other| other.id() != lease.id()),
+            "buffer {} is lent twice",
+            lease.id()
+        );
+        self.recycled.push(lease);
+    }
+
+    fn commit(&mut self) {
+        self.published.extend(self.recycled.drain(..));
+    }
+}
+
+/// The number that stands for an empty datagram, which has no room for one.
+const EMPTY: Id = Id::MAX;
+
+fn id_of(segment: &[u8]) -> Id {
+    Id::from_be_bytes(
+        segment[..4]
+            .try_into()
+            .expect("every datagram starts with its number"),
+    )
+}
+
+/// Fills `lease` as the kernel would; returns the bytes used.
+fn deliver(lease: &mut Lease, inbound: &Inbound) -> u32 {
+    let mut control = Vec::new();
+    if let Some(segment_len) = inbound.segment_len {
+        control.extend_from_slice(&20usize.to_ne_bytes());
+        control.extend_from_slice(&libc::SOL_UDP.to_ne_bytes());
+        control.extend_from_slice(&libc::UDP_GRO.to_ne_bytes());
+        control.extend_from_slice(&(segment_len as i32).to_ne_bytes());
+    }
+    buffers::fill(
+        lease,
+        Name::new(inbound.peer).as_bytes(),
+        &control,
+        &inbound.payload,
+    )
+}
+
+/// The engine on a fake ring, the peers that resends really go to, and what came of it all.
+struct Driver {
+    rng: Rng,
+    engine: Uring<FakeRing>,
+    batch: Batch,
+    stats: Stats,
+    peers: Vec<UdpSocket>,
+    /// Numbers given to the datagrams of each peer, in order.
+    asked: BTreeMap<SocketAddr, Vec<Id>>,
+    /// Numbers that came by resends, which have left the ring's order.
+    resent: Vec<(SocketAddr, Id)>,
+    next_id: Id,
+}
+
+impl Driver {
+    fn new(seed: u64) -> Self {
+        let settings = socket_settings();
+        let open =
+            |_| Socket::open((Ipv4Addr::LOCALHOST, 0).into(), true, &settings).expect("a socket");
+        let resources = Resources {
+            sockets: (0..SOCKETS).map(open).collect(),
+            wake: Arc::new(Wake::open().expect("an eventfd")),
+        };
+        let engine = Settings {
+            kind: Kind::Uring,
+            buffers: BUFFERS,
+            spin: seed.is_multiple_of(4),
+            egress: egress::Settings {
+                gso: !seed.is_multiple_of(5),
+                segments_max: 128,
+                loop_guard: false,
+                latency: false,
+            },
+        };
+        let ring = FakeRing::new(seed, buffers::carve(BUFFERS).expect("memory"));
+        let peer = |host| {
+            let peer = UdpSocket::bind((Ipv4Addr::new(127, 0, 1, host), 0)).expect("a peer");
+            peer.set_nonblocking(true).expect("a socket option");
+            peer
+        };
+        Self {
+            rng: Rng::with_seed(!seed),
+            engine: Uring::with(ring, &engine, resources),
+            batch: Batch::new(usize::from(BUFFERS)),
+            stats: Stats::new(),
+            peers: (1..=6).map(peer).collect(),
+            asked: BTreeMap::new(),
+            resent: Vec::new(),
+            next_id: 0,
+        }
+    }
+
+    /// Lets a datagram or a train arrive.
+    fn arrive(&mut self) {
+        // Port 0 is a peer to whom every resend fails with EINVAL, as if the source were gone.
+        let index = self.rng.usize(0..=self.peers.len());
+        let peer = match self.peers.get(index) {
+            Some(peer) => peer.local_addr().expect("it is bound"),
+            None => (Ipv4Addr::new(127, 0, 1, 99), 0).into(),
+        };
+        let segment_len = self.rng.usize(4..40);
+        let count = if self.rng.bool() {
+            1
+        } else {
+            self.rng.usize(2..20)
+        };
+        let mut payload = Vec::new();
+        let mut ids = Vec::new();
+        if count == 1 && self.rng.u32(0..8) == 0 {
+            ids.push(EMPTY);
+        } else {
+            for segment in 0..count {
+                let is_last = segment + 1 == count;
+                let len = if is_last {
+                    self.rng.usize(4..=segment_len)
+                } else {
+                    segment_len
+                };
+                payload.extend_from_slice(&self.next_id.to_be_bytes());
+                payload.resize(payload.len() + len - 4, 0);
+                ids.push(self.next_id);
+                self.next_id += 1;
+            }
+        }
+        self.asked.entry(peer).or_default().extend(ids);
+        let segment_len = (count > 1).then_some(segment_len);
+        // One socket for each peer, as SO_REUSEPORT has it.
+        let queue = &mut self.engine.ring.inbound[index % SOCKETS];
+        queue.push_back(Inbound {
+            peer,
+            payload,
+            segment_len,
+        });
+    }
+
+    /// One turn of a worker's loop, all answers being echoes.
+    fn turn(&mut self, wait: Wait) {
+        self.engine
+            .receive(&mut self.batch, &mut self.stats, wait)
+            .expect("the ring goes on");
+        self.assert_every_buffer_is_somewhere();
+        self.engine
+            .transmit(&mut self.batch, &mut self.stats)
+            .expect("the ring goes on");
+        self.assert_every_buffer_is_somewhere();
+        self.collect_resent();
+    }
+
+    fn assert_every_buffer_is_somewhere(&mut self) {
+        let engine = &mut self.engine;
+        let in_sends = engine.egress.outbox().lease_count();
+        let places = engine.ring.lent_count() + engine.arrived.len() + self.batch.len() + in_sends;
+        assert_eq!(
+            places,
+            usize::from(BUFFERS),
+            "every buffer is in exactly one place"
+        );
+    }
+
+    fn collect_resent(&mut self) {
+        let mut bytes = [0; 2048];
+        for peer in &self.peers {
+            while let Ok(len) = peer.recv(&mut bytes) {
+                let id = if len == 0 {
+                    EMPTY
+                } else {
+                    id_of(&bytes[..len])
+                };
+                self.resent
+                    .push((peer.local_addr().expect("it is bound"), id));
+            }
+        }
+    }
+
+    fn run(&mut self) {
+        for _ in 0..400 {
+            for _ in 0..self.rng.usize(0..6) {
+                self.arrive();
+            }
+            let wait = if self.rng.bool() {
+                Wait::Idle
+            } else {
+                Wait::Never
+            };
+            self.turn(wait);
+        }
+        // What is still queued: turns enough for every end that a multishot can come to.
+        for _ in 0..4000 {
+            self.turn(Wait::Never);
+        }
+    }
+
+    fn assert_all_is_well(&self) {
+        let ring = &self.engine.ring;
+        assert_eq!(
+            ring.published.len(),
+            usize::from(BUFFERS),
+            "every buffer came home"
+        );
+        assert!(
+            ring.inbound.iter().all(VecDeque::is_empty),
+            "every datagram was received"
+        );
+        let counters = &self.stats.counters;
+        let asked: usize = self.asked.values().map(Vec::len).sum();
+        assert_eq!(counters.received, asked as u64);
+        assert_eq!(counters.in_flight(), 0, "the books close");
+        let answers = ring.sent.len() + self.resent.len();
+        assert_eq!(
+            counters.replied, answers as u64,
+            "what is counted as replied left us"
+        );
+        self.assert_no_answer_twice();
+        self.assert_order();
+    }
+
+    fn assert_no_answer_twice(&self) {
+        let mut seen = BTreeSet::new();
+        for &(peer, id) in self.engine.ring.sent.iter().chain(&self.resent) {
+            assert!(
+                id == EMPTY || self.asked[&peer].contains(&id),
+                "{peer} got what it never sent"
+            );
+            assert!(
+                id == EMPTY || seen.insert(id),
+                "datagram {id} was answered twice"
+            );
+        }
+    }
+
+    /// Numbers per peer rise; empty datagrams have none, and resends may come late.
+    fn assert_order(&self) {
+        for &peer in self.asked.keys() {
+            let sent = self.engine.ring.sent.iter();
+            let ids: Vec<_> = sent.filter(|it| it.0 == peer && it.1 != EMPTY).collect();
+            assert!(ids.is_sorted(), "{peer} got its answers out of order");
+        }
+    }
+}
+
+fn socket_settings() -> socket::Settings {
+    socket::Settings {
+        dual_stack: false,
+        is_grouped: false,
+        share_port: false,
+        gro: false,
+        timestamps: false,
+        hop_limits: false,
+        same_interface: false,
+        df: false,
+        freebind: false,
+        receive_buffer_len: None,
+        send_buffer_len: None,
+        device: None,
+    }
+}
+
+#[test]
+fn no_buffer_is_lost_shared_or_published_too_early_whatever_the_ring_does() {
+    let mut covered = Coverage::new();
+    for seed in 0..40 {
+        let mut driver = Driver::new(seed);
+        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            driver.run();
+            driver.assert_all_is_well();
+        }));
+        let coverage = &driver.engine.ring.coverage;
+        assert!(
+            outcome.is_ok(),
+            "seed {seed}; what the ring has done: {coverage:?}"
+        );
+        for (&deed, count) in coverage {
+            *covered.entry(deed).or_default() += count;
+        }
+    }
+    let is_covered = |deed: &str| covered.get(deed).is_some_and(|&count| count > 20);
+    assert!(
+        DEEDS.into_iter().all(is_covered),
+        "each has been through: {covered:?}"
+    );
+}

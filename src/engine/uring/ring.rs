@@ -1,0 +1,331 @@
+//! The ring itself: what the engine needs of one, and the kernel's.
+
+use std::io;
+use std::mem;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::ptr;
+
+use io_uring::{IoUring, cqueue, opcode, squeue, types};
+
+use super::buffers::{BufferRing, CONTROL_LEN, NAME_LEN};
+use crate::sys::memory::Lease;
+
+/// The one buffer group.
+const GROUP: u16 = 0;
+/// `IORING_ENTER_GETEVENTS` of linux/io_uring.h: run deferred work, and wait if anything is wanted.
+const ENTER_GETEVENTS: u32 = 1;
+
+/// What the engine needs of a ring. The tests have one that follows a script.
+pub trait Ring {
+    /// Queues a multishot receive on a socket.
+    fn arm_receive(&mut self, socket: usize);
+
+    /// Queues a wait for the worker's wake.
+    fn arm_wake(&mut self);
+
+    /// Queues a send that does not wait and completes only if it fails. What `header` points to
+    /// stays as it is until [`enter`](Self::enter) has submitted it.
+    fn send(&mut self, socket: usize, message: usize, header: *const libc::msghdr);
+
+    /// Submits what is queued, runs deferred work, and waits for a completion if told to.
+    ///
+    /// # Errors
+    /// What io_uring_enter(2) says; then some may still be queued.
+    fn enter(&mut self, wait: bool) -> io::Result<()>;
+
+    /// Whether another [`enter`](Self::enter) is needed before every send is known to be over:
+    /// something is queued and not submitted, or completions are held back for want of room.
+    fn is_behind(&mut self) -> bool;
+
+    /// Whether an [`enter`](Self::enter) would bring something. Needs no system call.
+    fn has_work(&mut self) -> bool;
+
+    /// The next completion.
+    fn reap(&mut self) -> Option<Completion>;
+
+    /// Gives a buffer to the kernel, which sees it at the next [`commit`](Self::commit).
+    fn recycle(&mut self, lease: Lease);
+
+    /// Publishes the recycled buffers.
+    fn commit(&mut self);
+}
+
+/// What has completed.
+#[derive(Debug)]
+pub enum Completion {
+    /// A receive brought a buffer with so many bytes used, or failed with an error number.
+    Received {
+        /// Which socket's.
+        socket: usize,
+        /// Buffer and bytes used, or the error number.
+        result: Result<(Lease, u32), i32>,
+        /// Whether the multishot goes on.
+        is_live: bool,
+    },
+    /// The kernel refused a message.
+    SendFailed {
+        /// Which.
+        message: usize,
+        /// Why.
+        errno: i32,
+    },
+    /// The worker was woken.
+    Woken,
+    /// The answer to a cancellation.
+    Other,
+}
+
+/// What a submission is about, in its `user_data`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Token {
+    Receive(usize),
+    Send(usize),
+    Wake,
+    Cancel,
+}
+
+impl Token {
+    const KIND_SHIFT: u32 = 32;
+
+    fn encode(self) -> u64 {
+        let (kind, index) = match self {
+            Self::Receive(socket) => (0, socket),
+            Self::Send(message) => (1, message),
+            Self::Wake => (2, 0),
+            Self::Cancel => (3, 0),
+        };
+        (kind << Self::KIND_SHIFT) | index as u64
+    }
+
+    fn decode(user_data: u64) -> Self {
+        let index = user_data as u32 as usize;
+        match user_data >> Self::KIND_SHIFT {
+            0 => Self::Receive(index),
+            1 => Self::Send(index),
+            2 => Self::Wake,
+            _ => Self::Cancel,
+        }
+    }
+}
+
+/// A ring of the kernel's.
+///
+/// Opened and used by one thread. The order of the fields is the order in which they go: the ring
+/// is closed before the memory that it writes to is unmapped.
+pub struct KernelRing {
+    ring: IoUring,
+    buffers: BufferRing,
+    /// What each receive asks for: room for name and control messages. The kernel reads it at
+    /// submission.
+    request: Box<libc::msghdr>,
+    sockets: usize,
+}
+
+impl KernelRing {
+    /// Opens a ring over `sockets` and `wake`, with `leases` as receive buffers and room to queue
+    /// `messages_max` sends.
+    ///
+    /// `SINGLE_ISSUER` and `DEFER_TASKRUN`: completions happen only inside `enter`, on this thread,
+    /// after the submissions. `SUBMIT_ALL`: a refused send does not keep the next from going.
+    /// Together they are what makes every send over when `enter` returns. They need Linux 6.1.
+    ///
+    /// # Errors
+    /// What io_uring_setup(2) and io_uring_register(2) say.
+    pub fn open<'a>(
+        sockets: impl Iterator<Item = BorrowedFd<'a>>,
+        wake: BorrowedFd<'a>,
+        leases: Vec<Lease>,
+        messages_max: usize,
+    ) -> io::Result<Self> {
+        let files: Vec<_> = sockets.chain([wake]).map(|fd| fd.as_raw_fd()).collect();
+        // Sends, a receive for each socket, the wake; the cancellations come when nothing is sent.
+        let sq_entries = (messages_max + files.len()).next_power_of_two() as u32;
+        // Each buffer and each submission can complete once before anything is reaped, and the
+        // last completion of each multishot comes on top.
+        let cq_entries = (2 * leases.len() as u32 + sq_entries).next_power_of_two();
+        let ring = build(sq_entries, cq_entries)?;
+        ring.submitter().register_files(&files)?;
+        let mut buffers = BufferRing::new(leases.len())?;
+        leases.into_iter().for_each(|lease| buffers.recycle(lease));
+        buffers.commit();
+        // SAFETY: address and number of entries are those of a page-aligned mapping of that many
+        // entries, which this value owns and which outlives the ring: `ring` is dropped, or the
+        // buffer ring unregistered, before `buffers` is.
+        unsafe {
+            ring.submitter().register_buf_ring_with_flags(
+                buffers.address(),
+                buffers.entries(),
+                GROUP,
+                0,
+            )?;
+        }
+        // SAFETY: `msghdr` is a C struct of integers and pointers, for which all-zero is a value.
+        let mut request: Box<libc::msghdr> = Box::new(unsafe { mem::zeroed() });
+        request.msg_namelen = NAME_LEN as libc::socklen_t;
+        request.msg_controllen = CONTROL_LEN;
+        Ok(Self {
+            ring,
+            buffers,
+            request,
+            sockets: files.len() - 1,
+        })
+    }
+
+    /// Queues the cancellation of everything that is armed.
+    ///
+    /// # Errors
+    /// What io_uring_enter(2) says.
+    pub fn cancel(&mut self) -> io::Result<()> {
+        for token in (0..self.sockets).map(Token::Receive).chain([Token::Wake]) {
+            let entry = opcode::AsyncCancel::new(token.encode()).build();
+            self.push(entry.user_data(Token::Cancel.encode()));
+        }
+        self.enter(false)
+    }
+
+    /// Ends the ring and takes back the buffers that it had. Nothing is armed any more.
+    ///
+    /// # Errors
+    /// What io_uring_register(2) says.
+    pub fn into_leases(self) -> io::Result<Vec<Lease>> {
+        self.ring.submitter().unregister_buf_ring(GROUP)?;
+        // A closed ring lets go of its files some time later, and the port would be busy till then.
+        self.ring.submitter().unregister_files()?;
+        let Self { ring, buffers, .. } = self;
+        drop(ring);
+        Ok(buffers.into_leases())
+    }
+
+    fn push(&mut self, entry: squeue::Entry) {
+        // SAFETY: what the entries of `arm_receive`, `arm_wake`, `send` and `cancel` point to
+        // lives until they have been submitted, as argued there; the kernel copies what it needs
+        // later (io_uring_enter(2), IORING_FEAT_SUBMIT_STABLE). The queue has room for one round
+        // of everything, and each round is submitted before the next is queued.
+        unsafe { self.ring.submission().push(&entry) }.expect("the queue has room for a round");
+    }
+}
+
+/// The ring with the flags that the engine's proofs rest on.
+fn build(sq_entries: u32, cq_entries: u32) -> io::Result<IoUring> {
+    let mut builder = IoUring::builder();
+    builder
+        .setup_single_issuer()
+        .setup_defer_taskrun()
+        .setup_taskrun_flag()
+        .setup_submit_all()
+        .setup_cqsize(cq_entries);
+    // Saves an indirection since Linux 6.6; before that, EINVAL.
+    let without_array = builder.clone().setup_no_sqarray().build(sq_entries);
+    match without_array {
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => builder.build(sq_entries),
+        result => result,
+    }
+}
+
+impl Ring for KernelRing {
+    fn arm_receive(&mut self, socket: usize) {
+        // The header is boxed, so it stays where it is, and lives as long as the ring.
+        let entry = opcode::RecvMsgMulti::new(
+            types::Fixed(socket as u32),
+            ptr::from_ref(&*self.request),
+            GROUP,
+        );
+        self.push(entry.build().user_data(Token::Receive(socket).encode()));
+    }
+
+    fn arm_wake(&mut self) {
+        let file = types::Fixed(self.sockets as u32);
+        let entry = opcode::PollAdd::new(file, libc::POLLIN as u32).build();
+        self.push(entry.user_data(Token::Wake.encode()));
+    }
+
+    fn send(&mut self, socket: usize, message: usize, header: *const libc::msghdr) {
+        // The caller keeps header, control messages and payload until `enter` has submitted all;
+        // a send that does not wait is over then.
+        let entry = opcode::SendMsg::new(types::Fixed(socket as u32), header)
+            .flags(libc::MSG_DONTWAIT as u32)
+            .build()
+            .flags(squeue::Flags::SKIP_SUCCESS);
+        self.push(entry.user_data(Token::Send(message).encode()));
+    }
+
+    fn enter(&mut self, wait: bool) -> io::Result<()> {
+        let queued = self.ring.submission().len() as u32;
+        // SAFETY: the null argument (`None`) is what io_uring_enter(2) expects with these flags;
+        // what the queued entries point to is alive, as `push` argues.
+        unsafe {
+            let want = u32::from(wait);
+            self.ring
+                .submitter()
+                .enter::<libc::sigset_t>(queued, want, ENTER_GETEVENTS, None)?;
+        }
+        Ok(())
+    }
+
+    fn is_behind(&mut self) -> bool {
+        let queue = self.ring.submission();
+        !queue.is_empty() || queue.cq_overflow()
+    }
+
+    fn has_work(&mut self) -> bool {
+        let queue = self.ring.submission();
+        if queue.taskrun() || queue.cq_overflow() {
+            return true;
+        }
+        drop(queue);
+        !self.ring.completion().is_empty()
+    }
+
+    fn reap(&mut self) -> Option<Completion> {
+        let entry = self.ring.completion().next()?;
+        let (result, flags) = (entry.result(), entry.flags());
+        Some(match Token::decode(entry.user_data()) {
+            Token::Receive(socket) => {
+                let result = match (u32::try_from(result), cqueue::buffer_select(flags)) {
+                    (Ok(len), Some(id)) => Ok((self.buffers.take(id), len)),
+                    // A buffer is named only where one was filled.
+                    (Ok(_), None) => Err(libc::ENOBUFS),
+                    (Err(_), _) => Err(-result),
+                };
+                Completion::Received {
+                    socket,
+                    result,
+                    is_live: cqueue::more(flags),
+                }
+            }
+            Token::Send(message) => Completion::SendFailed {
+                message,
+                errno: -result,
+            },
+            Token::Wake => Completion::Woken,
+            Token::Cancel => Completion::Other,
+        })
+    }
+
+    fn recycle(&mut self, lease: Lease) {
+        self.buffers.recycle(lease);
+    }
+
+    fn commit(&mut self) {
+        self.buffers.commit();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_survive_the_round_trip() {
+        for token in [
+            Token::Receive(0),
+            Token::Receive(7),
+            Token::Send(0),
+            Token::Send(4095),
+        ] {
+            assert_eq!(Token::decode(token.encode()), token);
+        }
+        assert_eq!(Token::decode(Token::Wake.encode()), Token::Wake);
+        assert_eq!(Token::decode(Token::Cancel.encode()), Token::Cancel);
+    }
+}

@@ -1,0 +1,224 @@
+//! Kernel message → who sent it, to which address, when; or the reason why it cannot be answered.
+//!
+//! A socket bound to no particular address must learn the address asked from the control messages.
+//! Where it does not, the datagram is dropped: letting the kernel choose the reply's source is the
+//! mistake this program exists to avoid.
+
+use std::net::IpAddr;
+
+use crate::datagram::{Arrival, DropReason, Endpoint, LocalAddr};
+use crate::sys::addr::parse_name;
+use crate::sys::cmsg::{self, Received};
+use crate::sys::mmsg::Incoming;
+
+/// A received buffer that cannot be answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unanswerable {
+    /// Why.
+    pub reason: DropReason,
+    /// Bytes of each of its datagrams, as far as the kernel told.
+    pub segment_len: u32,
+}
+
+/// What arrived at `endpoint` with `payload_len` bytes.
+///
+/// # Errors
+/// The first of `Truncated`, `NoPktinfo`, `NotUnicast` that applies.
+pub fn arrival(
+    endpoint: &Endpoint,
+    incoming: &Incoming<'_>,
+    payload_len: usize,
+) -> Result<Arrival, Unanswerable> {
+    let mut asked = None;
+    let mut segment_len = payload_len as u32;
+    let mut received_ns = None;
+    let mut hop_limit = None;
+    for message in cmsg::received(incoming.control) {
+        match message {
+            Received::Timestamp(ns) => received_ns = Some(ns),
+            Received::SegmentLen(len) => segment_len = len.min(payload_len as u32),
+            Received::HopLimit(hops) => hop_limit = Some(hops),
+            // A dual-stack socket gets both for an IPv4 datagram, this one last and only this one
+            // with the specific destination, so it wins.
+            Received::Pktinfo {
+                destination,
+                specific,
+                interface,
+            } => {
+                let is_unicast = destination == specific && !specific.is_unspecified();
+                asked = Some((IpAddr::V4(specific), interface, is_unicast));
+            }
+            Received::Pktinfo6 {
+                destination,
+                interface,
+            } => {
+                let is_unicast = !destination.is_multicast() && !destination.is_unspecified();
+                asked = Some((destination.to_canonical(), interface, is_unicast));
+            }
+        }
+    }
+    let unanswerable = |reason| Unanswerable {
+        reason,
+        segment_len,
+    };
+    if incoming.flags & (libc::MSG_TRUNC | libc::MSG_CTRUNC) != 0 {
+        return Err(unanswerable(DropReason::Truncated));
+    }
+    let peer = parse_name(incoming.name).ok_or(unanswerable(DropReason::Truncated))?;
+    let local = local_addr(endpoint, asked).map_err(unanswerable)?;
+    Ok(Arrival {
+        peer,
+        local,
+        segment_len,
+        received_ns,
+        hop_limit,
+    })
+}
+
+fn local_addr(
+    endpoint: &Endpoint,
+    asked: Option<(IpAddr, u32, bool)>,
+) -> Result<LocalAddr, DropReason> {
+    if !endpoint.has_pktinfo {
+        return Ok(LocalAddr {
+            addr: endpoint.addr.ip(),
+            interface: 0,
+        });
+    }
+    let (addr, interface, is_unicast) = asked.ok_or(DropReason::NoPktinfo)?;
+    if addr.is_unspecified() {
+        return Err(DropReason::NoPktinfo);
+    }
+    if !is_unicast {
+        return Err(DropReason::NotUnicast);
+    }
+    // A link-local source is an address only together with its interface; any other source leaves
+    // the way to the routing table, which an interface index would bypass.
+    let is_link_local = matches!(addr, IpAddr::V6(v6) if v6.is_unicast_link_local());
+    let interface = if is_link_local || endpoint.same_interface {
+        interface
+    } else {
+        0
+    };
+    Ok(LocalAddr { addr, interface })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use super::*;
+    use crate::sys::addr::Name;
+    use crate::sys::cmsg::Control;
+
+    fn endpoint(addr: &str) -> Endpoint {
+        let addr: SocketAddr = addr.parse().unwrap();
+        Endpoint {
+            addr,
+            has_pktinfo: addr.ip().is_unspecified(),
+            same_interface: false,
+        }
+    }
+
+    fn arrive(at: &Endpoint, control: &[u8], flags: i32) -> Result<Arrival, DropReason> {
+        let name = Name::new("192.0.2.9:4000".parse().unwrap());
+        arrival(
+            at,
+            &Incoming {
+                name: name.as_bytes(),
+                control,
+                flags,
+            },
+            4,
+        )
+        .map_err(|it| it.reason)
+    }
+
+    fn pktinfo(specific: [u8; 4], destination: [u8; 4]) -> Vec<u8> {
+        let mut control = Control::EMPTY;
+        control.push_source(IpAddr::from(specific), 3);
+        let mut bytes = control.as_bytes().to_vec();
+        bytes[24..28].copy_from_slice(&destination);
+        bytes
+    }
+
+    #[test]
+    fn a_wildcard_socket_without_pktinfo_is_silent() {
+        assert_eq!(
+            arrive(&endpoint("0.0.0.0:7"), &[], 0),
+            Err(DropReason::NoPktinfo)
+        );
+        let zero = pktinfo([0; 4], [0; 4]);
+        assert_eq!(
+            arrive(&endpoint("0.0.0.0:7"), &zero, 0),
+            Err(DropReason::NoPktinfo)
+        );
+    }
+
+    #[test]
+    fn a_bound_socket_needs_none() {
+        let local = arrive(&endpoint("192.0.2.1:7"), &[], 0).unwrap().local;
+        assert_eq!(
+            local,
+            LocalAddr {
+                addr: "192.0.2.1".parse().unwrap(),
+                interface: 0
+            }
+        );
+    }
+
+    #[test]
+    fn unicast_is_answered_from_the_address_asked_by_the_routing_table() {
+        let control = pktinfo([192, 0, 2, 1], [192, 0, 2, 1]);
+        let local = arrive(&endpoint("0.0.0.0:7"), &control, 0).unwrap().local;
+        assert_eq!(
+            local,
+            LocalAddr {
+                addr: "192.0.2.1".parse().unwrap(),
+                interface: 0
+            }
+        );
+        let same = Endpoint {
+            same_interface: true,
+            ..endpoint("0.0.0.0:7")
+        };
+        assert_eq!(arrive(&same, &control, 0).unwrap().local.interface, 3);
+    }
+
+    #[test]
+    fn broadcast_and_multicast_are_not() {
+        let control = pktinfo([172, 17, 0, 1], [172, 17, 255, 255]);
+        assert_eq!(
+            arrive(&endpoint("0.0.0.0:7"), &control, 0),
+            Err(DropReason::NotUnicast)
+        );
+        let mut group = Control::EMPTY;
+        group.push_source("ff02::1".parse().unwrap(), 3);
+        assert_eq!(
+            arrive(&endpoint("[::]:7"), group.as_bytes(), 0),
+            Err(DropReason::NotUnicast)
+        );
+    }
+
+    #[test]
+    fn only_a_link_local_source_keeps_its_interface() {
+        for (addr, interface) in [("fe80::1", 3), ("2001:db8::1", 0), ("fd17::1", 0)] {
+            let mut control = Control::EMPTY;
+            control.push_source(addr.parse().unwrap(), 3);
+            let local = arrive(&endpoint("[::]:7"), control.as_bytes(), 0)
+                .unwrap()
+                .local;
+            assert_eq!(local.interface, interface, "{addr}");
+        }
+    }
+
+    #[test]
+    fn truncation_comes_before_everything() {
+        for flag in [libc::MSG_TRUNC, libc::MSG_CTRUNC] {
+            assert_eq!(
+                arrive(&endpoint("0.0.0.0:7"), &[], flag),
+                Err(DropReason::Truncated)
+            );
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! The addresses and routes of the lab, as rtnetlink(7) wants them.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use netlink_packet_route::AddressFamily;
+use netlink_packet_route::address::{
+    AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage,
+};
+use netlink_packet_route::route::{RouteAttribute, RouteHeader, RouteMessage};
+use netlink_packet_route::route::{RouteProtocol, RouteScope, RouteType};
+
+use super::topology::Route;
+
+/// The address `address` with its prefix on the device with `index`.
+///
+/// IPv6 addresses skip duplicate address detection (IFA_F_NODAD): they are usable at once.
+pub(super) fn address_message(index: u32, address: IpNet) -> AddressMessage {
+    let mut message = AddressMessage::default();
+    message.header.family = family(address.addr());
+    message.header.prefix_len = address.prefix_len();
+    message.header.index = index;
+    message
+        .attributes
+        .push(AddressAttribute::Local(address.addr()));
+    message
+        .attributes
+        .push(AddressAttribute::Address(address.addr()));
+    match address {
+        IpNet::V4(net) if net.prefix_len() < 31 => {
+            message
+                .attributes
+                .push(AddressAttribute::Broadcast(net.broadcast()));
+        }
+        IpNet::V4(_) => {}
+        IpNet::V6(_) => {
+            message.header.flags = AddressHeaderFlags::Nodad;
+            message
+                .attributes
+                .push(AddressAttribute::Flags(AddressFlags::Nodad));
+        }
+    }
+    message
+}
+
+/// `route` as the kernel wants it, through the device with `index` if one is named.
+pub(super) fn route_message(route: &Route, index: Option<u32>) -> RouteMessage {
+    let destination = route.destination.trunc();
+    let mut message = RouteMessage::default();
+    message.header.address_family = family(destination.addr());
+    message.header.destination_prefix_length = destination.prefix_len();
+    message.header.protocol = RouteProtocol::Static;
+    // iproute2's choice: a local route reaches this host, one without gateway this link.
+    (
+        message.header.kind,
+        message.header.scope,
+        message.header.table,
+    ) = if route.is_local {
+        (RouteType::Local, RouteScope::Host, libc::RT_TABLE_LOCAL)
+    } else if route.gateway.is_none() {
+        (
+            RouteType::Unicast,
+            RouteScope::Link,
+            RouteHeader::RT_TABLE_MAIN,
+        )
+    } else {
+        (
+            RouteType::Unicast,
+            RouteScope::Universe,
+            RouteHeader::RT_TABLE_MAIN,
+        )
+    };
+    let attributes = &mut message.attributes;
+    attributes.push(RouteAttribute::Destination(destination.addr().into()));
+    attributes.extend(
+        route
+            .gateway
+            .map(|gateway| RouteAttribute::Gateway(gateway.into())),
+    );
+    attributes.extend(
+        route
+            .preferred_source
+            .map(|ip| RouteAttribute::PrefSource(ip.into())),
+    );
+    attributes.extend(index.map(RouteAttribute::Oif));
+    message
+}
+
+fn family(ip: IpAddr) -> AddressFamily {
+    match ip {
+        IpAddr::V4(_) => AddressFamily::Inet,
+        IpAddr::V6(_) => AddressFamily::Inet6,
+    }
+}

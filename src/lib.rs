@@ -1,0 +1,42 @@
+//! A batched UDP reflector for Linux: every datagram is answered, from the address it was asked
+//! at, in trains, on every core.
+//!
+//! This is the map; the modules stand in reading order. A datagram's way is
+//! [`engine`] → [`ingress`] → [`guard`] → [`responder`] → [`egress`] → [`engine`], one
+//! [`batch`] at a time, in the loop of a [`worker`]. The [`server`] opens the sockets, starts one
+//! worker per core and gathers what they count in [`stats`].
+//!
+//! `unsafe` lives in [`sys`] and [`engine::uring`] and nowhere else; only [`clock`] reads a clock;
+//! only [`egress`] writes a source address.
+
+#![deny(unsafe_code)]
+
+pub mod cli;
+pub mod config;
+pub mod error;
+pub mod exit;
+
+pub mod server;
+pub mod worker;
+
+pub mod datagram;
+
+pub mod batch;
+pub mod egress;
+pub mod engine;
+pub mod guard;
+pub mod ingress;
+pub mod responder;
+
+pub mod load;
+
+pub mod wire;
+
+pub mod clock;
+pub mod socket;
+pub mod stats;
+#[expect(unsafe_code, reason = "system calls; each block carries its proof")]
+pub mod sys;
+
+pub mod diagnose;
+pub mod lab;

@@ -1,0 +1,260 @@
+//! What one worker counts, and the sum over workers.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use hdrhistogram::Histogram;
+
+/// Longest time that is told apart from longer ones, in nanoseconds: an hour.
+const TIME_NS_MAX: u64 = 3_600_000_000_000;
+/// Significant decimal digits: 0.1 %.
+const SIGNIFICANT_DIGITS: u8 = 3;
+/// Wrong sources that are told by address; the rest is counted together.
+const SOURCES_MAX: usize = 64;
+
+/// Counts and times since the start, or since they were last gathered.
+#[derive(Clone, Debug)]
+pub struct Tally {
+    /// How many.
+    pub counts: Counts,
+    /// Round trips from the scheduled time, in nanoseconds.
+    pub rtt_ns: Histogram<u64>,
+    /// Round trips from the actual send, in nanoseconds.
+    pub rtt_uncorrected_ns: Histogram<u64>,
+    /// From the scheduled time to the actual send, in nanoseconds.
+    pub send_lag_ns: Histogram<u64>,
+}
+
+impl Tally {
+    /// All zero; allocates the histograms.
+    pub fn new() -> Self {
+        let times = || {
+            Histogram::new_with_bounds(1, TIME_NS_MAX, SIGNIFICANT_DIGITS)
+                .expect("1 < the maximum, and 3 is between 0 and 5")
+        };
+        Self {
+            counts: Counts::default(),
+            rtt_ns: times(),
+            rtt_uncorrected_ns: times(),
+            send_lag_ns: times(),
+        }
+    }
+
+    /// Round trips from the scheduled time, in which everything that was lost or refused took
+    /// `timeout_ns`: it took at least that.
+    pub fn rtt_with_losses_ns(&self, timeout_ns: u64) -> Histogram<u64> {
+        let mut times = self.rtt_ns.clone();
+        let lost = self.counts.lost() + self.counts.refused();
+        if lost > 0 {
+            // Of a count of 0 the histogram would remember the value as its largest.
+            times.saturating_record_n(timeout_ns, lost);
+        }
+        times
+    }
+
+    /// Adds `other`.
+    pub fn add(&mut self, other: &Self) {
+        self.counts.add(&other.counts);
+        for (sum, more) in [
+            (&mut self.rtt_ns, &other.rtt_ns),
+            (&mut self.rtt_uncorrected_ns, &other.rtt_uncorrected_ns),
+            (&mut self.send_lag_ns, &other.send_lag_ns),
+        ] {
+            sum.add(more).expect("both have the same bounds");
+        }
+    }
+
+    /// Makes all zero again; keeps the histograms' memory.
+    pub fn reset(&mut self) {
+        self.counts = Counts::default();
+        self.rtt_ns.reset();
+        self.rtt_uncorrected_ns.reset();
+        self.send_lag_ns.reset();
+    }
+}
+
+/// How many of everything. Datagrams are counted, not buffers.
+///
+/// At the end `sent = received + lost`: what is late, corrupt or from a wrong source is lost.
+#[derive(Clone, Debug, Default)]
+pub struct Counts {
+    /// Datagrams that the kernel took.
+    pub sent: u64,
+    /// Datagrams answered in time, unharmed, from the target's address.
+    pub received: u64,
+    /// Datagrams given up, or answered too late, corrupt or from a wrong source.
+    pub given_up: u64,
+    /// Of these: answers in time after all, which had waited in our socket.
+    pub recovered: u64,
+    /// Answers to a datagram that was answered already.
+    pub duplicated: u64,
+    /// Answers to a datagram that was sent before one that was answered already.
+    pub reordered: u64,
+    /// Answers after the timeout.
+    pub late: u64,
+    /// Answers that are not what was sent.
+    pub corrupt: u64,
+    /// Datagrams that are none of ours.
+    pub foreign: u64,
+    /// Answers from an address or port that was not asked.
+    pub wrong_source: Sources,
+    /// Datagrams that the kernel refused, by error number.
+    pub send_errors: BTreeMap<i32, u64>,
+    /// Times that sending had to wait for room in the send buffer.
+    pub send_waits: u64,
+    /// Times that no flow's window had room for what was due.
+    pub window_waits: u64,
+    /// Trains that the kernel refused and that were sent datagram by datagram.
+    pub trains_refused: u64,
+    /// ICMP errors, by what they say.
+    pub icmp: BTreeMap<&'static str, u64>,
+    /// Datagrams that the kernel dropped at our sockets, for want of receive buffer.
+    pub receive_drops: u64,
+    /// Answers whose time is unknown because `CLOCK_REALTIME` was set meanwhile.
+    pub clock_stepped: u64,
+}
+
+impl Counts {
+    /// Datagrams sent and not answered in time; what is still open is neither.
+    pub fn lost(&self) -> u64 {
+        self.given_up.saturating_sub(self.recovered)
+    }
+
+    /// Datagrams that the kernel refused.
+    pub fn refused(&self) -> u64 {
+        self.send_errors.values().sum()
+    }
+
+    /// Loss in percent of what was to be sent: lost, or refused by our own kernel.
+    pub fn loss_percent(&self) -> f64 {
+        let ended = self.received + self.lost() + self.refused();
+        100.0 * (self.lost() + self.refused()) as f64 / ended.max(1) as f64
+    }
+
+    fn add(&mut self, other: &Self) {
+        self.sent += other.sent;
+        self.received += other.received;
+        self.given_up += other.given_up;
+        self.recovered += other.recovered;
+        self.duplicated += other.duplicated;
+        self.reordered += other.reordered;
+        self.late += other.late;
+        self.corrupt += other.corrupt;
+        self.foreign += other.foreign;
+        self.wrong_source.add(&other.wrong_source);
+        self.send_waits += other.send_waits;
+        self.window_waits += other.window_waits;
+        self.trains_refused += other.trains_refused;
+        self.receive_drops += other.receive_drops;
+        self.clock_stepped += other.clock_stepped;
+        for (&errno, count) in &other.send_errors {
+            *self.send_errors.entry(errno).or_default() += count;
+        }
+        for (&name, count) in &other.icmp {
+            *self.icmp.entry(name).or_default() += count;
+        }
+    }
+}
+
+impl Default for Tally {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Addresses that answered without having been asked.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sources {
+    /// The first ones, in the order of their first answer.
+    pub seen: Vec<(SocketAddr, u64)>,
+    /// Answers from all others.
+    pub others: u64,
+}
+
+impl Sources {
+    /// Counts `count` answers from `source`.
+    pub fn record(&mut self, source: SocketAddr, count: u64) {
+        if let Some((_, sum)) = self.seen.iter_mut().find(|(addr, _)| *addr == source) {
+            *sum += count;
+        } else if self.seen.len() < SOURCES_MAX {
+            self.seen.push((source, count));
+        } else {
+            self.others += count;
+        }
+    }
+
+    /// Answers from any wrong source.
+    pub fn total(&self) -> u64 {
+        self.others + self.seen.iter().map(|(_, count)| count).sum::<u64>()
+    }
+
+    fn add(&mut self, other: &Self) {
+        self.others += other.others;
+        for &(source, count) in &other.seen {
+            self.record(source, count);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_lost_or_refused_took_the_timeout() {
+        let mut tally = Tally::new();
+        tally.counts.received = 90;
+        tally.rtt_ns.record_n(20_000, 90).unwrap();
+        tally.counts.given_up = 9;
+        tally.counts.recovered = 1;
+        tally.counts.send_errors.insert(libc::EPERM, 2);
+        assert!(tally.rtt_ns.max() < 30_000);
+        let times = tally.rtt_with_losses_ns(1_000_000_000);
+        assert_eq!(times.len(), 100);
+        assert!(times.equivalent(times.value_at_quantile(0.9), 20_000));
+        assert!(times.equivalent(times.value_at_quantile(0.91), 1_000_000_000));
+        assert!((tally.counts.loss_percent() - 10.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn a_sum_and_a_reset_forget_nothing() {
+        let mut one = Tally::new();
+        one.counts.sent = 3;
+        one.counts.icmp.insert("port_unreachable", 2);
+        one.counts
+            .wrong_source
+            .record("192.0.2.1:7".parse().unwrap(), 5);
+        one.send_lag_ns.record(7).unwrap();
+        let mut sum = Tally::new();
+        sum.add(&one);
+        sum.add(&one);
+        assert_eq!(
+            (sum.counts.sent, sum.counts.icmp["port_unreachable"]),
+            (6, 4)
+        );
+        assert_eq!(
+            (sum.counts.wrong_source.total(), sum.send_lag_ns.len()),
+            (10, 2)
+        );
+        sum.reset();
+        assert_eq!(
+            (
+                sum.counts.sent,
+                sum.counts.icmp.len(),
+                sum.counts.wrong_source.total()
+            ),
+            (0, 0, 0)
+        );
+        assert_eq!(
+            (sum.send_lag_ns.len(), sum.send_lag_ns.high()),
+            (0, TIME_NS_MAX)
+        );
+    }
+
+    #[test]
+    fn the_table_of_sources_is_bounded() {
+        let mut sources = Sources::default();
+        (0..1000).for_each(|port| sources.record(([192, 0, 2, 1], port).into(), 1));
+        assert_eq!((sources.seen.len(), sources.total()), (SOURCES_MAX, 1000));
+    }
+}

@@ -1,0 +1,434 @@
+//! What became of each datagram of one flow: a sliding bitmap of answers. Pure.
+//!
+//! Sequence numbers live in three ranges: given up (older than the timeout), open, not sent yet.
+//! One bit each says whether it is settled; the bits of those given up stay readable until their
+//! place is needed, so that a second answer is still told from a late first one.
+
+use std::collections::VecDeque;
+
+/// Parts of the timeout that giving up is exact to.
+const STEPS: u64 = 64;
+
+/// The answers of one flow.
+#[derive(Debug)]
+pub struct Track {
+    /// Bit `sequence % capacity` is set once `sequence` is settled.
+    settled: Box<[u64]>,
+    /// The sequence number sent next.
+    next: u64,
+    /// All below are given up.
+    open_from: u64,
+    /// All below were warm-up, and do not count.
+    counted_from: u64,
+    /// Highest number that was answered, plus one.
+    answered_to: u64,
+    /// Open and not settled.
+    outstanding: u64,
+    timeout_ns: u64,
+    marks: VecDeque<Mark>,
+}
+
+/// Datagrams up to `to` were sent between the two times.
+#[derive(Clone, Copy, Debug)]
+struct Mark {
+    to: u64,
+    first_ns: u64,
+    last_ns: u64,
+}
+
+/// What answers to consecutive datagrams are to their flow; each is one of these.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Answers {
+    /// The first ones to open datagrams.
+    pub first: u64,
+    /// Of these: a datagram that was sent later had been answered before.
+    pub reordered: u64,
+    /// The first ones to datagrams that were given up.
+    pub given_up: u64,
+    /// Not the first ones.
+    pub again: u64,
+    /// To datagrams so old that nobody remembers whether there was an answer before.
+    pub forgotten: u64,
+    /// To datagrams that were never sent.
+    pub unknown: u64,
+    /// To datagrams of the warm-up.
+    pub uncounted: u64,
+}
+
+impl Track {
+    /// A flow that has sent nothing; it remembers at least `capacity` datagrams.
+    pub fn new(capacity: u64, timeout_ns: u64) -> Self {
+        let words = capacity.max(64).next_power_of_two() / 64;
+        Self {
+            // Zeroed by the kernel, and resident only where it is used.
+            settled: vec![0; words as usize].into_boxed_slice(),
+            next: 0,
+            open_from: 0,
+            counted_from: 0,
+            answered_to: 0,
+            outstanding: 0,
+            timeout_ns,
+            marks: VecDeque::with_capacity(STEPS as usize + 8),
+        }
+    }
+
+    fn capacity(&self) -> u64 {
+        self.settled.len() as u64 * 64
+    }
+
+    /// The sequence number of the next datagram.
+    pub fn next(&self) -> u64 {
+        self.next
+    }
+
+    /// Datagrams that are neither answered nor given up.
+    pub fn outstanding(&self) -> u64 {
+        self.outstanding
+    }
+
+    /// Whether anything was ever answered, the warm-up included.
+    pub fn is_answered(&self) -> bool {
+        self.answered_to > 0
+    }
+
+    /// Whether anything was sent, the warm-up included.
+    pub fn is_used(&self) -> bool {
+        self.next > 0
+    }
+
+    /// Notes that the next `count` datagrams are sent at `now_ns`. Returns how many had to be given
+    /// up before their time, for want of room.
+    #[inline]
+    pub fn send(&mut self, count: u32, now_ns: u64) -> u64 {
+        let to = self.next + u64::from(count);
+        let oldest = to.saturating_sub(self.capacity());
+        let lost = if oldest > self.open_from {
+            self.give_up(oldest)
+        } else {
+            0
+        };
+        self.each_word(self.next, to, |word, mask| *word &= !mask);
+        self.next = to;
+        self.outstanding += u64::from(count);
+        let step_ns = self.timeout_ns / STEPS;
+        match self.marks.back_mut() {
+            Some(mark) if now_ns.saturating_sub(mark.first_ns) < step_ns => {
+                mark.to = to;
+                mark.last_ns = now_ns;
+            }
+            _ => self.marks.push_back(Mark {
+                to,
+                first_ns: now_ns,
+                last_ns: now_ns,
+            }),
+        }
+        lost
+    }
+
+    /// Takes back `count` datagrams from `first` on: the kernel refused them.
+    pub fn take_back(&mut self, first: u64, count: u32) {
+        let to = first + u64::from(count);
+        self.each_word(first, to, |word, mask| *word |= mask);
+        self.outstanding -= u64::from(count);
+    }
+
+    /// Notes answers to the `count` datagrams from `first` on, that came in this order.
+    #[inline]
+    pub fn answer(&mut self, first: u64, count: u64) -> Answers {
+        let to = first.saturating_add(count);
+        let answered_to = self.answered_to;
+        let remembered_from = self.next.saturating_sub(self.capacity());
+        if first < self.next {
+            self.answered_to = answered_to.max(to.min(self.next));
+        }
+        let mut answers = Answers::default();
+        let mut at = first;
+        while at < to {
+            // Up to the next place where something about them changes.
+            let end = [
+                remembered_from,
+                self.counted_from,
+                self.open_from,
+                answered_to,
+                self.next,
+            ]
+            .into_iter()
+            .fold(
+                to,
+                |end, change| if change > at { end.min(change) } else { end },
+            );
+            let count = end - at;
+            if at >= self.next {
+                answers.unknown += count;
+            } else if at < remembered_from {
+                answers.forgotten += count;
+            } else {
+                let fresh = self.settle(at, end);
+                let is_open = at >= self.open_from;
+                if is_open {
+                    self.outstanding -= fresh;
+                }
+                if at < self.counted_from {
+                    answers.uncounted += count;
+                } else {
+                    let first = if is_open { fresh } else { 0 };
+                    answers.first += first;
+                    answers.reordered += if at < answered_to { first } else { 0 };
+                    answers.given_up += fresh - first;
+                    answers.again += count - fresh;
+                }
+            }
+            at = end;
+        }
+        answers
+    }
+
+    /// Settles a range of remembered datagrams. Returns how many were not settled yet.
+    fn settle(&mut self, from: u64, to: u64) -> u64 {
+        let mut fresh = 0;
+        self.each_word(from, to, |word, mask| {
+            fresh += u64::from((!*word & mask).count_ones());
+            *word |= mask;
+        });
+        fresh
+    }
+
+    /// Gives up what was sent a timeout or longer before `now_ns`. Returns how many of those that
+    /// count were not answered.
+    pub fn expire(&mut self, now_ns: u64) -> u64 {
+        let Some(horizon_ns) = now_ns.checked_sub(self.timeout_ns) else {
+            return 0;
+        };
+        let mut to = self.open_from;
+        while let Some(mark) = self.marks.front().filter(|mark| mark.last_ns <= horizon_ns) {
+            to = to.max(mark.to);
+            self.marks.pop_front();
+        }
+        self.give_up(to)
+    }
+
+    /// When the oldest open datagrams are to be given up; `None` if there are none.
+    pub fn expires_ns(&self) -> Option<u64> {
+        let mark = self.marks.front().filter(|_| self.outstanding > 0)?;
+        Some(mark.last_ns + self.timeout_ns)
+    }
+
+    /// Gives up everything that is open, and says how many of it count.
+    pub fn expire_all(&mut self) -> u64 {
+        self.marks.clear();
+        self.give_up(self.next)
+    }
+
+    /// What is sent from now on counts, and what was sent before does not.
+    pub fn start_counting(&mut self) {
+        self.counted_from = self.next;
+    }
+
+    fn give_up(&mut self, to: u64) -> u64 {
+        let from = self.open_from;
+        let warm_to = self.counted_from.clamp(from, to);
+        let warm = self.unsettled(from, warm_to);
+        let lost = self.unsettled(warm_to, to);
+        self.open_from = to;
+        self.outstanding -= warm + lost;
+        lost
+    }
+
+    fn unsettled(&mut self, from: u64, to: u64) -> u64 {
+        let mut count = 0;
+        self.each_word(from, to, |word, mask| {
+            count += u64::from((!*word & mask).count_ones());
+        });
+        count
+    }
+
+    /// Calls `visit` with each word that has bits of `from..to`, and these bits.
+    #[inline]
+    fn each_word(&mut self, from: u64, to: u64, mut visit: impl FnMut(&mut u64, u64)) {
+        debug_assert!(to - from <= self.capacity(), "a bit for each");
+        let mut at = from;
+        while at < to {
+            let bit = at & (self.capacity() - 1);
+            let in_word = (64 - bit % 64).min(to - at);
+            let mask = (u64::MAX >> (64 - in_word)) << (bit % 64);
+            visit(&mut self.settled[(bit / 64) as usize], mask);
+            at += in_word;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// The kinds of one answer.
+    fn one(track: &mut Track, sequence: u64) -> [u64; 7] {
+        let it = track.answer(sequence, 1);
+        [
+            it.first,
+            it.reordered,
+            it.given_up,
+            it.again,
+            it.forgotten,
+            it.unknown,
+            it.uncounted,
+        ]
+    }
+
+    const FIRST: [u64; 7] = [1, 0, 0, 0, 0, 0, 0];
+    const REORDERED: [u64; 7] = [1, 1, 0, 0, 0, 0, 0];
+    const GIVEN_UP: [u64; 7] = [0, 0, 1, 0, 0, 0, 0];
+    const AGAIN: [u64; 7] = [0, 0, 0, 1, 0, 0, 0];
+    const FORGOTTEN: [u64; 7] = [0, 0, 0, 0, 1, 0, 0];
+    const UNKNOWN: [u64; 7] = [0, 0, 0, 0, 0, 1, 0];
+    const UNCOUNTED: [u64; 7] = [0, 0, 0, 0, 0, 0, 1];
+
+    #[test]
+    fn every_kind_of_answer_is_told() {
+        let mut track = Track::new(1024, 6400);
+        track.send(4, 0);
+        assert_eq!(one(&mut track, 0), FIRST);
+        assert_eq!(one(&mut track, 2), FIRST);
+        assert_eq!(one(&mut track, 1), REORDERED);
+        assert_eq!(one(&mut track, 1), AGAIN);
+        assert_eq!(one(&mut track, 4), UNKNOWN);
+        assert_eq!(track.outstanding(), 1);
+        assert_eq!(track.expire(6399), 0);
+        assert_eq!(track.expire(6400), 1);
+        assert_eq!(one(&mut track, 3), GIVEN_UP);
+        assert_eq!(one(&mut track, 3), AGAIN);
+        assert_eq!(one(&mut track, u64::MAX), [0; 7], "there is no such number");
+    }
+
+    #[test]
+    fn the_warm_up_is_neither_lost_nor_answered() {
+        let mut track = Track::new(1024, 6400);
+        track.send(10, 0);
+        track.start_counting();
+        track.send(10, 0);
+        assert_eq!(one(&mut track, 3), UNCOUNTED);
+        assert_eq!(one(&mut track, 13), FIRST);
+        assert_eq!(track.expire_all(), 9);
+        assert_eq!(track.outstanding(), 0);
+    }
+
+    #[test]
+    fn a_refused_datagram_is_not_lost() {
+        let mut track = Track::new(1024, 6400);
+        track.send(64, 0);
+        track.take_back(10, 54);
+        assert_eq!(track.outstanding(), 10);
+        assert_eq!(track.expire_all(), 10);
+    }
+
+    #[test]
+    fn what_there_is_no_room_for_is_given_up_and_then_forgotten() {
+        let mut track = Track::new(64, 6400);
+        assert_eq!(track.send(64, 0), 0);
+        assert_eq!(one(&mut track, 0), FIRST);
+        assert_eq!(track.send(64, 1), 63);
+        assert_eq!(one(&mut track, 5), FORGOTTEN);
+        assert_eq!(track.outstanding(), 64);
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Send(u32),
+        Answer(u64, u64),
+        Wait(u64),
+        StartCounting,
+    }
+
+    fn any_step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            4 => (1u32..70).prop_map(Step::Send),
+            8 => (0u64..600, 1u64..130).prop_map(|it| Step::Answer(it.0, it.1)),
+            4 => (1u64..5000).prop_map(Step::Wait),
+            1 => Just(Step::StartCounting),
+        ]
+    }
+
+    /// The same, one by one and with nothing clever.
+    #[derive(Default)]
+    struct Plain {
+        settled: BTreeSet<u64>,
+        next: u64,
+        open_from: u64,
+        counted_from: u64,
+        answered_to: u64,
+    }
+
+    impl Plain {
+        fn answer(&mut self, sequence: u64) -> [u64; 7] {
+            if sequence >= self.next {
+                return UNKNOWN;
+            }
+            let is_fresh = self.settled.insert(sequence);
+            let is_reordered = sequence < self.answered_to;
+            self.answered_to = self.answered_to.max(sequence + 1);
+            if sequence < self.counted_from {
+                UNCOUNTED
+            } else if !is_fresh {
+                AGAIN
+            } else if sequence < self.open_from {
+                GIVEN_UP
+            } else if is_reordered {
+                REORDERED
+            } else {
+                FIRST
+            }
+        }
+    }
+
+    proptest! {
+        /// Every datagram ends exactly once, answered or given up, and every answer is told as the
+        /// plain way tells it.
+        #[test]
+        fn trains_are_booked_as_their_datagrams_would_be(
+            steps in prop::collection::vec(any_step(), 1..100),
+        ) {
+            let mut track = Track::new(1 << 14, 6400);
+            let mut plain = Plain::default();
+            let (mut now_ns, mut first, mut lost) = (0, 0, 0);
+            for step in steps {
+                match step {
+                    Step::Send(count) => {
+                        lost += track.send(count, now_ns);
+                        plain.next += u64::from(count);
+                    }
+                    Step::Answer(from, count) => {
+                        let it = track.answer(from, count);
+                        let told = [
+                            it.first, it.reordered, it.given_up, it.again, it.forgotten,
+                            it.unknown, it.uncounted,
+                        ];
+                        let mut expected = [0; 7];
+                        for sequence in from..from + count {
+                            let one = plain.answer(sequence);
+                            expected.iter_mut().zip(one).for_each(|(sum, it)| *sum += it);
+                        }
+                        prop_assert_eq!(told, expected);
+                        first += it.first;
+                    }
+                    Step::Wait(ns) => {
+                        now_ns += ns;
+                        lost += track.expire(now_ns);
+                        plain.open_from = track.open_from;
+                    }
+                    Step::StartCounting => {
+                        track.start_counting();
+                        plain.counted_from = plain.next;
+                        (first, lost) = (0, 0);
+                    }
+                }
+            }
+            lost += track.expire_all();
+            prop_assert_eq!(plain.next - plain.counted_from, first + lost);
+            prop_assert_eq!(track.outstanding(), 0);
+        }
+    }
+}

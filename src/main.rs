@@ -1,0 +1,88 @@
+//! The `reflector` program: parse, dispatch, exit code.
+
+use std::io;
+use std::process::ExitCode;
+use std::thread;
+
+use clap::error::ErrorKind;
+use reflector::cli::{Cli, Command, LogFormat, ServeArgs};
+use reflector::config::Config;
+use reflector::diagnose;
+use reflector::error::Error;
+use reflector::exit::Exit;
+use reflector::responder::echo::Echo;
+use reflector::server::{Server, Stop};
+use reflector::{lab, load};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use tracing_subscriber::filter::LevelFilter;
+
+fn main() -> ExitCode {
+    let cli = match Cli::read() {
+        Ok(cli) => cli,
+        Err(error) => return refuse(&error),
+    };
+    start_log(&cli.serve);
+    let ended = match &cli.command {
+        None => serve(&cli.serve),
+        Some(Command::Load(args)) => load::run(args),
+        Some(Command::Diagnose(args)) => diagnose::run(args, &mut io::stdout().lock()),
+        Some(Command::Lab(args)) => lab::show::run(args),
+    };
+    let exit = ended.unwrap_or_else(|error| {
+        tracing::error!("{error}");
+        if error.is_usage() {
+            Exit::Usage
+        } else {
+            Exit::Failed
+        }
+    });
+    exit.into()
+}
+
+/// Prints help, the version, or what is wrong with the command line.
+fn refuse(error: &clap::Error) -> ExitCode {
+    // A terminal that has gone takes no message; the exit code still says it.
+    let _ = error.print();
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => ExitCode::SUCCESS,
+        _ => Exit::Usage.into(),
+    }
+}
+
+fn start_log(args: &ServeArgs) {
+    let level = if args.verbose {
+        LevelFilter::DEBUG
+    } else {
+        LevelFilter::INFO
+    };
+    let log = tracing_subscriber::fmt()
+        .with_max_level(level)
+        // Where stderr has no reader any more, saying so there would panic.
+        .log_internal_errors(false)
+        .with_writer(io::stderr);
+    let log = log.with_target(false);
+    match args.log_format {
+        LogFormat::Text => log.with_ansi(false).without_time().init(),
+        LogFormat::Json => log.json().init(),
+    }
+}
+
+fn serve(args: &ServeArgs) -> Result<Exit, Error> {
+    let server = Server::open(Config::new(args)?)?;
+    stop_on_signals(server.stop_handle())?;
+    server.run("echo", || Echo, io::stdout())?;
+    Ok(Exit::Done)
+}
+
+/// SIGTERM and SIGINT drain; the server ends at once at a second one.
+fn stop_on_signals(stop: Stop) -> Result<(), Error> {
+    let cannot = |e: io::Error| Error::system("cannot listen to signals", &e);
+    let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(cannot)?;
+    let listen = move || signals.forever().for_each(|_| stop.stop());
+    thread::Builder::new()
+        .name("signals".to_owned())
+        .spawn(listen)
+        .map_err(cannot)?;
+    Ok(())
+}

@@ -1,0 +1,16 @@
+//! Echo: the datagram goes back as it came (RFC 862).
+
+use super::{Request, Responder};
+use crate::datagram::Verdict;
+
+/// Sends every datagram back unchanged.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Echo;
+
+impl Responder for Echo {
+    const AS_IS: bool = true;
+
+    fn respond(&mut self, _request: &Request, payload: &mut [u8]) -> Verdict {
+        Verdict::Reply { len: payload.len() }
+    }
+}

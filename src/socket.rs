@@ -1,0 +1,296 @@
+//! Opening one socket of the reflector, every option with its reason.
+//!
+//! Two options are absent on purpose: `SO_BROADCAST`, so that no reply can go to a broadcast
+//! address, and `IP_RECVERR`, since with it a forged ICMP error would end an armed receive.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::{AsFd, BorrowedFd};
+
+use socket2::{Domain, Protocol, SockAddr, Type};
+
+use crate::datagram::Endpoint;
+use crate::error::Error;
+use crate::sys::sockopt;
+
+/// What is asked of a socket.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// One `[::]` socket for IPv6 and v4-mapped peers.
+    pub dual_stack: bool,
+    /// Several sockets of this program share the port.
+    pub is_grouped: bool,
+    /// Other programs may share the port from the start.
+    pub share_port: bool,
+    /// Receive trains whole.
+    pub gro: bool,
+    /// Stamp each datagram when the kernel receives it.
+    pub timestamps: bool,
+    /// Tell the hop limit of each datagram.
+    pub hop_limits: bool,
+    /// Replies leave by the interface of arrival.
+    pub same_interface: bool,
+    /// Forbid fragmentation, for path MTU tests.
+    pub df: bool,
+    /// Bind an address that the host does not have (yet).
+    pub freebind: bool,
+    /// Bytes asked for; `None` leaves the system's default.
+    pub receive_buffer_len: Option<usize>,
+    /// Bytes asked for; `None` leaves the system's default.
+    pub send_buffer_len: Option<usize>,
+    /// Only this interface.
+    pub device: Option<String>,
+}
+
+/// A bound, non-blocking UDP socket.
+#[derive(Debug)]
+pub struct Socket {
+    inner: socket2::Socket,
+    endpoint: Endpoint,
+}
+
+impl Socket {
+    /// Opens a socket, sets its options and binds it to `addr`.
+    ///
+    /// Only the first of a group finds the port taken if it is: it is bound plainly and joins the
+    /// group afterwards, while the others bind with `SO_REUSEPORT` from the start. With
+    /// `SO_REUSEPORT` on all of them a second reflector would take a share of the peers unnoticed.
+    ///
+    /// # Errors
+    /// What could not be done, with the remedy.
+    pub fn open(addr: SocketAddr, is_first: bool, settings: &Settings) -> Result<Self, Error> {
+        let cannot = |what: &str| format!("cannot {what} for {addr}");
+        let inner = socket2::Socket::new(
+            Domain::for_address(addr),
+            Type::DGRAM.nonblocking().cloexec(),
+            Some(Protocol::UDP),
+        )
+        .map_err(|e| Error::system(cannot("open a socket"), &e))?;
+        let endpoint = Endpoint {
+            addr,
+            has_pktinfo: addr.ip().is_unspecified() || settings.same_interface,
+            same_interface: settings.same_interface,
+        };
+        set_options(&inner, &endpoint, settings)
+            .map_err(|e| Error::system(cannot("set the socket options"), &e))?;
+        if let Some(device) = &settings.device {
+            bind_device(&inner, device)?;
+        }
+        if settings.share_port || (settings.is_grouped && !is_first) {
+            inner
+                .set_reuse_port(true)
+                .map_err(|e| Error::system(cannot("share the port"), &e))?;
+        }
+        inner
+            .bind(&SockAddr::from(addr))
+            .map_err(|e| bind_error(addr, e))?;
+        if settings.is_grouped && is_first && !settings.share_port {
+            inner
+                .set_reuse_port(true)
+                .map_err(|e| Error::system(cannot("share the port"), &e))?;
+        }
+        refuse_broadcast(addr)?;
+        let bound = inner.local_addr().ok().and_then(|addr| addr.as_socket());
+        Ok(Self {
+            inner,
+            endpoint: Endpoint {
+                addr: bound.unwrap_or(addr),
+                ..endpoint
+            },
+        })
+    }
+
+    /// What the datagram path needs to know of it.
+    pub fn endpoint(&self) -> Endpoint {
+        self.endpoint
+    }
+
+    /// Makes the kernel prefer this socket of its group for datagrams that it handles on `cpu`
+    /// (`SO_INCOMING_CPU`, socket(7)).
+    ///
+    /// # Errors
+    /// What setsockopt(2) says.
+    pub fn steer_to(&self, cpu: usize) -> io::Result<()> {
+        self.inner.set_cpu_affinity(cpu)
+    }
+
+    /// Bytes that may wait to be received, as the kernel counts them.
+    pub fn receive_buffer_len(&self) -> usize {
+        self.inner.recv_buffer_size().unwrap_or(0)
+    }
+
+    /// Bytes that may wait to be sent, as the kernel counts them.
+    pub fn send_buffer_len(&self) -> usize {
+        self.inner.send_buffer_size().unwrap_or(0)
+    }
+
+    /// Datagrams that the kernel dropped here since the socket was opened.
+    pub fn drops(&self) -> u32 {
+        sockopt::drops(self).unwrap_or(0)
+    }
+
+    /// Refuses every new datagram; what is queued stays.
+    ///
+    /// # Errors
+    /// What setsockopt(2) says.
+    pub fn reject_new(&self) -> io::Result<()> {
+        sockopt::reject_new(self)
+    }
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.inner.as_fd()
+    }
+}
+
+fn set_options(
+    socket: &socket2::Socket,
+    endpoint: &Endpoint,
+    settings: &Settings,
+) -> io::Result<()> {
+    let is_v6 = endpoint.addr.is_ipv6();
+    let takes_v4 = !is_v6 || settings.dual_stack;
+    if is_v6 {
+        // Either way explicitly: net.ipv6.bindv6only changes the default.
+        socket.set_only_v6(!settings.dual_stack)?;
+    }
+    if endpoint.has_pktinfo {
+        if is_v6 {
+            sockopt::enable(socket, libc::SOL_IPV6, libc::IPV6_RECVPKTINFO)?;
+        }
+        if takes_v4 {
+            // On a dual-stack socket as well: only this one tells a broadcast from a unicast.
+            sockopt::enable(socket, libc::SOL_IP, libc::IP_PKTINFO)?;
+        }
+    }
+    if (is_v6 && endpoint.is_wildcard()) || settings.freebind {
+        // AnyIP: for IPv4 a `local` route is enough to reply from, IPv6 looks for an address.
+        let (level, option) = if is_v6 {
+            (libc::SOL_IPV6, libc::IPV6_FREEBIND)
+        } else {
+            (libc::SOL_IP, libc::IP_FREEBIND)
+        };
+        sockopt::enable(socket, level, option)?;
+    }
+    if settings.hop_limits {
+        if is_v6 {
+            sockopt::enable(socket, libc::SOL_IPV6, libc::IPV6_RECVHOPLIMIT)?;
+        }
+        if takes_v4 {
+            sockopt::enable(socket, libc::SOL_IP, libc::IP_RECVTTL)?;
+        }
+    }
+    if settings.gro {
+        // All sockets of a group alike: the kernel's lookup may meet any of them.
+        sockopt::enable(socket, libc::SOL_UDP, libc::UDP_GRO)?;
+    }
+    if settings.timestamps {
+        sockopt::enable(socket, libc::SOL_SOCKET, libc::SO_TIMESTAMPNS)?;
+    }
+    set_fragmentation(socket, is_v6, takes_v4, settings.df)?;
+    if let Some(len) = settings.receive_buffer_len {
+        set_buffer(socket, libc::SO_RCVBUFFORCE, libc::SO_RCVBUF, len)?;
+    }
+    if let Some(len) = settings.send_buffer_len {
+        set_buffer(socket, libc::SO_SNDBUFFORCE, libc::SO_SNDBUF, len)?;
+    }
+    Ok(())
+}
+
+/// Who may fragment a reply (ip(7), `IP_MTU_DISCOVER`).
+///
+/// IPv4 OMIT: replies may be fragmented on the way, and no forged ICMP shrinks the path's MTU.
+/// IPv6 WANT: routers do not fragment IPv6, so what they report has to be believed. PROBE (`df`):
+/// never fragmented, the device's MTU is the only limit.
+fn set_fragmentation(
+    socket: &socket2::Socket,
+    is_v6: bool,
+    takes_v4: bool,
+    df: bool,
+) -> io::Result<()> {
+    if is_v6 {
+        let discover = if df {
+            libc::IPV6_PMTUDISC_PROBE
+        } else {
+            libc::IPV6_PMTUDISC_WANT
+        };
+        sockopt::set_int(socket, libc::SOL_IPV6, libc::IPV6_MTU_DISCOVER, discover)?;
+    }
+    if takes_v4 {
+        let discover = if df {
+            libc::IP_PMTUDISC_PROBE
+        } else {
+            libc::IP_PMTUDISC_OMIT
+        };
+        sockopt::set_int(socket, libc::SOL_IP, libc::IP_MTU_DISCOVER, discover)?;
+    }
+    Ok(())
+}
+
+/// Sets a buffer length past the system's limit where that is permitted, up to it where not.
+fn set_buffer(socket: &socket2::Socket, force: i32, plain: i32, len: usize) -> io::Result<()> {
+    let len = i32::try_from(len).unwrap_or(i32::MAX);
+    sockopt::set_int(socket, libc::SOL_SOCKET, force, len)
+        .or_else(|_| sockopt::set_int(socket, libc::SOL_SOCKET, plain, len))
+}
+
+fn bind_device(socket: &socket2::Socket, device: &str) -> Result<(), Error> {
+    socket.bind_device(Some(device.as_bytes())).map_err(|e| {
+        let error = Error::system(format!("cannot bind to the interface {device}"), &e);
+        match e.raw_os_error() {
+            Some(libc::ENODEV) => error.try_this("`ip link` lists the interfaces of this host"),
+            Some(libc::EPERM) => error.try_this("binding to an interface needs CAP_NET_RAW"),
+            _ => error,
+        }
+    })
+}
+
+fn bind_error(addr: SocketAddr, e: io::Error) -> Error {
+    let error = Error::system(format!("cannot bind {addr}"), &e);
+    match e.raw_os_error() {
+        Some(libc::EADDRINUSE) => error.try_this(format!(
+            "another program has the port: `ss -lunp 'sport = {}'` shows which; --share-port \
+             shares it with one that agrees",
+            addr.port()
+        )),
+        Some(libc::EACCES) => error.try_this(
+            "a port below 1024 needs CAP_NET_BIND_SERVICE, or a lower \
+             net.ipv4.ip_unprivileged_port_start",
+        ),
+        Some(libc::EADDRNOTAVAIL) => error.try_this(
+            "this host does not have the address: `ip addr` lists those it has; --freebind binds \
+             one that comes later",
+        ),
+        Some(libc::EINVAL) if addr.is_ipv6() => {
+            error.try_this("a link-local address needs its interface, as in [fe80::1%eth0]:9007")
+        }
+        _ => error,
+    }
+}
+
+/// Refuses a broadcast or multicast address: the kernel would choose the source of every reply.
+fn refuse_broadcast(addr: SocketAddr) -> Result<(), Error> {
+    let IpAddr::V4(ip) = addr.ip() else {
+        return Ok(());
+    };
+    if ip.is_unspecified() {
+        return Ok(());
+    }
+    // Only the routing table knows the directed broadcast addresses: connecting to one without
+    // SO_BROADCAST is refused with EACCES.
+    let probe = std::net::UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0));
+    match probe.and_then(|probe| probe.connect((ip, 9))) {
+        Err(e) if e.raw_os_error() == Some(libc::EACCES) => Err(Error::new(
+            format!("cannot reflect on {addr}"),
+            "it is a broadcast address",
+        )
+        .try_this("listen on the interface's own address or on 0.0.0.0")),
+        _ => Ok(()),
+    }
+}
+
+/// Whether this host has IPv6 at all.
+pub fn has_ipv6() -> bool {
+    std::net::UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)).is_ok()
+}

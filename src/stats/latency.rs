@@ -1,0 +1,77 @@
+//! How long datagrams stay: the residence-time histogram.
+
+use hdrhistogram::Histogram;
+
+/// Largest residence time that is told apart from longer ones, in nanoseconds: ten seconds.
+const RESIDENCE_NS_MAX: u64 = 10_000_000_000;
+/// Significant decimal digits: 0.1 %.
+const SIGNIFICANT_DIGITS: u8 = 3;
+
+/// Bytes of one histogram: 25 buckets of 1024 counts.
+pub const HISTOGRAM_BYTES: usize = 25 * 1024 * 8;
+
+/// Residence times: from the kernel's receive stamp to just before the reply is handed over.
+#[derive(Debug)]
+pub struct Latency {
+    residence_ns: Histogram<u64>,
+}
+
+impl Latency {
+    /// No values yet; allocates.
+    pub fn new() -> Self {
+        let residence_ns = Histogram::new_with_bounds(1, RESIDENCE_NS_MAX, SIGNIFICANT_DIGITS)
+            .expect("1 < the maximum, and 3 is between 0 and 5");
+        Self { residence_ns }
+    }
+
+    /// Records that `count` datagrams stayed `residence_ns`.
+    pub fn record(&mut self, residence_ns: u64, count: u64) {
+        self.residence_ns.saturating_record_n(residence_ns, count);
+    }
+
+    /// The histogram, in nanoseconds.
+    pub fn residence_ns(&self) -> &Histogram<u64> {
+        &self.residence_ns
+    }
+
+    /// Adds `other`.
+    pub fn add(&mut self, other: &Self) {
+        self.residence_ns
+            .add(&other.residence_ns)
+            .expect("both have the same bounds");
+    }
+
+    /// Forgets all values.
+    pub fn reset(&mut self) {
+        self.residence_ns.reset();
+    }
+}
+
+impl Default for Latency {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_train_counts_each_of_its_datagrams() {
+        let mut latency = Latency::new();
+        latency.record(5_000, 32);
+        latency.record(u64::MAX, 1);
+        assert_eq!(latency.residence_ns().len(), 33);
+        assert_eq!(latency.residence_ns().value_at_quantile(0.5), 5_003);
+    }
+
+    #[test]
+    fn the_stated_size_is_that_of_the_histogram() {
+        let counts = Latency::new().residence_ns.distinct_values() * size_of::<u64>();
+        assert!(
+            counts <= HISTOGRAM_BYTES && counts > HISTOGRAM_BYTES / 2,
+            "{counts}"
+        );
+    }
+}

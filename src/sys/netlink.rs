@@ -1,0 +1,120 @@
+//! Requests to the kernel's routing tables, each waited for (rtnetlink(7)).
+//!
+//! The lab builds links, addresses and routes with it; `diagnose` reads those of this host.
+
+use std::io;
+
+use netlink_packet_core::{
+    NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage,
+    NetlinkPayload,
+};
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::link::{LinkAttribute, LinkMessage};
+use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
+
+use super::addr::array;
+
+/// What a request is meant to do.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Intent {
+    /// Change or read one object.
+    Change,
+    /// Make an object: one that is there is an error.
+    Create,
+    /// Read all objects of a kind.
+    Dump,
+}
+
+/// A routing socket, in the namespace of the thread that opened it for good.
+#[derive(Debug)]
+pub(crate) struct Netlink {
+    socket: Socket,
+    sequence_number: u32,
+}
+
+impl Netlink {
+    pub(crate) fn open() -> io::Result<Netlink> {
+        let mut socket = Socket::new(NETLINK_ROUTE)?;
+        socket.bind_auto()?;
+        socket.connect(&SocketAddr::new(0, 0))?;
+        Ok(Netlink {
+            socket,
+            sequence_number: 0,
+        })
+    }
+
+    /// One request, done when the kernel has acknowledged it; what it answered besides.
+    ///
+    /// An error is the errno that the kernel gave, without context.
+    pub(crate) fn request(
+        &mut self,
+        message: RouteNetlinkMessage,
+        intent: Intent,
+    ) -> io::Result<Vec<RouteNetlinkMessage>> {
+        self.sequence_number = self.sequence_number.wrapping_add(1);
+        let mut header = NetlinkHeader::default();
+        header.sequence_number = self.sequence_number;
+        header.flags = NLM_F_REQUEST
+            | NLM_F_ACK
+            | match intent {
+                Intent::Change => 0,
+                Intent::Create => NLM_F_CREATE | NLM_F_EXCL,
+                Intent::Dump => NLM_F_DUMP,
+            };
+        let mut request = NetlinkMessage::new(header, NetlinkPayload::from(message));
+        request.finalize();
+        let mut bytes = vec![0; request.buffer_len()];
+        request.serialize(&mut bytes);
+        self.socket.send(&bytes, 0)?;
+        self.collect(intent)
+    }
+
+    /// Answers up to the acknowledgement of the request sent last, or to the end of the dump.
+    fn collect(&self, intent: Intent) -> io::Result<Vec<RouteNetlinkMessage>> {
+        let mut answers = Vec::new();
+        loop {
+            let (bytes, _) = self.socket.recv_from_full()?;
+            let mut rest = &bytes[..];
+            // The header of every message begins with its length.
+            while let Some(len) = array(rest, 0).map(u32::from_ne_bytes) {
+                let message = NetlinkMessage::<RouteNetlinkMessage>::deserialize(rest);
+                // Messages start at multiples of four bytes (NLMSG_ALIGN in linux/netlink.h).
+                rest = rest
+                    .get((len.max(4) as usize).next_multiple_of(4)..)
+                    .unwrap_or_default();
+                let message = match message {
+                    Ok(message) => message,
+                    // An object of a newer kernel that the crate cannot read hides no others.
+                    Err(_) if intent == Intent::Dump => continue,
+                    Err(error) => return Err(io::Error::new(io::ErrorKind::InvalidData, error)),
+                };
+                if message.header.sequence_number != self.sequence_number {
+                    continue;
+                }
+                match message.payload {
+                    NetlinkPayload::Done(_) => return Ok(answers),
+                    NetlinkPayload::Error(error) if error.code.is_none() => return Ok(answers),
+                    NetlinkPayload::Error(error) => return Err(error.to_io()),
+                    NetlinkPayload::InnerMessage(answer) => answers.push(answer),
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    /// The device named `name`, as the kernel describes it; ENODEV when there is none.
+    pub(crate) fn link(&mut self, name: &str) -> io::Result<LinkMessage> {
+        let mut message = LinkMessage::default();
+        message
+            .attributes
+            .push(LinkAttribute::IfName(name.to_owned()));
+        let answers = self.request(RouteNetlinkMessage::GetLink(message), Intent::Change)?;
+        answers
+            .into_iter()
+            .find_map(|answer| match answer {
+                RouteNetlinkMessage::NewLink(link) => Some(link),
+                _ => None,
+            })
+            .ok_or_else(|| io::Error::from_raw_os_error(libc::ENODEV))
+    }
+}

@@ -1,0 +1,101 @@
+//! Socket options that the `socket2` crate does not have.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+
+/// Index of the drop counter in `SO_MEMINFO`'s array, `SK_MEMINFO_DROPS` of linux/sock_diag.h.
+const SK_MEMINFO_DROPS: usize = 8;
+/// Length of that array, `SK_MEMINFO_VARS`.
+const SK_MEMINFO_VARS: usize = 9;
+
+/// Sets an option whose value is an `int`.
+///
+/// # Errors
+/// What setsockopt(2) says.
+pub fn set_int(socket: &impl AsFd, level: i32, option: i32, value: i32) -> io::Result<()> {
+    // SAFETY: setsockopt(2) reads `size_of::<c_int>()` bytes from `value`, which lives through the
+    // call and is exactly so long; the descriptor is open, since it is borrowed.
+    let status = unsafe {
+        libc::setsockopt(
+            socket.as_fd().as_raw_fd(),
+            level,
+            option,
+            (&raw const value).cast(),
+            size_of::<libc::c_int>() as libc::socklen_t,
+        )
+    };
+    if status == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// Switches an option on.
+///
+/// # Errors
+/// What setsockopt(2) says.
+pub fn enable(socket: &impl AsFd, level: i32, option: i32) -> io::Result<()> {
+    set_int(socket, level, option, 1)
+}
+
+/// Datagrams that the kernel dropped at this socket since it was made, from `SO_MEMINFO`
+/// (socket(7); a 32-bit counter that wraps).
+///
+/// # Errors
+/// What getsockopt(2) says.
+pub fn drops(socket: &impl AsFd) -> io::Result<u32> {
+    let mut vars = [0u32; SK_MEMINFO_VARS];
+    let mut len = size_of_val(&vars) as libc::socklen_t;
+    // SAFETY: getsockopt(2) writes at most `len` bytes to `vars`, whose size `len` is, and the new
+    // length to `len`; both live through the call.
+    let status = unsafe {
+        libc::getsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_MEMINFO,
+            vars.as_mut_ptr().cast(),
+            &raw mut len,
+        )
+    };
+    if status == 0 {
+        Ok(vars[SK_MEMINFO_DROPS])
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// Refuses every new datagram at this socket; what is queued stays. A classic BPF program of one
+/// instruction, "accept 0 bytes" (socket(7), `SO_ATTACH_FILTER`).
+///
+/// # Errors
+/// What setsockopt(2) says.
+pub fn reject_new(socket: &impl AsFd) -> io::Result<()> {
+    const RETURN_CONSTANT: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
+    let mut reject = libc::sock_filter {
+        code: RETURN_CONSTANT,
+        jt: 0,
+        jf: 0,
+        k: 0,
+    };
+    let program = libc::sock_fprog {
+        len: 1,
+        filter: &raw mut reject,
+    };
+    // SAFETY: setsockopt(2) reads a `sock_fprog` and the `len` instructions that it points to: one,
+    // and there is one; both live through the call, and the kernel keeps a copy.
+    let status = unsafe {
+        libc::setsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_ATTACH_FILTER,
+            (&raw const program).cast(),
+            size_of::<libc::sock_fprog>() as libc::socklen_t,
+        )
+    };
+    if status == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}

@@ -1,0 +1,630 @@
+//! `reflector diagnose` against right, wrong, silent and absent servers, in namespaces.
+
+mod support;
+
+use std::fs;
+use std::io;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::process::Output;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use reflector::lab::naive::{NaiveServer, Wildcard};
+use reflector::lab::topology::{
+    DockerHost, Namespace, Route, in_force, in_namespaces, net, nft, skip,
+};
+use serde_json::Value;
+use support::{Reflector, command};
+
+const PORT: u16 = 5151;
+
+/// For questions that are answered: long, since an answer ends the wait.
+const PATIENT: [&str; 4] = ["--tries", "1", "--timeout", "10s"];
+/// For connected sockets that never get the answer: they wait it out.
+const BRIEF: [&str; 4] = ["--tries", "1", "--timeout", "2s"];
+/// For what stays silent, however long one waits.
+const SHORT: [&str; 4] = ["--tries", "2", "--timeout", "200ms"];
+
+fn run(namespace: &Namespace, args: &[&str]) -> Output {
+    let all: Vec<_> = [&["diagnose"], args].concat();
+    namespace
+        .run(|| command(&all).output())
+        .expect("the program starts")
+}
+
+/// The exit code and the JSON object of a diagnosis.
+fn diagnose(namespace: &Namespace, args: &[&str]) -> (i32, Value) {
+    let output = run(namespace, &[args, &["--json"]].concat());
+    let stdout = String::from_utf8(output.stdout).unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    let object: Value =
+        serde_json::from_str(&stdout).unwrap_or_else(|error| panic!("{error}: {stdout}{stderr}"));
+    assert_eq!(stdout.lines().count(), 1);
+    assert_eq!(object["schema"], 1);
+    (output.status.code().unwrap(), object)
+}
+
+/// The same for a target, with `options` before it.
+fn ask(namespace: &Namespace, target: impl Into<IpAddr>, options: &[&str]) -> (i32, Value) {
+    let target = SocketAddr::new(target.into(), PORT).to_string();
+    let (exit, object) = diagnose(namespace, &[options, &[&target]].concat());
+    assert_eq!(object["type"], "diagnosis");
+    assert_eq!(object["asked"], target.as_str());
+    (exit, object)
+}
+
+fn kinds(object: &Value) -> Vec<&str> {
+    let findings = object["findings"].as_array().unwrap();
+    findings
+        .iter()
+        .map(|it| it["kind"].as_str().unwrap())
+        .collect()
+}
+
+fn outcomes(object: &Value) -> Vec<&str> {
+    let attempts = object["attempts"].as_array().unwrap();
+    attempts
+        .iter()
+        .map(|it| it["outcome"].as_str().unwrap())
+        .collect()
+}
+
+/// A server on `addr` that answers what `respond` makes of a question; it ends when dropped.
+struct Responder {
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Responder {
+    fn start(
+        namespace: &Namespace,
+        addr: SocketAddr,
+        respond: impl Fn(&[u8]) -> Option<Vec<u8>> + Send + 'static,
+    ) -> Self {
+        let socket = namespace.run(|| UdpSocket::bind(addr).unwrap());
+        socket
+            .set_read_timeout(Some(Duration::from_millis(20)))
+            .unwrap();
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let thread = thread::spawn(move || {
+            let mut bytes = [0; 2048];
+            while !stopped.load(Ordering::Relaxed) {
+                if let Ok((len, peer)) = socket.recv_from(&mut bytes)
+                    && let Some(answer) = respond(&bytes[..len])
+                {
+                    socket.send_to(&answer, peer).unwrap();
+                }
+            }
+        });
+        Self {
+            stop,
+            thread: Some(thread),
+        }
+    }
+}
+
+impl Drop for Responder {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.take().unwrap().join().unwrap();
+    }
+}
+
+fn on_host(ip: impl Into<IpAddr>) -> SocketAddr {
+    SocketAddr::new(ip.into(), PORT)
+}
+
+on_both_engines! {
+    fn the_reflector_answers_from_every_address(engine: Engine) {
+        let docker = DockerHost::new().unwrap();
+        let listen = ["--listen", "0.0.0.0:5151", "--listen", "[::]:5151"];
+        let _reflector = Reflector::start(&docker.host, engine, &listen);
+        for target in [
+            IpAddr::from(DockerHost::HOST),
+            DockerHost::DOCKER0.into(),
+            DockerHost::HOST_V6.into(),
+            DockerHost::DOCKER0_V6.into(),
+        ] {
+            let (exit, object) = ask(&docker.container, target, &PATIENT);
+            assert_eq!((exit, &object["verdict"]), (0, &"answered".into()), "{object}");
+            assert_eq!(outcomes(&object), ["answered", "answered"]);
+            assert_eq!(object["attempts"][0]["is_expected"], true);
+            assert_eq!(object["findings"], serde_json::json!([]));
+        }
+    }
+
+    fn a_link_local_address_is_asked_by_its_interface(engine: Engine) {
+        let docker = DockerHost::new().unwrap();
+        let _reflector = Reflector::start(&docker.host, engine, &["--listen", "[::]:5151"]);
+        let addresses = docker
+            .host
+            .run(|| fs::read_to_string("/proc/thread-self/net/if_inet6"))
+            .unwrap();
+        let digits = addresses
+            .lines()
+            .find(|line| line.starts_with("fe80") && line.ends_with("docker0"))
+            .and_then(|line| line.split_whitespace().next())
+            .unwrap();
+        let groups: Vec<_> = (0..8).map(|i| &digits[4 * i..4 * i + 4]).collect();
+        let target = format!("[{}%eth0]:{PORT}", groups.join(":"));
+        let (exit, object) = diagnose(&docker.container, &[&PATIENT[..], &[&target]].concat());
+        assert_eq!(exit, 0, "{object}");
+        assert_eq!(object["route"]["interface"], "eth0");
+    }
+}
+
+#[test]
+fn moby_15127_is_named_and_explained() {
+    in_namespaces("moby_15127_is_named_and_explained", || {
+        let docker = DockerHost::new().unwrap();
+        for (wildcard, asked, seen) in [
+            (
+                Wildcard::Ipv4,
+                IpAddr::from(DockerHost::HOST),
+                IpAddr::from(DockerHost::DOCKER0),
+            ),
+            (
+                Wildcard::DualStack,
+                DockerHost::HOST.into(),
+                DockerHost::DOCKER0.into(),
+            ),
+            (
+                Wildcard::DualStack,
+                DockerHost::HOST_V6.into(),
+                DockerHost::DOCKER0_V6.into(),
+            ),
+        ] {
+            let _server = NaiveServer::start(&docker.host, wildcard, PORT).unwrap();
+            let (exit, object) = ask(&docker.container, asked, &BRIEF);
+            assert_eq!(
+                (exit, &object["verdict"]),
+                (4, &"wrong_source".into()),
+                "{object}"
+            );
+            let seen_at = SocketAddr::new(seen, PORT).to_string();
+            assert_eq!(object["seen"], serde_json::json!({&seen_at: 1}));
+            assert_eq!(outcomes(&object), ["silent", "answered"]);
+            assert_eq!(object["attempts"][1]["from"], seen_at.as_str());
+            assert_eq!(object["udp_no_ports"], 1);
+            assert_eq!(object["route"]["gateway"], seen.to_string());
+            assert_eq!(kinds(&object), ["gateway", "connected_socket"]);
+            let gateway = object["findings"][0]["text"].as_str().unwrap();
+            assert!(gateway.contains("docker0"), "{gateway}");
+            assert!(gateway.contains(&seen.to_string()) && gateway.contains(&asked.to_string()));
+        }
+        // Asked at the address that its kernel prefers, it is right by luck.
+        let _server = NaiveServer::start(&docker.host, Wildcard::Ipv4, PORT).unwrap();
+        assert_eq!(ask(&docker.container, DockerHost::DOCKER0, &PATIENT).0, 0);
+    });
+}
+
+#[test]
+fn people_read_it_in_a_hundred_columns() {
+    in_namespaces("people_read_it_in_a_hundred_columns", || {
+        let docker = DockerHost::new().unwrap();
+        let _server = NaiveServer::start(&docker.host, Wildcard::Ipv4, PORT).unwrap();
+        let output = run(
+            &docker.container,
+            &[&BRIEF[..], &["172.16.13.13:5151"]].concat(),
+        );
+        let text = String::from_utf8(output.stdout).unwrap();
+        for part in [
+            "172.16.13.13:5151 was asked, and 172.17.0.1:5151 answered instead.\n",
+            "from 172.17.0.3 by eth0 through 172.17.0.1.",
+            "answered FROM 172.17.0.1:5151 after",
+            "docker0's address",
+            "  1. Bind the address itself",
+            "       reflector --listen 0.0.0.0:5151\n",
+            "       conntrack -D -p udp --orig-dst 172.16.13.13 --dport 5151\n",
+        ] {
+            assert!(text.contains(part), "{part:?} in {text}");
+        }
+        assert!(
+            text.lines().all(|line| line.chars().count() <= 100),
+            "{text}"
+        );
+        assert!(output.stderr.is_empty());
+    });
+}
+
+#[test]
+fn another_address_of_a_neighbour_is_told() {
+    in_namespaces("another_address_of_a_neighbour_is_told", || {
+        let docker = DockerHost::new().unwrap();
+        let _server = NaiveServer::start(&docker.outside, Wildcard::Ipv4, PORT).unwrap();
+        let (exit, object) = ask(&docker.host, DockerHost::OUTSIDE_SECOND, &BRIEF);
+        assert_eq!(exit, 4, "{object}");
+        assert_eq!(kinds(&object), ["same_network", "connected_socket"]);
+    });
+}
+
+#[test]
+fn a_silent_socket_and_a_closed_port_differ() {
+    in_namespaces("a_silent_socket_and_a_closed_port_differ", || {
+        let docker = DockerHost::new().unwrap();
+        for target in [IpAddr::from(DockerHost::HOST), DockerHost::HOST_V6.into()] {
+            let idle = docker
+                .host
+                .run(|| UdpSocket::bind(on_host(target)).unwrap());
+            let (exit, object) = ask(&docker.container, target, &SHORT);
+            assert_eq!(
+                (exit, &object["verdict"]),
+                (3, &"silent".into()),
+                "{object}"
+            );
+            assert_eq!(object["seen_on_interface"], serde_json::json!([]));
+            assert_eq!(kinds(&object), ["nothing_seen"]);
+            drop(idle);
+            let (exit, object) = ask(&docker.container, target, &PATIENT);
+            assert_eq!(
+                (exit, &object["verdict"]),
+                (3, &"refused".into()),
+                "{object}"
+            );
+            assert_eq!(outcomes(&object), ["refused", "refused"]);
+            assert_eq!(object["attempts"][0]["by"], target.to_string());
+            assert_eq!(kinds(&object), ["refused"]);
+        }
+    });
+}
+
+#[test]
+fn a_neighbour_that_is_not_there_is_told() {
+    in_namespaces("a_neighbour_that_is_not_there_is_told", || {
+        let docker = DockerHost::new().unwrap();
+        let (exit, object) = ask(&docker.container, [172, 17, 0, 99], &SHORT);
+        assert_eq!(exit, 3, "{object}");
+        assert_eq!(kinds(&object), ["neighbour"]);
+    });
+}
+
+#[test]
+fn what_this_hosts_firewall_drops_is_told_from_silence() {
+    let name = "what_this_hosts_firewall_drops_is_told_from_silence";
+    in_namespaces(name, || {
+        let docker = DockerHost::new().unwrap();
+        let rules = nft(
+            &docker.container,
+            "table inet filter {
+                chain input {
+                    type filter hook input priority filter; policy accept;
+                    meta l4proto udp ct state new drop;
+                    udp sport 5152 drop;
+                }
+                chain output {
+                    type filter hook output priority filter; policy accept;
+                    udp dport 5153 drop;
+                }
+            }",
+        );
+        if !in_force(name, rules) {
+            return;
+        }
+        let _server = NaiveServer::start(&docker.host, Wildcard::Ipv4, PORT).unwrap();
+        let (exit, object) = ask(&docker.container, DockerHost::HOST, &SHORT);
+        assert_eq!(
+            (exit, &object["verdict"]),
+            (4, &"wrong_source".into()),
+            "{object}"
+        );
+        assert_eq!(kinds(&object), ["gateway", "dropped_here"]);
+
+        let _server = NaiveServer::start(&docker.host, Wildcard::Ipv4, 5152).unwrap();
+        let target = [&SHORT[..], &["172.17.0.1:5152"]].concat();
+        let (exit, object) = diagnose(&docker.container, &target);
+        assert_eq!(
+            (exit, &object["verdict"]),
+            (3, &"silent".into()),
+            "{object}"
+        );
+        assert_eq!(kinds(&object), ["dropped_here"]);
+
+        let output = run(&docker.container, &["172.17.0.1:5153"]);
+        assert_eq!(output.status.code(), Some(1));
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(stderr.contains("own firewall"), "{stderr}");
+    });
+}
+
+#[test]
+fn a_firewall_on_the_way_is_silent_or_speaks() {
+    let name = "a_firewall_on_the_way_is_silent_or_speaks";
+    in_namespaces(name, || {
+        let docker = DockerHost::new().unwrap();
+        let rules = nft(
+            &docker.host,
+            "table inet filter {
+                chain forward {
+                    type filter hook forward priority filter; policy accept;
+                    udp dport 5151 drop;
+                    udp dport 5152 reject with icmpx type admin-prohibited;
+                }
+            }",
+        );
+        if !in_force(name, rules) {
+            return;
+        }
+        let (exit, object) = ask(&docker.container, DockerHost::OUTSIDE, &SHORT);
+        assert_eq!(
+            (exit, &object["verdict"]),
+            (3, &"silent".into()),
+            "{object}"
+        );
+        let target = [&PATIENT[..], &["172.16.13.2:5152"]].concat();
+        let (exit, object) = diagnose(&docker.container, &target);
+        assert_eq!(
+            (exit, &object["verdict"]),
+            (3, &"refused".into()),
+            "{object}"
+        );
+        assert_eq!(object["attempts"][0]["by"], "172.17.0.1");
+        let text = object["findings"][0]["text"].as_str().unwrap();
+        assert!(text.contains("administratively prohibited"), "{text}");
+    });
+}
+
+#[test]
+fn behind_nat_the_wrong_source_is_suspected() {
+    let name = "behind_nat_the_wrong_source_is_suspected";
+    in_namespaces(name, || {
+        let docker = DockerHost::new().unwrap();
+        if !in_force(name, docker.masquerade()) {
+            return;
+        }
+        let _server = NaiveServer::start(&docker.outside, Wildcard::Ipv4, PORT).unwrap();
+        let (exit, object) = ask(&docker.container, DockerHost::OUTSIDE_SECOND, &SHORT);
+        assert_eq!(
+            (exit, &object["verdict"]),
+            (3, &"silent".into()),
+            "{object}"
+        );
+        let text = object["findings"][0]["text"].as_str().unwrap();
+        assert!(text.contains("answers from another address") && text.contains("MASQUERADE"));
+        assert_eq!(ask(&docker.container, DockerHost::OUTSIDE, &PATIENT).0, 0);
+    });
+}
+
+#[test]
+fn a_strict_reverse_path_filter_is_caught() {
+    in_namespaces("a_strict_reverse_path_filter_is_caught", || {
+        let docker = DockerHost::new().unwrap();
+        let container = &docker.container;
+        // The way back to the address that answers leads elsewhere.
+        container.add_bridge("br9").unwrap();
+        container.set_up("br9").unwrap();
+        container
+            .add_route(&Route::to(net("172.16.13.2/32")).device("br9"))
+            .unwrap();
+        if container
+            .set_sysctl("ipv4/conf/eth0/rp_filter", "1")
+            .is_err()
+        {
+            return;
+        }
+        let _server = NaiveServer::start(&docker.outside, Wildcard::Ipv4, PORT).unwrap();
+        let (exit, object) = ask(container, DockerHost::OUTSIDE_SECOND, &SHORT);
+        assert_eq!(
+            (exit, &object["verdict"]),
+            (4, &"wrong_source".into()),
+            "{object}"
+        );
+        assert_eq!(kinds(&object)[1], "rp_filter", "{object}");
+        assert_eq!(object["route"]["rp_filter"], 1);
+        assert!(object["reverse_path_filtered"].as_u64().unwrap() >= 4);
+    });
+}
+
+#[test]
+fn a_stale_flow_is_found_by_its_port_and_cured_by_the_command() {
+    let name = "a_stale_flow_is_found_by_its_port_and_cured_by_the_command";
+    in_namespaces(name, || {
+        let docker = DockerHost::new().unwrap();
+        if !in_force(name, docker.masquerade()) {
+            return;
+        }
+        // A flow that is tracked before the port is published stays where it went.
+        let idle = docker
+            .host
+            .run(|| UdpSocket::bind(on_host(DockerHost::HOST)).unwrap());
+        idle.set_read_timeout(Some(support::PATIENCE)).unwrap();
+        let early = docker
+            .container
+            .run(|| UdpSocket::bind("0.0.0.0:40000").unwrap());
+        early.send_to(b"early", on_host(DockerHost::HOST)).unwrap();
+        idle.recv_from(&mut [0; 8]).unwrap();
+        drop(early);
+        let published = nft(
+            &docker.host,
+            "table inet nat {
+                chain prerouting {
+                    type nat hook prerouting priority dstnat;
+                    ip daddr 172.16.13.13 udp dport 5151 dnat ip to 172.16.13.2;
+                }
+            }",
+        );
+        assert!(in_force(name, published));
+        let _server = NaiveServer::start(&docker.outside, Wildcard::Ipv4, PORT).unwrap();
+
+        let options = [&BRIEF[..], &["--source-port", "40000"]].concat();
+        let (exit, object) = ask(&docker.container, DockerHost::HOST, &options);
+        assert_eq!(
+            (exit, &object["verdict"]),
+            (3, &"flow_silent".into()),
+            "{object}"
+        );
+        assert_eq!(outcomes(&object), ["silent", "answered", "answered"]);
+        let cure = object["cures"][0]["command"].as_str().unwrap();
+        assert_eq!(
+            cure,
+            "conntrack -D -p udp --orig-src 172.17.0.3 --sport 40000 --orig-dst 172.16.13.13 \
+             --dport 5151"
+        );
+        let mut words = cure.split(' ');
+        let mut conntrack = std::process::Command::new(words.next().unwrap());
+        conntrack.args(words);
+        match docker.host.run(|| conntrack.output()) {
+            Ok(output) => assert!(output.status.success(), "{output:?}"),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                skip(name, "conntrack", "the program conntrack is missing");
+                return;
+            }
+            Err(error) => panic!("{error}"),
+        }
+        let (exit, object) = ask(&docker.container, DockerHost::HOST, &options);
+        assert_eq!(
+            (exit, &object["verdict"]),
+            (0, &"answered".into()),
+            "{object}"
+        );
+    });
+}
+
+#[test]
+fn a_dns_server_is_asked_in_its_own_words() {
+    in_namespaces("a_dns_server_is_asked_in_its_own_words", || {
+        let docker = DockerHost::new().unwrap();
+        let _server = Responder::start(&docker.host, on_host(DockerHost::HOST), |query| {
+            let is_query = query[2] & 0x80 == 0 && query[12..].starts_with(b"\x07example\x03com\0");
+            let mut answer = query.to_vec();
+            answer[2] |= 0x80;
+            is_query.then_some(answer)
+        });
+        let options = [&PATIENT[..], &["--dns", "example.com"]].concat();
+        let (exit, object) = ask(&docker.container, DockerHost::HOST, &options);
+        assert_eq!(exit, 0, "{object}");
+        assert_eq!(
+            (&object["question"], &object["findings"]),
+            (&"dns".into(), &serde_json::json!([]))
+        );
+        assert_eq!(object["attempts"][1]["is_expected"], true);
+
+        // The bug is found in DNS servers as well, and an echo is no DNS server.
+        let _server = NaiveServer::start(&docker.host, Wildcard::Ipv4, 5300).unwrap();
+        let target = [&BRIEF[..], &["--dns", "example.com", "172.17.0.1:5300"]].concat();
+        let (exit, object) = diagnose(&docker.container, &target);
+        assert_eq!(
+            (exit, kinds(&object)),
+            (0, vec!["other_service"]),
+            "{object}"
+        );
+        let target = [&BRIEF[..], &["--dns", "example.com", "172.16.13.13:5300"]].concat();
+        assert_eq!(diagnose(&docker.container, &target).0, 4);
+    });
+}
+
+#[test]
+fn any_service_can_be_asked_with_bytes_of_the_users() {
+    in_namespaces("any_service_can_be_asked_with_bytes_of_the_users", || {
+        let docker = DockerHost::new().unwrap();
+        let _server = Responder::start(&docker.host, on_host(DockerHost::HOST), |question| {
+            (question == b"ping").then(|| b"pong".to_vec())
+        });
+        let options = [&PATIENT[..], &["--payload-hex", "7069 6e67"]].concat();
+        let (exit, object) = ask(&docker.container, DockerHost::HOST, &options);
+        assert_eq!(
+            (exit, &object["question"]),
+            (0, &"bytes".into()),
+            "{object}"
+        );
+        assert_eq!(object["findings"], serde_json::json!([]));
+    });
+}
+
+#[test]
+fn a_machine_is_checked_and_what_hinders_is_named() {
+    in_namespaces("a_machine_is_checked_and_what_hinders_is_named", || {
+        let docker = DockerHost::new().unwrap();
+        let (exit, object) = diagnose(&docker.host, &[]);
+        assert_eq!(object["type"], "machine");
+        let checks = object["checks"].as_array().unwrap();
+        let is_ok = checks.iter().all(|check| check["is_ok"] == true);
+        assert_eq!(
+            (exit, &object["is_ok"]),
+            (i32::from(!is_ok), &is_ok.into()),
+            "{object}"
+        );
+        for check in checks {
+            assert_eq!(check["is_ok"] == true, check["remedy"].is_null(), "{check}");
+        }
+        let found = |name: &str| {
+            let check = checks.iter().find(|check| check["name"] == name);
+            check.unwrap()["found"].as_str().unwrap()
+        };
+        assert!(found("kernel").starts_with("Linux "));
+        assert!(found("GRO of interfaces").contains("docker0"));
+        assert!(found("SO_REUSEPORT").contains("two sockets"));
+        assert!(found("UDP_GRO, UDP_SEGMENT").contains("passed whole"));
+
+        let output = run(&docker.host, &[]);
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(output.status.code(), Some(exit));
+        assert!(
+            text.lines().all(|line| line.chars().count() <= 100),
+            "{text}"
+        );
+        assert!(
+            text.starts_with("ok ") || text.starts_with("warn "),
+            "{text}"
+        );
+    });
+}
+
+/// A seccomp profile like Docker's refuses io_uring; the check names it.
+#[test]
+fn a_seccomp_profile_that_hinders_is_named() {
+    use seccompiler::{SeccompAction, SeccompFilter, apply_filter};
+    let refuse = [(libc::SYS_io_uring_setup, Vec::new())].into();
+    let filter = SeccompFilter::new(
+        refuse,
+        SeccompAction::Allow,
+        SeccompAction::Errno(libc::EPERM as u32),
+        std::env::consts::ARCH.try_into().unwrap(),
+    );
+    let program: seccompiler::BpfProgram = filter.unwrap().try_into().unwrap();
+    // The filter is of the thread and what it starts.
+    let output = thread::spawn(move || {
+        apply_filter(&program).unwrap();
+        command(&["diagnose"]).output().unwrap()
+    });
+    let output = output.join().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    let line = text
+        .lines()
+        .find(|line| line.starts_with("warn  io_uring"))
+        .unwrap();
+    assert!(line.contains("blocked"), "{line}");
+    assert!(
+        text.contains("try: run the container with --security-opt"),
+        "{text}"
+    );
+    assert!(text.contains("hindered: io_uring"), "{text}");
+}
+
+#[test]
+fn bad_input_is_one_sentence_and_an_exit_code() {
+    let cases: [(&[&str], i32, &str); 12] = [
+        (&["127.0.0.1"], 2, "a port is missing"),
+        (&["127.0.0.1:0"], 2, "port 0"),
+        (&["127.0.0.1:http"], 2, "not a port"),
+        (&["::1:53"], 2, "in brackets"),
+        (&["0.0.0.0:53"], 2, "place to listen on"),
+        (&["[fe80::1]:53"], 2, "needs its interface"),
+        (&["127.0.0.1:53", "--payload-hex", "xyz"], 2, "hexadecimal"),
+        (&["127.0.0.1:53", "--dns", "a..b"], 2, "label"),
+        (&["127.0.0.1:53", "--tries", "0"], 2, "0"),
+        (&["127.0.0.1:53", "--timeout", "0s"], 2, "1ms"),
+        (&["name.invalid:53"], 1, "cannot resolve name.invalid"),
+        (&["[fe80::1%nosuchif]:53"], 1, "nosuchif"),
+    ];
+    for (args, exit, said) in cases {
+        let output = command(&[&["diagnose"], args].concat()).output().unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(exit), "{args:?}: {stderr}");
+        assert!(stderr.contains(said), "{args:?}: {stderr}");
+        assert!(output.stdout.is_empty());
+    }
+}

@@ -1,0 +1,187 @@
+//! Which engine runs, proven by what the kernel sees of it: the program is started under seccomp
+//! filters that kill it for a system call of io_uring, or refuse the call as container runtimes
+//! do.
+//!
+//! `kernel.io_uring_disabled`, old kernels and locked memory are settings of the whole machine,
+//! which other tests share: how they are told apart is tested in `engine::probe`.
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::env::consts::ARCH;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Child, Command};
+
+use reflector::lab::topology::{Namespace, in_namespaces, skip};
+use rustix::process::Signal;
+use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, apply_filter};
+use support::{Client, Engine, Reflector, command, text};
+
+/// The system calls of io_uring(7).
+const IO_URING: [i64; 3] = [
+    libc::SYS_io_uring_setup,
+    libc::SYS_io_uring_enter,
+    libc::SYS_io_uring_register,
+];
+
+/// Starts `command` in `namespace` under a filter that does `action` to each call of io_uring.
+///
+/// A filter is the thread's and what it starts, for good; the thread here is the namespace's and
+/// ends with the call.
+fn spawn_filtered(namespace: &Namespace, action: SeccompAction, mut command: Command) -> Child {
+    let rules = IO_URING.map(|call| (call, Vec::new()));
+    let filter = SeccompFilter::new(
+        BTreeMap::from(rules),
+        SeccompAction::Allow,
+        action,
+        ARCH.try_into().expect("seccompiler knows this machine"),
+    );
+    let program: BpfProgram = filter
+        .and_then(TryInto::try_into)
+        .expect("the filter is one of three rules");
+    namespace.run(|| {
+        apply_filter(&program).expect("no_new_privs makes filters everybody's right");
+        command.spawn().expect("the program starts")
+    })
+}
+
+/// Refused as the default profiles of container runtimes do.
+const REFUSED: SeccompAction = SeccompAction::Errno(libc::EPERM as u32);
+/// Refused as if the kernel had never heard of it.
+const UNKNOWN: SeccompAction = SeccompAction::Errno(libc::ENOSYS as u32);
+
+const REFUSED_REASON: &str = "a seccomp profile refuses it (EPERM), as those of Docker, \
+                              containerd and Podman do by default";
+const REFUSED_REMEDY: &str = "run the container with --security-opt seccomp=deploy/seccomp.json";
+const UNKNOWN_REASON: &str = "the kernel has no io_uring, or a seccomp profile hides it (ENOSYS)";
+const UNKNOWN_REMEDY: &str = "run a kernel with CONFIG_IO_URING, or allow io_uring_setup, \
+                              io_uring_enter and io_uring_register in the seccomp profile \
+                              (deploy/seccomp.json does)";
+
+fn command_of(engine: &str) -> Command {
+    let listen = ["--listen", "127.0.0.1:0", "--cores", "2"];
+    // The end, should it start although it must not.
+    let rest = ["--json", "--duration", "20s", "--engine", engine];
+    command(&[&listen[..], &rest].concat())
+}
+
+#[test]
+fn mmsg_makes_no_system_call_of_io_uring() {
+    in_namespaces("mmsg_makes_no_system_call_of_io_uring", || {
+        let host = Namespace::new().unwrap();
+        let deadly = SeccompAction::KillProcess;
+        let child = spawn_filtered(&host, deadly, command_of("mmsg"));
+        let reflector = Reflector::attach(child);
+        assert_eq!(reflector.ready["engine"], "mmsg");
+        // Chosen, not fallen back to.
+        assert_eq!(reflector.ready["engine_reason"], serde_json::Value::Null);
+        Client::connect(&host, reflector.listen(0)).ask(b"ping");
+        let (summary, log) = reflector.stop_with_log();
+        assert_eq!(summary["replied"], 1);
+        assert_eq!(log, "");
+    });
+}
+
+#[test]
+fn the_filter_that_mmsg_survives_kills_the_others() {
+    in_namespaces("the_filter_that_mmsg_survives_kills_the_others", || {
+        let host = Namespace::new().unwrap();
+        for engine in ["uring", "auto"] {
+            let deadly = SeccompAction::KillProcess;
+            let child = spawn_filtered(&host, deadly, command_of(engine));
+            let output = child.wait_with_output().unwrap();
+            assert_eq!(
+                output.status.signal(),
+                Some(Signal::SYS.as_raw()),
+                "{engine}"
+            );
+            assert_eq!(text(&output.stdout), "");
+        }
+    });
+}
+
+/// Runs `body` where the machine itself has no objection to io_uring, which would be named first.
+fn where_io_uring_is_allowed(test_name: &str, body: impl FnOnce()) {
+    match support::io_uring() {
+        Ok(()) => in_namespaces(test_name, body),
+        Err(blocker) => skip(test_name, "uring", &blocker.what),
+    }
+}
+
+#[test]
+fn auto_falls_back_to_mmsg_and_says_why_and_what_to_do() {
+    where_io_uring_is_allowed(
+        "auto_falls_back_to_mmsg_and_says_why_and_what_to_do",
+        || {
+            let host = Namespace::new().unwrap();
+            for (action, reason, remedy) in [
+                (REFUSED, REFUSED_REASON, REFUSED_REMEDY),
+                (UNKNOWN, UNKNOWN_REASON, UNKNOWN_REMEDY),
+            ] {
+                let child = spawn_filtered(&host, action, command_of("auto"));
+                let reflector = Reflector::attach(child);
+                assert_eq!(reflector.ready["engine"], "mmsg");
+                assert_eq!(reflector.ready["engine_reason"], reason);
+                Client::connect(&host, reflector.listen(0)).ask(b"ping");
+                let (summary, log) = reflector.stop_with_log();
+                assert_eq!(summary["replied"], 1);
+                let warning = format!(
+                    " WARN io_uring is not to be had: {reason}; serving with recvmmsg and \
+                     sendmmsg; {remedy}\n"
+                );
+                assert_eq!(log, warning);
+            }
+        },
+    );
+}
+
+#[test]
+fn uring_ends_where_it_is_refused_and_says_why_and_what_to_do() {
+    where_io_uring_is_allowed(
+        "uring_ends_where_it_is_refused_and_says_why_and_what_to_do",
+        || {
+            let host = Namespace::new().unwrap();
+            for (action, reason, remedy) in [
+                (REFUSED, REFUSED_REASON, REFUSED_REMEDY),
+                (UNKNOWN, UNKNOWN_REASON, UNKNOWN_REMEDY),
+            ] {
+                let child = spawn_filtered(&host, action, command_of("uring"));
+                let output = child.wait_with_output().unwrap();
+                assert_eq!(output.status.code(), Some(1));
+                assert_eq!(text(&output.stdout), "");
+                let sentence = format!("ERROR cannot use io_uring: {reason}; {remedy}\n");
+                assert_eq!(text(&output.stderr), sentence);
+            }
+        },
+    );
+}
+
+on_both_engines! {
+    fn there_is_a_ring_for_each_worker_of_uring_and_none_of_mmsg(engine: Engine) {
+        let host = Namespace::new().unwrap();
+        let args = ["--listen", "127.0.0.1:0", "--cores", "2"];
+        let reflector = Reflector::start(&host, engine, &args);
+        Client::connect(&host, reflector.listen(0)).ask(b"ping");
+        let expected = match engine {
+            Engine::Uring => 2,
+            Engine::Mmsg => 0,
+        };
+        assert_eq!(reflector.rings(), expected);
+        reflector.stop();
+    }
+}
+
+#[test]
+fn auto_takes_io_uring_where_it_is_allowed() {
+    where_io_uring_is_allowed("auto_takes_io_uring_where_it_is_allowed", || {
+        let host = Namespace::new().unwrap();
+        let child = host.run(|| command_of("auto").spawn()).unwrap();
+        let reflector = Reflector::attach(child);
+        assert_eq!(reflector.ready["engine"], "uring");
+        assert_eq!(reflector.ready["engine_reason"], serde_json::Value::Null);
+        // Those of the workers: that of the probe has gone.
+        assert_eq!(reflector.rings(), 2);
+        let (_, log) = reflector.stop_with_log();
+        assert_eq!(log, "");
+    });
+}

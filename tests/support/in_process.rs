@@ -1,0 +1,128 @@
+//! The server, or one worker of it, inside the test program: for responders of the tests' own,
+//! and for sockets that a test has its hands on.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use clap::Parser;
+use reflector::cli::Cli;
+use reflector::config::Config;
+use reflector::engine::Resources;
+use reflector::error::Error;
+use reflector::guard::Guard;
+use reflector::lab::topology::Namespace;
+use reflector::responder::Responder;
+use reflector::responder::echo::Echo;
+use reflector::server::{Server, Stop};
+use reflector::socket::Socket;
+use reflector::stats::Stats;
+use reflector::stats::report::Summary;
+use reflector::worker::{Command, Control, Worker};
+use serde_json::Value;
+
+use super::{Engine, PATIENCE, assert_books_close};
+
+/// The settings that `args` make.
+pub fn config(engine: Engine, args: &[&str]) -> Config {
+    let fixed = ["reflector", "--engine", engine.name()];
+    let cli = Cli::try_parse_from(fixed.iter().chain(args)).expect("arguments that exist");
+    Config::new(&cli.serve).expect("settings that agree")
+}
+
+/// A server on threads of this process.
+pub struct InProcess {
+    pub listen: Vec<SocketAddr>,
+    stop: Stop,
+    thread: JoinHandle<Result<Summary, Error>>,
+}
+
+impl InProcess {
+    /// Starts a server in `namespace` and waits until every worker is armed.
+    pub fn start<R: Responder + Send + 'static>(
+        namespace: &Namespace,
+        engine: Engine,
+        args: &[&str],
+        responder: impl Fn() -> R + Send + 'static,
+    ) -> Self {
+        let config = config(engine, args);
+        let (ready, is_ready) = sync_channel(1);
+        let (listen, stop, thread) = namespace.run(|| {
+            let server = Server::open(config).expect("the port is free");
+            let (listen, stop) = (server.listen_addrs(), server.stop_handle());
+            // Threads stay in the namespace of the thread that makes them.
+            let thread = thread::spawn(move || server.run("test", responder, Announce(ready)));
+            (listen, stop, thread)
+        });
+        is_ready.recv_timeout(PATIENCE).expect("it gets ready");
+        Self {
+            listen,
+            stop,
+            thread,
+        }
+    }
+
+    /// Drains and ends it; returns the summary, whose books must close.
+    pub fn stop(self) -> Value {
+        self.stop.stop();
+        let summary = self.end().expect("it ends as it was asked to");
+        let summary = serde_json::to_value(&summary).expect("it is made to be serialised");
+        assert_books_close(&summary);
+        summary
+    }
+
+    /// Waits until it ends by itself.
+    pub fn end(self) -> Result<Summary, Error> {
+        self.thread
+            .join()
+            .expect("the server's thread does not panic")
+    }
+}
+
+/// A writer that tells of the first report, which is `ready`.
+struct Announce(SyncSender<()>);
+
+impl io::Write for Announce {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        // Full or closed after the first time.
+        let _ = self.0.try_send(());
+        Ok(())
+    }
+}
+
+/// A socket as a single worker of the server opens it, bound to `addr` in `namespace`.
+pub fn open_socket(namespace: &Namespace, config: &Config, addr: &str) -> Socket {
+    let addr = addr.parse().expect("an address and a port");
+    namespace
+        .run(|| Socket::open(addr, true, &config.socket))
+        .expect("the port is free")
+}
+
+/// Runs a worker on `socket` that is told to end before it starts: it answers what is queued.
+pub fn answer_queued(config: &Config, socket: Socket) -> Stats {
+    let control = Arc::new(Control::open().expect("an eventfd"));
+    control.command(Command::Drain);
+    let (events, _heard) = sync_channel(16);
+    let worker = Worker {
+        index: 0,
+        core: None,
+        engine: config.engine.clone(),
+        resources: Resources {
+            sockets: Arc::from([socket]),
+            wake: control.wake(),
+        },
+        coalesce: Duration::ZERO,
+        guard: Guard::new(config.allow.clone(), config.deny.clone(), [], []),
+        responder: Echo,
+        control,
+        events,
+    };
+    worker.run().expect("the engine works")
+}
