@@ -325,11 +325,19 @@ fn the_highest_rate_is_searched_and_the_ladder_is_told() {
         (0, &"found_rate".into()),
         "{found}"
     );
-    assert_eq!(
-        (&found["rate_pps"], &found["confirmations"]),
-        (&1000.0.into(), &2.into())
-    );
-    assert_eq!(found["ladder"].as_array().unwrap().len(), 3);
+    // A busy machine may not send all of the 1000: the rate is one that held, as often as it says.
+    let rate = found["rate_pps"].as_f64().unwrap();
+    assert!(rate > 0.0 && rate <= 1000.0, "{found}");
+    assert_eq!(found["confirmations"], 2);
+    let ladder = found["ladder"].as_array().unwrap();
+    assert_eq!(ladder[0]["offered_pps"], 1000.0, "{found}");
+    for step in &ladder[ladder.len() - 2..] {
+        assert_eq!(
+            (&step["offered_pps"], &step["verdict"]),
+            (&rate.into(), &"holds".into()),
+            "{found}"
+        );
+    }
 
     let target = Target::start(Fault::DropTenth);
     let options = "--rate 1k --duration 100ms --timeout 50ms --find-rate";
@@ -521,7 +529,7 @@ fn people_read_a_table_and_a_pipe_no_progress() {
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(!text.contains(['\r', '\x1b']), "{text}");
     for words in [
-        "summary of 0.200 s",
+        "summary of ",
         "lost",
         "round trip by percentile",
         "from the scheduled time",
