@@ -115,8 +115,7 @@ fn find(
         })?;
         let summary = Summary::new(plan, &offer, &outcome);
         if outcome.is_interrupted {
-            let why = vec!["stopped before the search was over".to_owned()];
-            return Ok(Trial::Hopeless(Exit::Failed, why));
+            return Ok(Trial::Stopped);
         }
         match summary.exit() {
             exit @ (Exit::WrongSource | Exit::Unanswered | Exit::Failed) => {

@@ -84,8 +84,8 @@ pub struct LoadArgs {
     /// Fail with 5 if the 99th percentile from the scheduled time is longer
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration, help_heading = "Verdict", env = "REFLECTOR_LOAD_MAX_P99")]
     pub max_p99: Option<Duration>,
-    /// Search the highest rate, up to --rate, at which no more than this is lost
-    #[arg(long, value_name = "PERCENT", value_parser = parse_percent, conflicts_with_all = ["window", "count", "hdr"], help_heading = "Verdict", env = "REFLECTOR_LOAD_FIND_RATE")]
+    /// Search the highest rate, up to --rate, at which no more than this is lost and --max-p99 holds
+    #[arg(long, value_name = "PERCENT", value_parser = parse_percent, conflicts_with_all = ["window", "count", "hdr", "max_loss"], help_heading = "Verdict", env = "REFLECTOR_LOAD_FIND_RATE")]
     pub find_rate: Option<Percent>,
 
     /// Report so often; 0s reports only at the end
@@ -150,7 +150,11 @@ fn parse_rate(text: &str) -> Result<Rate, String> {
 fn parse_sizes(text: &str) -> Result<Sizes, String> {
     let one = |part: &str| {
         let (size, weight) = part.split_once(':').unwrap_or((part, "1"));
-        let size = size.trim().parse::<u16>().ok();
+        let size = size.trim().parse::<u32>().ok();
+        let size = match size.map(u16::try_from) {
+            Some(Err(_)) => return Err("no UDP payload is longer than 65527 bytes".to_owned()),
+            size => size.and_then(Result::ok),
+        };
         let weight = weight.trim().parse().ok().filter(|&it| it > 0);
         size.zip(weight)
             .ok_or_else(|| format!("`{part}` is not a size in bytes, or SIZE:WEIGHT"))

@@ -18,8 +18,8 @@ const CONFIRMATIONS: u32 = 2;
 const BACK_OFF: f64 = 0.95;
 /// Rates that are tried to be confirmed.
 const CANDIDATES_MAX: usize = 6;
-/// Part of the asked rate that has to be sent for the step to say something about the target.
-const ACHIEVED_MIN: f64 = 0.99;
+/// Part of what is due that may be left out for the step to say something about the target.
+const UNSENT_MAX: f64 = 0.01;
 
 /// One measurement of a search.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -44,6 +44,8 @@ pub enum Verdict {
     Holds,
     /// Too much is lost.
     TooMuchLost,
+    /// Round trips take longer than they may.
+    TooSlow,
     /// The generator could not send it.
     NotSent,
 }
@@ -53,24 +55,28 @@ impl std::fmt::Display for Verdict {
         f.write_str(match self {
             Self::Holds => "holds",
             Self::TooMuchLost => "too much lost",
+            Self::TooSlow => "too slow",
             Self::NotSent => "more than the generator can send",
         })
     }
 }
 
 impl Step {
-    /// What `summary` says about its rate, where `max_loss` percent may be lost.
+    /// What `summary` says about its rate, where `max_loss` percent may be lost and no threshold
+    /// may be missed.
     pub fn new(summary: &Summary, max_loss: f64) -> Self {
         let totals = &summary.totals;
-        let is_sent = totals
-            .offered_pps
-            .is_none_or(|offered| totals.achieved_pps >= ACHIEVED_MIN * offered);
+        // Not by the achieved rate: one datagram that leaves late at the end stretches its time.
+        let due = totals.sent + summary.unsent;
+        let is_sent = summary.unsent as f64 <= UNSENT_MAX * due as f64;
         let verdict = if totals.loss_percent > max_loss {
             Verdict::TooMuchLost
-        } else if is_sent {
+        } else if !is_sent {
+            Verdict::NotSent
+        } else if summary.missed.is_empty() {
             Verdict::Holds
         } else {
-            Verdict::NotSent
+            Verdict::TooSlow
         };
         Self {
             offered_pps: totals.offered_pps,
@@ -95,6 +101,8 @@ pub struct Found {
     pub max_loss_percent: f64,
     /// Times that the rate held again.
     pub confirmations: u32,
+    /// Whether it was stopped before its end.
+    pub interrupted: bool,
     /// `generator` if the target may well hold more than could be sent to it.
     pub limited_by: Option<&'static str>,
     /// Every step, in order.
@@ -112,6 +120,8 @@ pub enum Trial {
     Measured(Step),
     /// There is no sense in going on, with the reason.
     Hopeless(Exit, Vec<String>),
+    /// It was interrupted.
+    Stopped,
 }
 
 /// Searches up to `ceiling`. `measure` makes one measurement, of `seconds`; a rate so low that a
@@ -134,36 +144,43 @@ pub fn search(
         },
         ladder: Vec::new(),
     };
-    let (end, rate_pps) = match search.climb(ceiling)? {
-        Ok((rate_pps, true)) => (Ok(Some("generator")), Some(rate_pps)),
-        Ok((rate_pps, false)) => (Ok(None), (rate_pps > 0.0).then_some(rate_pps)),
-        Err(hopeless) => (Err(hopeless), None),
-    };
-    let mut notes = Vec::new();
-    let (limited_by, exit) = match end {
-        Ok(limited_by) if rate_pps.is_some() => (limited_by, Exit::Done),
-        Ok(limited_by) => (limited_by, Exit::ThresholdMissed),
-        Err((exit, why)) => {
-            notes = why;
-            (None, exit)
-        }
-    };
-    if limited_by.is_some() {
-        notes.push(
-            "the generator could not send more, the target may well hold more: add --cores, or \
-             send trains with --burst 64"
-                .to_owned(),
-        );
-    }
-    Ok(Found {
-        rate_pps,
+    let end = search.climb(ceiling)?;
+    let mut found = Found {
+        rate_pps: None,
         max_loss_percent: max_loss,
-        confirmations: if rate_pps.is_some() { CONFIRMATIONS } else { 0 },
-        limited_by,
+        confirmations: 0,
+        interrupted: false,
+        limited_by: None,
         ladder: search.ladder,
-        notes,
-        exit,
-    })
+        notes: Vec::new(),
+        exit: Exit::Done,
+    };
+    match end {
+        Ok((rate_pps, is_generator_limit)) if rate_pps > 0.0 => {
+            found.rate_pps = Some(rate_pps);
+            found.confirmations = CONFIRMATIONS;
+            if is_generator_limit {
+                found.limited_by = Some("generator");
+                found.notes.push(
+                    "the generator could not send more, the target may well hold more: add \
+                     --cores, or send trains with --burst 64"
+                        .to_owned(),
+                );
+            }
+        }
+        Ok(_) => found.exit = Exit::ThresholdMissed,
+        Err(End::Hopeless(exit, why)) => (found.exit, found.notes) = (exit, why),
+        Err(End::Stopped) => {
+            let held = found.ladder.iter().filter(|step| step.holds());
+            let rates = held.map(|step| step.offered_pps.unwrap_or(step.achieved_pps));
+            found.rate_pps = rates.max_by(f64::total_cmp);
+            found.interrupted = true;
+            found
+                .notes
+                .push("stopped before the search was over".to_owned());
+        }
+    }
+    Ok(found)
 }
 
 struct Search<M> {
@@ -173,31 +190,36 @@ struct Search<M> {
     ladder: Vec<Step>,
 }
 
-type Hopeless = (Exit, Vec<String>);
+/// Why a search ends before it is over.
+enum End {
+    Hopeless(Exit, Vec<String>),
+    Stopped,
+}
 
 /// The value of a `Result` in a `Result`, or return early with either failure.
 macro_rules! go_on {
     ($trial:expr) => {
         match $trial? {
             Ok(value) => value,
-            Err(hopeless) => return Ok(Err(hopeless)),
+            Err(end) => return Ok(Err(end)),
         }
     };
 }
 
 impl<M: FnMut(Rate) -> Result<Trial, Error>> Search<M> {
-    fn step(&mut self, rate: Rate) -> Result<Result<Step, Hopeless>, Error> {
+    fn step(&mut self, rate: Rate) -> Result<Result<Step, End>, Error> {
         Ok(match (self.measure)(rate)? {
             Trial::Measured(step) => {
                 self.ladder.push(step);
                 Ok(step)
             }
-            Trial::Hopeless(exit, why) => Err((exit, why)),
+            Trial::Hopeless(exit, why) => Err(End::Hopeless(exit, why)),
+            Trial::Stopped => Err(End::Stopped),
         })
     }
 
     /// The highest confirmed rate, 0 if there is none, and whether the generator set the limit.
-    fn climb(&mut self, ceiling: Rate) -> Result<Result<(f64, bool), Hopeless>, Error> {
+    fn climb(&mut self, ceiling: Rate) -> Result<Result<(f64, bool), End>, Error> {
         let top = go_on!(self.step(ceiling));
         let mut high = match ceiling {
             Rate::Pps(pps) if top.verdict != Verdict::NotSent => pps,
@@ -239,7 +261,7 @@ impl<M: FnMut(Rate) -> Result<Trial, Error>> Search<M> {
         Ok(Ok((0.0, false)))
     }
 
-    fn confirm(&mut self, pps: f64) -> Result<Result<bool, Hopeless>, Error> {
+    fn confirm(&mut self, pps: f64) -> Result<Result<bool, End>, Error> {
         for _ in 0..CONFIRMATIONS {
             let step = go_on!(self.step(Rate::Pps(pps)));
             if !step.holds() {
@@ -336,6 +358,22 @@ mod tests {
             Ok(measured(rate, if seen == 2 { 0.0 } else { 1e6 }, 1e6))
         });
         assert_eq!(found.unwrap().rate_pps, Some(950.0));
+    }
+
+    #[test]
+    fn a_stop_keeps_what_held_until_then() {
+        let mut steps = 0;
+        let found = search(Rate::Pps(1e6), 1.0, 1.0, |rate| {
+            steps += 1;
+            Ok(if steps < 5 {
+                measured(rate, 300_000.0, 1e6)
+            } else {
+                Trial::Stopped
+            })
+        })
+        .unwrap();
+        assert_eq!((found.interrupted, found.exit), (true, Exit::Done));
+        assert_eq!((found.rate_pps, found.confirmations), (Some(250_000.0), 0));
     }
 
     #[test]

@@ -39,9 +39,21 @@ pub struct Reporter<W> {
     has_progress: bool,
 }
 
-/// Percentiles of the spectrum.
-const SPECTRUM: [f64; 13] = [
-    0.0, 25.0, 50.0, 75.0, 90.0, 95.0, 99.0, 99.5, 99.9, 99.95, 99.99, 99.999, 100.0,
+/// Quantiles of the spectrum, and how they are written in percent.
+const SPECTRUM: [(f64, &str); 13] = [
+    (0.0, "0"),
+    (0.25, "25"),
+    (0.5, "50"),
+    (0.75, "75"),
+    (0.9, "90"),
+    (0.95, "95"),
+    (0.99, "99"),
+    (0.995, "99.5"),
+    (0.999, "99.9"),
+    (0.9995, "99.95"),
+    (0.9999, "99.99"),
+    (0.99999, "99.999"),
+    (1.0, "100"),
 ];
 /// Columns of the longest bar.
 const BAR_LEN: f64 = 40.0;
@@ -78,7 +90,7 @@ impl<W: Write> Reporter<W> {
         } else {
             writeln!(self.out, "{}", headline(&ready)).and_then(|()| self.out.flush())
         };
-        written.map_err(unwritable)
+        or_gone(written)
     }
 
     /// Reports an interval: a line for programs, one that changes for people at a terminal.
@@ -102,16 +114,17 @@ impl<W: Write> Reporter<W> {
             let at = (interval.start + interval.length).as_secs_f64();
             write!(self.out, "\r\x1b[K{}", progress(at, &totals)).and_then(|()| self.out.flush())
         };
-        written.map_err(unwritable)
+        or_gone(written)
     }
 
     /// Whether intervals are reported.
     fn is_wanted(&self, plan: &Plan) -> bool {
-        if self.json {
-            plan.interval.is_some() && plan.find_rate.is_none()
-        } else {
-            self.is_terminal
-        }
+        plan.interval.is_some()
+            && if self.json {
+                plan.find_rate.is_none()
+            } else {
+                self.is_terminal
+            }
     }
 
     fn end_progress(&mut self) -> io::Result<()> {
@@ -140,7 +153,7 @@ impl<W: Write> Reporter<W> {
                 .and_then(|()| write_words(&mut self.out, summary))
                 .and_then(|()| self.out.flush())
         };
-        written.map_err(unwritable)
+        or_gone(written)
     }
 
     /// Reports one step of a search.
@@ -170,7 +183,7 @@ impl<W: Write> Reporter<W> {
                 self.out.flush()
             })
         };
-        written.map_err(unwritable)
+        or_gone(written)
     }
 
     /// Reports what a search found.
@@ -183,12 +196,19 @@ impl<W: Write> Reporter<W> {
         } else {
             write_found(&mut self.out, found).and_then(|()| self.out.flush())
         };
-        written.map_err(unwritable)
+        or_gone(written)
     }
 }
 
-fn unwritable(e: io::Error) -> Error {
-    Error::system("cannot write the report", &e)
+/// A reader that has left, such as `head`, has what it wanted; the measurement goes on to its exit
+/// code.
+fn or_gone(written: io::Result<()>) -> Result<(), Error> {
+    match written {
+        Err(e) if e.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Error::system("cannot write the report", &e))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The load in one line.
@@ -369,12 +389,12 @@ fn write_spectrum(
     let span = (times_ns.max() as f64 / shortest)
         .ln()
         .max(f64::MIN_POSITIVE);
-    for percentile in SPECTRUM {
-        let beyond = (100.0 - percentile) / 100.0 * times_ns.len() as f64;
-        if percentile < 100.0 && beyond < 1.0 {
+    for (quantile, percentile) in SPECTRUM {
+        let beyond = (1.0 - quantile) * times_ns.len() as f64;
+        if quantile < 1.0 && beyond < 1.0 {
             continue;
         }
-        let ns = times_ns.value_at_quantile(percentile / 100.0).max(1);
+        let ns = times_ns.value_at_quantile(quantile).max(1);
         let bar = ((ns as f64 / shortest).ln() / span).clamp(0.0, 1.0) * BAR_LEN;
         let is_lost = has_losses && times_ns.equivalent(ns, timeout_ns);
         let lost = if is_lost { " lost" } else { "" };
@@ -412,6 +432,16 @@ fn write_words(out: &mut impl Write, summary: &Summary) -> io::Result<()> {
 
 fn write_found(out: &mut impl Write, found: &Found) -> io::Result<()> {
     match found.rate_pps {
+        Some(pps) if found.interrupted => writeln!(
+            out,
+            "\nhighest rate so far with at most {} % lost: {pps:.0} /s, not confirmed",
+            found.max_loss_percent
+        )?,
+        None if found.interrupted => writeln!(
+            out,
+            "\nno rate so far with at most {} % lost",
+            found.max_loss_percent
+        )?,
         Some(pps) => writeln!(
             out,
             "\nhighest rate with at most {} % lost: {pps:.0} /s, confirmed {} times",

@@ -314,7 +314,7 @@ impl Summary {
         let totals = &self.totals;
         if totals.wrong_source.total > 0 {
             Exit::WrongSource
-        } else if totals.sent == 0 && !totals.send_errors.is_empty() {
+        } else if totals.sent == 0 && !self.interrupted {
             Exit::Failed
         } else if totals.sent > 0 && !self.is_answered() {
             Exit::Unanswered
@@ -394,6 +394,8 @@ fn notes(plan: &Plan, summary: &Summary) -> Vec<String> {
             "nothing could be sent: the kernel said {}; EPERM is a firewall of this host's",
             errors.join(", ")
         ));
+    } else if totals.sent == 0 && !summary.interrupted {
+        notes.push("nothing was sent: nothing came due in this time at this rate".to_owned());
     } else if totals.sent > 0 && !summary.is_answered() && totals.wrong_source.total == 0 {
         notes.push(unanswered(plan, totals));
     } else if summary.silent_flows.total > 0 {
