@@ -18,6 +18,8 @@ pub enum Fault {
     None,
     /// Nothing comes back.
     Silence,
+    /// What the first peer sends does not come back.
+    FirstPeer,
     /// Every tenth does not come back.
     DropTenth,
     /// Each comes back twice.
@@ -93,6 +95,7 @@ fn serve(fault: Fault, socket: &UdpSocket, other: &UdpSocket, stop: &AtomicBool)
     let mut bytes = [0; 65_535];
     let mut held: VecDeque<(Instant, SocketAddr, Vec<u8>)> = VecDeque::new();
     let mut count = 0u64;
+    let mut first_peer = None;
     while !stop.load(Ordering::Relaxed) {
         let now = clock::monotonic();
         while held.front().is_some_and(|&(due, ..)| due <= now) {
@@ -107,6 +110,7 @@ fn serve(fault: Fault, socket: &UdpSocket, other: &UdpSocket, stop: &AtomicBool)
         let is_tenth = count.is_multiple_of(10);
         match fault {
             Fault::Silence => {}
+            Fault::FirstPeer if *first_peer.get_or_insert(peer) == peer => {}
             Fault::DropTenth if is_tenth => {}
             Fault::CutTenth if is_tenth => reply(socket, &payload[..len - 1], peer),
             Fault::DelayTenth(delay) if is_tenth => {
