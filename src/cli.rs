@@ -3,6 +3,7 @@
 pub mod diagnose;
 pub mod lab;
 pub mod load;
+pub mod report;
 
 use std::env;
 use std::net::{Ipv6Addr, SocketAddr, ToSocketAddrs};
@@ -17,6 +18,7 @@ use ipnet::IpNet;
 
 use diagnose::DiagnoseArgs;
 use lab::LabArgs;
+use report::ReportArgs;
 
 const STYLES: Styles = Styles::styled()
     .header(AnsiColor::Green.on_default().bold())
@@ -84,6 +86,9 @@ pub enum Command {
     /// Show the bug and the cure side by side, in network namespaces of its own
     #[command(after_help = lab::AFTER_HELP)]
     Lab(LabArgs),
+    /// Merge and compare saved runs; draw their percentiles
+    #[command(after_help = report::AFTER_HELP)]
+    Report(ReportArgs),
 }
 
 /// Options of the reflector.

@@ -40,3 +40,4 @@ pub mod sys;
 
 pub mod diagnose;
 pub mod lab;
+pub mod report;

@@ -12,7 +12,7 @@ use reflector::error::Error;
 use reflector::exit::Exit;
 use reflector::responder::echo::Echo;
 use reflector::server::{Server, Stop};
-use reflector::{lab, load};
+use reflector::{lab, load, report};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use tracing_subscriber::filter::LevelFilter;
@@ -28,6 +28,7 @@ fn main() -> ExitCode {
         Some(Command::Load(args)) => load::run(args),
         Some(Command::Diagnose(args)) => diagnose::run(args, &mut io::stdout().lock()),
         Some(Command::Lab(args)) => lab::show::run(args),
+        Some(Command::Report(args)) => report::run(args),
     };
     let exit = ended.unwrap_or_else(|error| {
         tracing::error!("{error}");

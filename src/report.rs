@@ -1,0 +1,129 @@
+//! `reflector report`: reads saved runs, merges what is alike, compares it with a baseline, and draws
+//! it.
+//!
+//! Goals: many machines can load one target, and the result is one; quantiles are merged from
+//! histograms and never averaged; what cannot be read is named and costs nothing else.
+//!
+//! Not here: gzip, databases, and guesses about what a foreign file means beyond what its format
+//! says.
+//!
+//! A file is [`read`](mod@read) by its content, by [`json`], [`hdr_log`], [`percentiles`] or
+//! [`document`], into [`run`]s. A [`group`] of one kind is merged and compared; [`page`] and
+//! [`object`] print it, [`plot`] draws it.
+
+pub mod run;
+
+pub mod read;
+
+pub mod document;
+pub mod hdr_log;
+pub mod histogram;
+pub mod json;
+pub mod lines;
+pub mod percentiles;
+
+pub mod compare;
+pub mod group;
+
+pub mod object;
+pub mod page;
+pub mod plot;
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use crate::cli::report::{ReportArgs, Unit};
+use crate::error::Error;
+use crate::exit::Exit;
+use group::Group;
+use run::Run;
+
+/// Reads the files that `args` name, prints what they come to, and says how to end.
+///
+/// # Errors
+/// What could not be written, or what makes no sense. A file that cannot be read is logged, and ends
+/// in [`Exit::Failed`].
+pub fn run(args: &ReportArgs) -> Result<Exit, Error> {
+    refuse_overwriting(args)?;
+    let mut all = Files::default();
+    let now = all.read(&args.file, args.unit);
+    let baseline = all.read(&args.baseline, args.unit);
+    let groups = group::gather(now, baseline);
+    if let Some(path) = &args.svg {
+        draw(path, &groups)?;
+    }
+    let worse: Vec<String> = args
+        .max_regression
+        .map(|max| groups.iter().flat_map(|it| it.worse(max)).collect())
+        .unwrap_or_default();
+    let out = &mut io::stdout().lock();
+    let written = if args.json {
+        object::write(out, &groups, &worse)
+    } else {
+        page::write(out, &groups, &worse)
+    };
+    written
+        .and_then(|()| out.flush())
+        .or_else(|e| match e.kind() {
+            io::ErrorKind::BrokenPipe => Ok(()),
+            _ => Err(Error::system("cannot write the report", &e)),
+        })?;
+    Ok(if all.has_failed {
+        Exit::Failed
+    } else if worse.is_empty() {
+        Exit::Done
+    } else {
+        Exit::ThresholdMissed
+    })
+}
+
+#[derive(Default)]
+struct Files {
+    has_failed: bool,
+}
+
+impl Files {
+    /// The runs in all of `paths` that can be read.
+    fn read(&mut self, paths: &[PathBuf], unit: Option<Unit>) -> Vec<Run> {
+        let mut runs = Vec::new();
+        for path in paths {
+            match read::read(path, unit) {
+                Ok(saved) => {
+                    for warning in saved.warnings {
+                        tracing::warn!("{warning}");
+                    }
+                    runs.extend(saved.runs);
+                }
+                Err(error) => {
+                    tracing::error!("{error}");
+                    self.has_failed = true;
+                }
+            }
+        }
+        runs
+    }
+}
+
+/// A plot written over a run would be the end of the run.
+fn refuse_overwriting(args: &ReportArgs) -> Result<(), Error> {
+    let Some(svg) = &args.svg else { return Ok(()) };
+    let written = fs::canonicalize(svg).ok();
+    let is_same = |path: &&PathBuf| written.is_some() && fs::canonicalize(path).ok() == written;
+    match args.file.iter().chain(&args.baseline).find(is_same) {
+        Some(_) => Err(Error::usage(
+            format!("cannot draw into {}", read::display_name(svg)),
+            "it is one of the files to be read",
+        )
+        .try_this("--svg takes a file of its own")),
+        None => Ok(()),
+    }
+}
+
+fn draw(path: &Path, groups: &[Group]) -> Result<(), Error> {
+    let attempted = || format!("cannot draw into {}", read::display_name(path));
+    let svg = plot::svg(groups).map_err(|said| {
+        Error::new(attempted(), said).try_this("runs saved with --hdr hold what a plot needs")
+    })?;
+    fs::write(path, svg).map_err(|e| Error::system(attempted(), &e))
+}

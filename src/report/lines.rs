@@ -1,0 +1,161 @@
+//! Lines of a file, one in memory at a time.
+
+use std::collections::VecDeque;
+use std::io::{BufRead, Read};
+
+/// Longest line that is read, in bytes: the longest histogram, in base64, many times over.
+const LINE_LEN_MAX: u64 = 16 << 20;
+/// Largest document that is read at once, in bytes.
+const DOCUMENT_LEN_MAX: usize = 64 << 20;
+
+/// What is wrong with a file, and where.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Fault(String);
+
+impl Fault {
+    /// Wrong as a whole.
+    pub fn new(said: impl Into<String>) -> Self {
+        Self(said.into())
+    }
+
+    /// Wrong at a line, counted from 1.
+    pub fn at(line: u64, said: impl std::fmt::Display) -> Self {
+        Self(format!("line {line}: {said}"))
+    }
+
+    /// What is wrong.
+    pub fn said(self) -> String {
+        self.0
+    }
+}
+
+/// One line.
+#[derive(Clone, Debug)]
+pub struct Line {
+    /// Counted from 1.
+    pub number: u64,
+    /// Without its end.
+    pub text: String,
+    /// Whether it has an end; where a writer was killed, the last one has none.
+    pub is_whole: bool,
+}
+
+/// The lines of a file, which can be looked at before they are read.
+pub struct Lines<R> {
+    reader: R,
+    number: u64,
+    ahead: VecDeque<Line>,
+}
+
+impl<R: BufRead> Lines<R> {
+    /// The lines that `reader` has.
+    pub fn new(reader: R) -> Self {
+        Self {
+            reader,
+            number: 0,
+            ahead: VecDeque::new(),
+        }
+    }
+
+    /// The next line; `None` at the end.
+    ///
+    /// # Errors
+    /// What reading says, or that it is no text.
+    pub fn read(&mut self) -> Result<Option<Line>, Fault> {
+        match self.ahead.pop_front() {
+            Some(line) => Ok(Some(line)),
+            None => self.read_on(),
+        }
+    }
+
+    /// The line after those that were looked at; `None` at the end.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn look_ahead(&mut self) -> Result<Option<&Line>, Fault> {
+        let line = self.read_on()?;
+        let is_end = line.is_none();
+        self.ahead.extend(line);
+        Ok(self.ahead.back().filter(|_| !is_end))
+    }
+
+    /// All that is left, as one text.
+    ///
+    /// # Errors
+    /// The same, or that it is too much.
+    pub fn read_all(mut self) -> Result<String, Fault> {
+        let mut text = String::new();
+        while let Some(line) = self.read()? {
+            text += &line.text;
+            text.push('\n');
+            if text.len() > DOCUMENT_LEN_MAX {
+                let mebibytes = DOCUMENT_LEN_MAX >> 20;
+                return Err(Fault::new(format!(
+                    "a document of more than {mebibytes} MiB"
+                )));
+            }
+        }
+        Ok(text)
+    }
+
+    fn read_on(&mut self) -> Result<Option<Line>, Fault> {
+        let number = self.number + 1;
+        let mut bytes = Vec::new();
+        let len = (&mut self.reader)
+            .take(LINE_LEN_MAX)
+            .read_until(b'\n', &mut bytes)
+            .map_err(|e| Fault::new(e.to_string()))?;
+        if len == 0 {
+            return Ok(None);
+        }
+        if number == 1 && bytes.starts_with(&GZIP) {
+            return Err(Fault::new("it is compressed; gunzip it first"));
+        }
+        let is_whole = bytes.ends_with(b"\n");
+        if !is_whole && len as u64 == LINE_LEN_MAX {
+            return Err(Fault::at(number, "it is too long"));
+        }
+        self.number = number;
+        let text = match String::from_utf8(bytes) {
+            Ok(text) if !text.contains('\0') => text,
+            _ => return Err(Fault::at(number, "it is no text")),
+        };
+        Ok(Some(Line {
+            number,
+            text: text.trim_end_matches(['\n', '\r']).to_owned(),
+            is_whole,
+        }))
+    }
+}
+
+/// How a gzip file begins (RFC 1952, section 2.3.1).
+const GZIP: [u8; 2] = [0x1f, 0x8b];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_looked_at_is_read_again() {
+        let mut lines = Lines::new(&b"a\r\nb\nc"[..]);
+        assert_eq!(lines.look_ahead().unwrap().unwrap().text, "a");
+        assert_eq!(lines.look_ahead().unwrap().unwrap().text, "b");
+        let read = std::iter::from_fn(|| lines.read().unwrap());
+        let read: Vec<_> = read.map(|it| (it.number, it.text, it.is_whole)).collect();
+        let expected = [(1, "a", true), (2, "b", true), (3, "c", false)];
+        assert_eq!(
+            read,
+            expected.map(|(n, text, end)| (n, text.to_owned(), end))
+        );
+        assert!(lines.look_ahead().unwrap().is_none());
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_are_told_by_line() {
+        let mut lines = Lines::new(&b"a\n\xff\n"[..]);
+        lines.read().unwrap();
+        assert_eq!(lines.read().unwrap_err().said(), "line 2: it is no text");
+        let mut lines = Lines::new(&b"\x1f\x8b\x08"[..]);
+        assert!(lines.read().unwrap_err().said().contains("gunzip"));
+    }
+}

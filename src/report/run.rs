@@ -1,0 +1,216 @@
+//! The nouns: a run that was saved, what kind of thing it measured, its counts and its times.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use hdrhistogram::Histogram;
+use serde::{Deserialize, Serialize};
+
+/// What was measured; only like is merged or compared with like.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// Round trips, by `reflector load`.
+    RoundTrip,
+    /// Residence times, by `reflector`.
+    Residence,
+    /// The highest rate with at most so many percent lost, by `reflector load --find-rate`.
+    HighestRate(String),
+    /// Another tool's times; with the name that they have there, if any.
+    Other(String),
+}
+
+impl Kind {
+    /// For programs.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::RoundTrip => "round_trip",
+            Self::Residence => "residence",
+            Self::HighestRate(_) => "highest_rate",
+            Self::Other(_) => "other",
+        }
+    }
+
+    /// Which one, where the name does not say it.
+    pub fn detail(&self) -> Option<&str> {
+        match self {
+            Self::RoundTrip | Self::Residence => None,
+            Self::HighestRate(detail) | Self::Other(detail) => {
+                Some(detail).filter(|it| !it.is_empty()).map(|it| &**it)
+            }
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::RoundTrip => f.write_str("round trip"),
+            Self::Residence => f.write_str("residence"),
+            Self::HighestRate(percent) => write!(f, "highest rate with at most {percent} % lost"),
+            Self::Other(name) if name.is_empty() => f.write_str("times"),
+            Self::Other(name) => write!(f, "times of {name}"),
+        }
+    }
+}
+
+/// How many datagrams; what a kind does not count is zero.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Counts {
+    /// Sent by the generator.
+    pub sent: u64,
+    /// Answers received by the generator, or questions by the reflector.
+    pub received: u64,
+    /// Answered by the reflector.
+    pub replied: u64,
+    /// Not answered as they should be.
+    pub lost: u64,
+    /// Refused by the sender's own kernel.
+    pub refused: u64,
+    /// Left without an answer, for a reason.
+    pub dropped: u64,
+    /// Answered from an address that was not asked.
+    pub wrong_source: u64,
+    /// Dropped by the kernel, for want of receive buffer.
+    pub kernel_drops: u64,
+}
+
+impl Counts {
+    /// Adds `other`.
+    pub fn add(&mut self, other: &Self) {
+        for (sum, more) in [
+            (&mut self.sent, other.sent),
+            (&mut self.received, other.received),
+            (&mut self.replied, other.replied),
+            (&mut self.lost, other.lost),
+            (&mut self.refused, other.refused),
+            (&mut self.dropped, other.dropped),
+            (&mut self.wrong_source, other.wrong_source),
+            (&mut self.kernel_drops, other.kernel_drops),
+        ] {
+            *sum = sum.saturating_add(more);
+        }
+    }
+
+    /// Lost or refused, in percent of what was to be sent (or, by the reflector, not replied to).
+    pub fn loss_percent(&self, kind: &Kind) -> f64 {
+        let (lost, of) = match kind {
+            Kind::Residence => (self.received.saturating_sub(self.replied), self.received),
+            _ => (
+                self.lost.saturating_add(self.refused),
+                self.sent.saturating_add(self.refused),
+            ),
+        };
+        100.0 * lost as f64 / of.max(1) as f64
+    }
+}
+
+/// Times in microseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Times {
+    /// Values measured.
+    pub count: u64,
+    /// Shortest.
+    pub min: f64,
+    /// Median.
+    pub p50: f64,
+    /// 90th percentile.
+    pub p90: f64,
+    /// 99th percentile.
+    pub p99: f64,
+    /// 99.9th percentile.
+    pub p99_9: f64,
+    /// Longest.
+    pub max: f64,
+}
+
+impl Times {
+    /// Those of a histogram of nanoseconds.
+    pub fn new(times_ns: &Histogram<u64>) -> Self {
+        let us = |ns: u64| ns as f64 / 1000.0;
+        let at = |quantile| us(times_ns.value_at_quantile(quantile));
+        Self {
+            count: times_ns.len(),
+            min: us(times_ns.min()),
+            p50: at(0.5),
+            p90: at(0.9),
+            p99: at(0.99),
+            p99_9: at(0.999),
+            max: us(times_ns.max()),
+        }
+    }
+
+    /// Whether `other` is the same but for rounding.
+    pub fn is_same(&self, other: &Self) -> bool {
+        let near = |a: f64, b: f64| (a - b).abs() <= 1e-6 * a.abs().max(b.abs());
+        self.count == other.count
+            && near(self.min, other.min)
+            && near(self.p50, other.p50)
+            && near(self.p90, other.p90)
+            && near(self.p99, other.p99)
+            && near(self.p99_9, other.p99_9)
+            && near(self.max, other.max)
+    }
+}
+
+/// What is known about a run, or about several that were merged.
+#[derive(Clone, Debug)]
+pub struct Run {
+    /// Files that it is from, with what tells it from others in the same file.
+    pub name: String,
+    /// What was measured.
+    pub kind: Kind,
+    /// Who was asked.
+    pub targets: BTreeSet<String>,
+    /// How long it took.
+    pub seconds: f64,
+    /// How many datagrams, if the file says so.
+    pub counts: Option<Counts>,
+    /// Datagrams, or values, per second.
+    pub rate_pps: Option<f64>,
+    /// The times in short.
+    pub times: Option<Times>,
+    /// The times in full, in nanoseconds.
+    pub times_ns: Option<Histogram<u64>>,
+}
+
+impl Run {
+    /// A run of which nothing is known yet.
+    pub fn new(name: impl Into<String>, kind: Kind) -> Self {
+        Self {
+            name: name.into(),
+            kind,
+            targets: BTreeSet::new(),
+            seconds: 0.0,
+            counts: None,
+            rate_pps: None,
+            times: None,
+            times_ns: None,
+        }
+    }
+
+    /// A run of which a histogram of nanoseconds is known.
+    pub fn of_times(name: String, kind: Kind, seconds: f64, times_ns: Histogram<u64>) -> Self {
+        let is_foreign = matches!(kind, Kind::Other(_)) && seconds > 0.0;
+        Self {
+            seconds,
+            rate_pps: is_foreign.then(|| times_ns.len() as f64 / seconds),
+            times: (!times_ns.is_empty()).then(|| Times::new(&times_ns)),
+            times_ns: Some(times_ns),
+            ..Self::new(name, kind)
+        }
+    }
+
+    /// Loss in percent, if the file says so.
+    pub fn loss_percent(&self) -> Option<f64> {
+        self.counts.map(|counts| counts.loss_percent(&self.kind))
+    }
+}
+
+/// What was read from a file.
+#[derive(Debug, Default)]
+pub struct Saved {
+    /// The runs in it.
+    pub runs: Vec<Run>,
+    /// What a reader should know, in words that begin with the file's name.
+    pub warnings: Vec<String>,
+}
