@@ -1,0 +1,77 @@
+//! Who is measured.
+
+use std::env;
+
+/// The plain loop that ratios refer to.
+pub const YARDSTICK: &str = "recvmmsg/sendmmsg";
+
+/// How a contender is started.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A plain server of this program.
+    Plain(&'static str),
+    /// The reflector, with these options.
+    Reflector(Vec<String>),
+    /// `socat`: a process for each peer, copying datagrams.
+    Socat,
+    /// `sockperf`'s server, which only its own client understands.
+    Sockperf,
+}
+
+/// One server.
+#[derive(Clone, Debug)]
+pub struct Contender {
+    /// What the table calls it.
+    pub name: String,
+    /// How it is started.
+    pub kind: Kind,
+}
+
+impl Contender {
+    /// A server that is not the reflector.
+    pub fn other(name: &'static str) -> Self {
+        let (name, kind) = match name {
+            "socat" => ("socat, a process per peer", Kind::Socat),
+            "sockperf" => ("sockperf, by its own client", Kind::Sockperf),
+            "again" => ("recvmmsg/sendmmsg again", Kind::Plain(YARDSTICK)),
+            name => (name, Kind::Plain(name)),
+        };
+        Self {
+            name: name.to_owned(),
+            kind,
+        }
+    }
+
+    /// The reflector with `options`.
+    pub fn reflector(options: &str) -> Self {
+        Self {
+            name: format!("reflector {options}"),
+            kind: Kind::Reflector(options.split_whitespace().map(str::to_owned).collect()),
+        }
+    }
+
+    /// Whether it is what the others are compared with, or that once more.
+    pub fn is_yardstick(&self) -> bool {
+        self.kind == Kind::Plain(YARDSTICK)
+    }
+
+    /// Whether it may use all CPUs instead of the server's.
+    pub fn is_wide(&self) -> bool {
+        match &self.kind {
+            Kind::Reflector(options) => options.iter().any(|it| it == "--cores"),
+            _ => false,
+        }
+    }
+
+    /// The program that it needs and this machine has not.
+    pub fn missing(&self) -> Option<&'static str> {
+        let program = match self.kind {
+            Kind::Socat => "socat",
+            Kind::Sockperf => "sockperf",
+            Kind::Plain(_) | Kind::Reflector(_) => return None,
+        };
+        let path = env::var_os("PATH").unwrap_or_default();
+        let is_there = env::split_paths(&path).any(|folder| folder.join(program).is_file());
+        (!is_there).then_some(program)
+    }
+}

@@ -1,0 +1,170 @@
+//! One measurement of one contender.
+
+use std::io;
+use std::net::SocketAddr;
+use std::process::Command;
+use std::time::Duration;
+
+use serde::Serialize;
+use serde_json::Value;
+
+use super::contender::{Contender, Kind};
+use super::generator::{self, Load};
+use super::network::{Network, SERVER};
+use super::scenario::Measure;
+use super::server::{PORT, Server, Usage};
+
+/// What came of it.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Sample {
+    /// Datagrams per second that were answered.
+    pub rate: f64,
+    /// The server's CPU time per datagram, in nanoseconds.
+    pub cpu_ns: f64,
+    /// Datagrams without an answer, in percent.
+    pub loss_percent: f64,
+    /// Round trips in microseconds: p50, p99, p99.9.
+    pub rtt_us: Option<[f64; 3]>,
+    /// Memory of the server, in KiB.
+    pub resident_kib: u64,
+    /// Datagrams that each worker received, of a server with several.
+    pub workers: Vec<u64>,
+    /// Why less was offered than asked.
+    pub limited_by: Option<String>,
+}
+
+/// Measures `contender` for `duration`, after a fifth of that to get warm.
+///
+/// # Errors
+/// What starting it says, or that it does not answer.
+pub fn measure(
+    network: &Network,
+    cpu: usize,
+    contender: &Contender,
+    measure: Measure,
+    duration: Duration,
+) -> io::Result<Sample> {
+    let server = Server::start(&network.server, cpu, contender)?;
+    let target = SocketAddr::from((SERVER, PORT));
+    let mut sample = network.client.run(|| {
+        if contender.kind == Kind::Sockperf {
+            return by_sockperf(&server, duration);
+        }
+        wait_until_it_answers(target)?;
+        match measure {
+            Measure::Rate(load) => {
+                generator::run(target, &load, duration / 5)?;
+                let before = server.usage()?;
+                let outcome = generator::run(target, &load, duration)?;
+                let of = outcome.answered + outcome.lost;
+                Ok(Sample {
+                    rate: outcome.answered as f64 / outcome.seconds,
+                    loss_percent: 100.0 * outcome.lost as f64 / of.max(1) as f64,
+                    ..used(&before, &server.usage()?, outcome.answered)
+                })
+            }
+            Measure::HalfRate(load) => half_rate(&server, target, &load, duration),
+            Measure::RoundTrip { spinning } => {
+                generator::round_trips(target, spinning, duration / 5)?;
+                let before = server.usage()?;
+                let times = generator::round_trips(target, spinning, duration)?;
+                let at = |quantile| times.value_at_quantile(quantile) as f64 / 1000.0;
+                Ok(Sample {
+                    rate: times.len() as f64 / duration.as_secs_f64(),
+                    rtt_us: Some([at(0.5), at(0.99), at(0.999)]),
+                    ..used(&before, &server.usage()?, times.len())
+                })
+            }
+        }
+    })?;
+    let workers = server.end();
+    if workers.len() > 1 {
+        sample.workers = workers;
+    }
+    Ok(sample)
+}
+
+/// What serving `datagrams` has cost.
+fn used(before: &Usage, after: &Usage, datagrams: u64) -> Sample {
+    Sample {
+        cpu_ns: after.cpu_ns.saturating_sub(before.cpu_ns) as f64 / datagrams.max(1) as f64,
+        resident_kib: after.resident_kib,
+        ..Sample::default()
+    }
+}
+
+/// Finds the highest rate in closed loop, and offers half of it in open loop.
+fn half_rate(
+    server: &Server,
+    target: SocketAddr,
+    load: &Load,
+    duration: Duration,
+) -> io::Result<Sample> {
+    let highest = generator::run(target, load, duration / 2)?;
+    let rate = highest.answered as f64 / highest.seconds / 2.0;
+    let before = server.usage()?;
+    let output = Command::new(env!("CARGO_BIN_EXE_reflector"))
+        .args(["load", &target.to_string(), "--json", "--interval", "0s"])
+        .args(["--rate", &rate.max(1.0).to_string()])
+        .args(["--duration", &format!("{}us", duration.as_micros())])
+        .args(["--burst", &load.train_len.to_string()])
+        .args(["--flows", &load.flows.to_string()])
+        .args(["--size", &load.payload_len.to_string()])
+        .output()?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let summary: Value = serde_json::from_str(text.lines().last().unwrap_or_default())?;
+    let us = |key: &str| summary["rtt_us"][key].as_f64().unwrap_or(f64::NAN);
+    let received = summary["received"].as_u64().unwrap_or(0);
+    Ok(Sample {
+        rate: summary["achieved_pps"].as_f64().unwrap_or(0.0),
+        loss_percent: summary["loss_percent"].as_f64().unwrap_or(100.0),
+        rtt_us: Some([us("p50"), us("p99"), us("p99_9")]),
+        limited_by: summary["limited_by"].as_str().map(str::to_owned),
+        ..used(&before, &server.usage()?, received)
+    })
+}
+
+/// Round trips as sockperf's own client sees them; its server answers nobody else.
+fn by_sockperf(server: &Server, duration: Duration) -> io::Result<Sample> {
+    // It takes whole seconds, and its first are for getting warm.
+    let seconds = duration.as_secs().max(1);
+    std::thread::sleep(Duration::from_millis(300));
+    let before = server.usage()?;
+    let output = Command::new("sockperf")
+        .args(["ping-pong", "--full-rtt", "--msg-size", "64"])
+        .args(["-i", &SERVER.to_string(), "-p", &PORT.to_string()])
+        .args(["-t", &seconds.to_string()])
+        .output()?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let number_after = |words: &str| -> Option<f64> {
+        let (_, rest) = text.split_once(words)?;
+        let number = rest.trim_start_matches([' ', '=', ';', '\t']);
+        number.split([' ', ';', '\n']).next()?.parse().ok()
+    };
+    let at = |percentile: &str| number_after(&format!("percentile {percentile} ="));
+    let (p50, p99, p99_9) = (at("50.000"), at("99.000"), at("99.900"));
+    let messages = number_after("ReceivedMessages=").unwrap_or(0.0);
+    Ok(Sample {
+        rate: messages / seconds as f64,
+        rtt_us: p50.zip(p99).zip(p99_9).map(|((a, b), c)| [a, b, c]),
+        ..used(&before, &server.usage()?, messages as u64)
+    })
+}
+
+fn wait_until_it_answers(target: SocketAddr) -> io::Result<()> {
+    let socket = std::net::UdpSocket::bind("0.0.0.0:0")?;
+    socket.connect(target)?;
+    socket.set_read_timeout(Some(Duration::from_millis(20)))?;
+    for _ in 0..500 {
+        // Refused until it listens.
+        let _ = socket.send(b"ready?");
+        if socket.recv(&mut [0; 16]).is_ok() {
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    Err(io::Error::new(
+        io::ErrorKind::TimedOut,
+        format!("{target} does not answer"),
+    ))
+}

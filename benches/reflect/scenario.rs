@@ -1,0 +1,156 @@
+//! What is asked, and of whom.
+
+use super::contender::{Contender, YARDSTICK};
+use super::generator::Load;
+
+/// What is measured.
+#[derive(Clone, Copy)]
+pub enum Measure {
+    /// Datagrams per second as fast as they are answered, and the server's CPU time for each.
+    Rate(Load),
+    /// Loss and round trips at half of that rate, offered in open loop by `reflector load`.
+    HalfRate(Load),
+    /// Round-trip time of one datagram at a time, by a client that polls or one that sleeps.
+    RoundTrip {
+        /// Whether it polls.
+        spinning: bool,
+    },
+}
+
+/// One question to several contenders.
+#[derive(Clone)]
+pub struct Scenario {
+    /// Its name, which spells the parameters.
+    pub name: &'static str,
+    /// What is measured.
+    pub measure: Measure,
+    /// Servers besides the yardstick.
+    others: &'static [&'static str],
+    /// Options of the reflectors.
+    reflectors: &'static [&'static str],
+}
+
+impl Scenario {
+    /// Who takes part: the yardstick twice first, so that the noise shows.
+    pub fn contenders(&self) -> Vec<Contender> {
+        let others = [YARDSTICK, "again"].iter().chain(self.others);
+        let others = others.map(|name| Contender::other(name));
+        let reflectors = self.reflectors.iter().map(|it| Contender::reflector(it));
+        others.chain(reflectors).collect()
+    }
+}
+
+/// 64 bytes in trains of 32: enough for both directions to be joined, short enough to be common.
+pub const TRAINS_OF_32: &str = "trains of 32 x 64 B, 8 flows";
+/// The longest trains that UDP_GRO makes.
+pub const TRAINS_OF_64: &str = "trains of 64 x 64 B, 8 flows";
+/// The same trains, taken apart by the kernel before the server's socket.
+pub const AS_SINGLES: &str = "trains of 32 x 64 B received as singles, 8 flows";
+/// As much as a train can hold of a usual MTU.
+pub const TRAINS_OF_1400: &str = "trains of 44 x 1400 B, 8 flows";
+/// Nothing to join: as many peers as a batch has room for.
+pub const PEERS_64: &str = "singles of 64 B, 64 peers in turn";
+/// Nothing to join, and caches of peers are of no use.
+pub const PEERS_1000: &str = "singles of 64 B, 1000 peers in turn";
+/// A client that polls.
+pub const SPINNING: &str = "round trip, client spinning";
+/// A client that sleeps.
+pub const BLOCKING: &str = "round trip, client blocking";
+
+/// All of them, in the order of PERF.md.
+pub fn all() -> Vec<Scenario> {
+    let load = |payload_len, train_len, flows, window| Load {
+        payload_len,
+        train_len,
+        flows,
+        window,
+    };
+    let trains_of_32 = load(64, 32, 8, 256);
+    let scenario = |name, measure, others, reflectors| Scenario {
+        name,
+        measure,
+        others,
+        reflectors,
+    };
+    vec![
+        scenario(
+            TRAINS_OF_32,
+            Measure::Rate(trains_of_32),
+            &["recvfrom/sendto"],
+            &[
+                "--engine uring",
+                "--engine mmsg",
+                "--engine uring --latency off",
+                "--engine uring --listen 10.77.0.1:9007",
+                "--engine uring --cores 2",
+            ],
+        ),
+        scenario(
+            TRAINS_OF_64,
+            Measure::Rate(load(64, 64, 8, 2048)),
+            &[],
+            &["--engine uring", "--engine mmsg"],
+        ),
+        scenario(
+            AS_SINGLES,
+            Measure::Rate(trains_of_32),
+            &[],
+            &[
+                "--engine uring --gro off",
+                "--engine mmsg --gro off",
+                "--engine uring --gro off --latency off",
+                "--engine uring --gro off --gso off",
+                "--engine mmsg --gro off --gso off",
+            ],
+        ),
+        scenario(
+            TRAINS_OF_1400,
+            Measure::Rate(load(1400, 44, 8, 264)),
+            &[],
+            &["--engine uring", "--engine mmsg"],
+        ),
+        scenario(
+            PEERS_64,
+            Measure::Rate(load(64, 1, 64, 1)),
+            &["recvfrom/sendto", "socat"],
+            &[
+                "--engine uring",
+                "--engine mmsg",
+                "--engine uring --latency off",
+                "--engine uring --listen 10.77.0.1:9007",
+                "--engine uring --spin",
+                "--engine uring --cores 2",
+            ],
+        ),
+        scenario(
+            PEERS_1000,
+            Measure::Rate(load(64, 1, 1000, 1)),
+            &[],
+            &["--engine uring", "--engine mmsg"],
+        ),
+        scenario(
+            SPINNING,
+            Measure::RoundTrip { spinning: true },
+            &["recvfrom/sendto"],
+            &["--engine uring", "--engine mmsg", "--engine uring --spin"],
+        ),
+        scenario(
+            BLOCKING,
+            Measure::RoundTrip { spinning: false },
+            &["recvfrom/sendto", "socat", "sockperf"],
+            &["--engine uring", "--engine mmsg", "--engine uring --spin"],
+        ),
+        scenario(
+            "half of the highest rate, trains of 32 x 64 B, 8 flows",
+            Measure::HalfRate(trains_of_32),
+            &[],
+            &["--engine uring", "--engine mmsg"],
+        ),
+        scenario(
+            "half of the highest rate, singles of 64 B, 64 peers",
+            Measure::HalfRate(load(64, 1, 64, 1)),
+            &["recvfrom/sendto"],
+            &["--engine uring", "--engine mmsg"],
+        ),
+    ]
+}
