@@ -1,6 +1,7 @@
 //! Who is measured.
 
 use std::env;
+use std::path::{Path, PathBuf};
 
 /// The plain loop that ratios refer to.
 pub const YARDSTICK: &str = "recvmmsg/sendmmsg";
@@ -10,8 +11,8 @@ pub const YARDSTICK: &str = "recvmmsg/sendmmsg";
 pub enum Kind {
     /// A plain server of this program.
     Plain(&'static str),
-    /// The reflector, with these options.
-    Reflector(Vec<String>),
+    /// The reflector, with these options; of this build, or another one.
+    Reflector(Vec<String>, Option<PathBuf>),
     /// `socat`: a process for each peer, copying datagrams.
     Socat,
     /// `sockperf`'s server, which only its own client understands.
@@ -46,7 +47,21 @@ impl Contender {
     pub fn reflector(options: &str) -> Self {
         Self {
             name: format!("reflector {options}"),
-            kind: Kind::Reflector(options.split_whitespace().map(str::to_owned).collect()),
+            kind: Kind::Reflector(
+                options.split_whitespace().map(str::to_owned).collect(),
+                None,
+            ),
+        }
+    }
+
+    /// The same by another build, if it is a reflector.
+    pub fn of_build(&self, build: &Path) -> Option<Self> {
+        match &self.kind {
+            Kind::Reflector(options, _) => Some(Self {
+                name: format!("base: {}", self.name),
+                kind: Kind::Reflector(options.clone(), Some(build.to_owned())),
+            }),
+            _ => None,
         }
     }
 
@@ -58,7 +73,7 @@ impl Contender {
     /// Whether it may use all CPUs instead of the server's.
     pub fn is_wide(&self) -> bool {
         match &self.kind {
-            Kind::Reflector(options) => options.iter().any(|it| it == "--cores"),
+            Kind::Reflector(options, _) => options.iter().any(|it| it == "--cores"),
             _ => false,
         }
     }
@@ -68,7 +83,7 @@ impl Contender {
         let program = match self.kind {
             Kind::Socat => "socat",
             Kind::Sockperf => "sockperf",
-            Kind::Plain(_) | Kind::Reflector(_) => return None,
+            Kind::Plain(_) | Kind::Reflector(..) => return None,
         };
         let path = env::var_os("PATH").unwrap_or_default();
         let is_there = env::split_paths(&path).any(|folder| folder.join(program).is_file());

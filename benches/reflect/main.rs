@@ -59,6 +59,9 @@ struct Args {
     /// "--buffers 256"
     #[arg(long, value_name = "OPTIONS", allow_hyphen_values = true)]
     also: Vec<String>,
+    /// Another build of the program, run beside this one in all its parts: what has a change done?
+    #[arg(long, value_name = "PROGRAM")]
+    base: Option<PathBuf>,
     /// Write every single figure as JSON
     #[arg(long)]
     json: Option<PathBuf>,
@@ -176,6 +179,13 @@ fn contenders(args: &Args, scenario: &Scenario) -> impl Iterator<Item = Contende
             .iter()
             .map(|options| Contender::reflector(options)),
     );
+    if let Some(base) = &args.base {
+        all = all
+            .into_iter()
+            .flat_map(|it| [it.of_build(base), Some(it)])
+            .flatten()
+            .collect();
+    }
     all.into_iter().filter(|it| {
         let missing = it.missing();
         if let Some(program) = missing {

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{self, Read};
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use reflector::lab::topology::Namespace;
@@ -117,8 +118,9 @@ fn command(contender: &Contender, cpu: usize) -> io::Result<Command> {
             command = Command::new(std::env::current_exe()?);
             command.args(["--serve", name]);
         }
-        Kind::Reflector(options) => {
-            command = Command::new(env!("CARGO_BIN_EXE_reflector"));
+        Kind::Reflector(options, build) => {
+            let this = Path::new(env!("CARGO_BIN_EXE_reflector"));
+            command = Command::new(build.as_deref().unwrap_or(this));
             command.args(["--interval", "0s", "--json"]).args(options);
             if !contender.is_wide() {
                 command.args(["--cpus", &cpu.to_string()]);
