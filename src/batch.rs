@@ -11,7 +11,7 @@ pub struct Slot {
     /// The buffer; its window is the payload.
     pub lease: Lease,
     /// Index of the socket it came from, and leaves by.
-    pub socket: usize,
+    pub socket: u32,
     /// Who, to which address, when.
     pub arrival: Arrival,
     /// What becomes of it.
@@ -33,8 +33,11 @@ pub enum Answer {
     /// Silence for all of it.
     Drop(DropReason),
     /// One verdict for each segment, in [`Batch::verdicts`] from this index on.
-    Each(usize),
+    Each(u32),
 }
+
+// Slots are moved about; what is longer is moved by a call.
+const _: () = assert!(size_of::<Slot>() <= 128);
 
 /// The slots between a `receive` and its `transmit`.
 #[derive(Debug)]
@@ -70,7 +73,7 @@ impl Batch {
         );
         self.slots.push_back(Slot {
             lease,
-            socket,
+            socket: socket as u32,
             arrival,
             answer: Answer::Whole,
         });
@@ -88,7 +91,7 @@ impl Batch {
     }
 
     /// The verdicts of a slot's `count` segments.
-    pub fn verdicts(&self, first: usize, count: u64) -> &[Verdict] {
-        &self.verdicts[first..][..count as usize]
+    pub fn verdicts(&self, first: u32, count: u64) -> &[Verdict] {
+        &self.verdicts[first as usize..][..count as usize]
     }
 }

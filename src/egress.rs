@@ -110,7 +110,7 @@ impl Egress {
             (_, Some(hop_limit)) => hop_limit,
         };
         let route = Route {
-            socket: slot.socket,
+            socket: slot.socket as usize,
             peer: arrival.peer,
             local: arrival.local,
             hop_limit,

@@ -109,6 +109,8 @@ pub struct Guard {
     ports: Ports,
     deny: Prefixes,
     allow: Prefixes,
+    /// The peer admitted last: many datagrams of one come one behind the other.
+    admitted: Option<SocketAddr>,
 }
 
 impl Guard {
@@ -122,14 +124,22 @@ impl Guard {
         own_ports: impl IntoIterator<Item = u16>,
     ) -> Self {
         let ports = Ports::new(deny_ports.into_iter().chain(own_ports).chain([0]));
-        Self { ports, deny, allow }
+        Self {
+            ports,
+            deny,
+            allow,
+            admitted: None,
+        }
     }
 
     /// Whether `peer` may be answered.
     ///
     /// # Errors
     /// The first of `SourcePort`, `SourceAddress`, `NotAllowed` that applies.
-    pub fn admit(&self, peer: SocketAddr) -> Result<(), DropReason> {
+    pub fn admit(&mut self, peer: SocketAddr) -> Result<(), DropReason> {
+        if self.admitted == Some(peer) {
+            return Ok(());
+        }
         if self.ports.contains(peer.port()) {
             return Err(DropReason::SourcePort);
         }
@@ -139,6 +149,7 @@ impl Guard {
         if self.deny.contains(peer.ip()) || !self.allow.contains(peer.ip()) {
             return Err(DropReason::NotAllowed);
         }
+        self.admitted = Some(peer);
         Ok(())
     }
 }
@@ -165,7 +176,10 @@ mod tests {
     }
 
     fn admit(guard: &Guard, peer: &str) -> Result<(), DropReason> {
-        guard.admit(peer.parse().unwrap())
+        let (mut guard, peer) = (guard.clone(), peer.parse().unwrap());
+        let verdict = guard.admit(peer);
+        assert_eq!(guard.admit(peer), verdict, "the second time");
+        verdict
     }
 
     #[test]

@@ -260,7 +260,7 @@ impl<R: Responder> Worker<R> {
                         local: arrival.local,
                         received_ns: arrival.received_ns,
                     };
-                    let first = verdicts.len();
+                    let first = verdicts.len() as u32;
                     let segment_len = arrival.segment_len as usize;
                     respond_each(
                         &mut self.responder,

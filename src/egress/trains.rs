@@ -115,6 +115,9 @@ pub struct Trains {
     trains: Vec<Train>,
     links: Vec<Link>,
     open: Open,
+    /// The train joined last, which is the open one of its route: where neighbours are of one peer,
+    /// no table is asked.
+    recent: usize,
 }
 
 impl Trains {
@@ -124,6 +127,7 @@ impl Trains {
             trains: Vec::with_capacity(trains_max),
             links: Vec::with_capacity(trains_max),
             open: Open::new(trains_max),
+            recent: 0,
         }
     }
 
@@ -159,25 +163,27 @@ impl Trains {
     }
 
     fn join_run(&mut self, route: Route, run: Run, limit: &Limit) {
-        let trains = &self.trains;
-        let entry = self
-            .open
-            .entry(&route, |train| trains[train].route == route);
         let link = self.links.len();
         self.links.push(Link {
             piece: piece(&run),
             next: None,
         });
+        let trains = &self.trains;
+        let accepts = |train: &Train| train.accepts(&run, limit);
+        if trains
+            .get(self.recent)
+            .is_some_and(|train| train.route == route && accepts(train))
+        {
+            return self.extend(self.recent, link, &run);
+        }
+        let entry = self
+            .open
+            .entry(&route, |train| trains[train].route == route);
         match entry.train {
-            Some(open) if self.trains[open].accepts(&run, limit) => {
-                let train = &mut self.trains[open];
-                self.links[train.last_piece].next = Some(link);
-                train.last_piece = link;
-                train.count += run_count(&run);
-                train.len += run.len;
-            }
+            Some(open) if accepts(&trains[open]) => self.extend(open, link, &run),
             _ => {
-                entry.train = Some(self.trains.len());
+                self.recent = self.trains.len();
+                entry.train = Some(self.recent);
                 self.trains.push(Train {
                     route,
                     count: run_count(&run),
@@ -188,6 +194,16 @@ impl Trains {
                 });
             }
         }
+    }
+
+    /// Appends `link`, the piece of `run`, to the train at `index`.
+    fn extend(&mut self, index: usize, link: usize, run: &Run) {
+        let train = &mut self.trains[index];
+        self.links[train.last_piece].next = Some(link);
+        train.last_piece = link;
+        train.count += run_count(run);
+        train.len += run.len;
+        self.recent = index;
     }
 
     /// Every train with its pieces, in the order to be sent.
