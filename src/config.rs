@@ -24,7 +24,7 @@ use crate::stats::latency::HISTOGRAM_BYTES;
 /// The port that the reflector listens on unless told otherwise.
 pub const DEFAULT_PORT: u16 = 9007;
 /// Receive buffers of a worker unless told otherwise: few hot ones beat many (PERF.md).
-pub const BUFFERS_DEFAULT: u16 = 32;
+pub const BUFFERS_DEFAULT: u16 = 64;
 /// A send buffer below this fits no more than a few trains; EAGAIN drops are to be expected.
 pub const SEND_BUFFER_SMALL: usize = 512 * 1024;
 /// Segments that a train may have before Linux 6.9 (linux/udp.h).
