@@ -1,0 +1,331 @@
+//! What each part of a datagram's way costs, without sockets: ingress, guard, responder, egress.
+//!
+//! ```text
+//! cargo bench --bench parts                       all of them, ns per datagram
+//! cargo bench --bench parts -- egress             those whose name contains this
+//! ```
+//!
+//! Time here is the time of a warm cache and a trained branch predictor: it tells whether a part
+//! got slower, not what a datagram costs in service (that is `reflect`). Where even that is too
+//! noisy, `scripts/instructions.sh` counts the instructions of the same bodies.
+
+use std::hint::black_box;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::process::ExitCode;
+
+use criterion::{Criterion, Throughput};
+use reflector::batch::Batch;
+use reflector::datagram::{Arrival, Endpoint, LocalAddr, SEGMENTS_MAX};
+use reflector::egress::{Egress, Settings};
+use reflector::guard::{DEFAULT_ALLOW, DEFAULT_DENY_PORTS, Guard, Prefixes};
+use reflector::ingress;
+use reflector::responder::echo::Echo;
+use reflector::responder::{Request, Responder};
+use reflector::stats::Stats;
+use reflector::sys::addr::Name;
+use reflector::sys::memory::Lease;
+use reflector::sys::mmsg::Incoming;
+
+/// Slots of a batch, in every body.
+const SLOTS: u16 = 32;
+const PORT: u16 = 9007;
+const RECEIVED_NS: u64 = 1_700_000_000_123_456_789;
+/// A plausible stay, below what the watch for clock steps looks at.
+const SENT_NS: u64 = RECEIVED_NS + 20_000;
+/// Room of a buffer, and the distance to the next, as the engines have them.
+const CAPACITY: u32 = 65_536;
+const STRIDE: usize = 1027 * 64;
+
+/// What is measured: one run handles `datagrams` and leaves everything as it was.
+struct Body {
+    name: &'static str,
+    datagrams: u64,
+    prepare: fn() -> Run,
+}
+
+type Run = Box<dyn FnMut()>;
+
+const BODIES: [Body; 11] = [
+    Body {
+        name: "ingress/family=v4/control=timestamp+pktinfo",
+        datagrams: 32,
+        prepare: || ingress(Family::V4, None),
+    },
+    Body {
+        name: "ingress/family=v6/control=timestamp+pktinfo",
+        datagrams: 32,
+        prepare: || ingress(Family::V6, None),
+    },
+    Body {
+        name: "ingress/family=v4/control=timestamp+gro+pktinfo/segments=32",
+        datagrams: 32 * 32,
+        prepare: || ingress(Family::V4, Some(1400)),
+    },
+    Body {
+        name: "guard/family=v4/lists=default/verdict=admitted",
+        datagrams: 32,
+        prepare: || guard(|index| peer(Family::V4, index)),
+    },
+    Body {
+        name: "guard/family=v6/lists=default/verdict=admitted",
+        datagrams: 32,
+        prepare: || guard(|index| peer(Family::V6, index)),
+    },
+    Body {
+        name: "guard/family=v4/lists=default/verdict=refused",
+        datagrams: 32,
+        prepare: || guard(|index| SocketAddr::from(([8, 8, 8, index as u8 + 1], 4000))),
+    },
+    Body {
+        name: "responder/echo/len=64",
+        datagrams: 32,
+        prepare: responder,
+    },
+    Body {
+        name: "egress/singles=32/peers=1/len=64",
+        datagrams: 32,
+        prepare: || egress(Family::V4, 1, 1, 64),
+    },
+    Body {
+        name: "egress/singles=32/peers=32/len=64",
+        datagrams: 32,
+        prepare: || egress(Family::V4, 32, 1, 64),
+    },
+    Body {
+        name: "egress/singles=32/peers=32/len=64/family=v6",
+        datagrams: 32,
+        prepare: || egress(Family::V6, 32, 1, 64),
+    },
+    Body {
+        name: "egress/trains=32/segments=32/peers=1/len=1400",
+        datagrams: 32 * 32,
+        prepare: || egress(Family::V4, 1, 32, 1400),
+    },
+];
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    if args.first().is_some_and(|arg| arg == "--loop") {
+        return bare_loop(&args[1..]);
+    }
+    let mut criterion = Criterion::default().configure_from_args();
+    for body in &BODIES {
+        let (part, rest) = body.name.split_once('/').unwrap_or((body.name, ""));
+        let mut group = criterion.benchmark_group(part);
+        group.throughput(Throughput::Elements(body.datagrams));
+        let mut run = (body.prepare)();
+        group.bench_function(rest, |bencher| bencher.iter(&mut run));
+        group.finish();
+    }
+    criterion.final_summary();
+    ExitCode::SUCCESS
+}
+
+/// `--loop NAME N` runs a body N times and nothing else, for whoever counts from outside; `--loop`
+/// alone prints name and datagrams of each.
+fn bare_loop(args: &[String]) -> ExitCode {
+    let [name, count] = args else {
+        for body in &BODIES {
+            println!("{} {}", body.name, body.datagrams);
+        }
+        return ExitCode::SUCCESS;
+    };
+    let body = BODIES.iter().find(|body| body.name == name);
+    let (Some(body), Ok(count)) = (body, count.parse::<u64>()) else {
+        eprintln!("parts: --loop takes a name that `--loop` alone prints, and a number");
+        return ExitCode::FAILURE;
+    };
+    let mut run = (body.prepare)();
+    (0..count).for_each(|_| run());
+    ExitCode::SUCCESS
+}
+
+#[derive(Clone, Copy)]
+enum Family {
+    V4,
+    V6,
+}
+
+/// A peer that the default lists admit.
+fn peer(family: Family, index: u16) -> SocketAddr {
+    let ip = match family {
+        Family::V4 => IpAddr::from([172, 17, 0, 2 + index as u8]),
+        Family::V6 => IpAddr::from([0xfd17, 0, 0, 0, 0, 0, 0, 2 + index]),
+    };
+    SocketAddr::new(ip, 40_000 + index)
+}
+
+fn local(family: Family) -> IpAddr {
+    match family {
+        Family::V4 => IpAddr::from([172, 17, 0, 1]),
+        Family::V6 => IpAddr::from([0xfd17, 0, 0, 0, 0, 0, 0, 1]),
+    }
+}
+
+/// A wildcard socket, which has to look at and write pktinfo.
+fn endpoint(family: Family) -> Endpoint {
+    let unspecified: IpAddr = match family {
+        Family::V4 => Ipv4Addr::UNSPECIFIED.into(),
+        Family::V6 => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    Endpoint {
+        addr: SocketAddr::new(unspecified, PORT),
+        has_pktinfo: true,
+        same_interface: false,
+    }
+}
+
+fn arrival(family: Family, peer: SocketAddr, segment_len: u32) -> Arrival {
+    Arrival {
+        peer,
+        local: LocalAddr {
+            addr: local(family),
+            interface: 0,
+        },
+        segment_len,
+        received_ns: Some(RECEIVED_NS),
+        hop_limit: None,
+    }
+}
+
+/// Name and control messages as the kernel writes them → who, to which address, when.
+fn ingress(family: Family, segment_len: Option<u32>) -> Run {
+    let endpoint = endpoint(family);
+    let control = received_control(family, segment_len);
+    let names: Vec<Name> = (0..SLOTS)
+        .map(|index| Name::new(peer(family, index)))
+        .collect();
+    let payload_len = segment_len.map_or(64, |len| 32 * len as usize);
+    let expected = arrival(family, peer(family, 0), segment_len.unwrap_or(64));
+    let arrive = move |name: &Name| {
+        let incoming = Incoming {
+            name: black_box(name.as_bytes()),
+            control: black_box(&control),
+            flags: 0,
+        };
+        ingress::arrival(&endpoint, &incoming, payload_len)
+    };
+    assert_eq!(arrive(&names[0]), Ok(expected));
+    Box::new(move || {
+        for name in &names {
+            black_box(arrive(name)).expect("answerable");
+        }
+    })
+}
+
+/// The control buffer that a wildcard socket gets, in the kernel's order: the stamp, the segment
+/// length of a train, the address asked.
+fn received_control(family: Family, segment_len: Option<u32>) -> Vec<u8> {
+    let mut control = Vec::new();
+    let stamp = [RECEIVED_NS / 1_000_000_000, RECEIVED_NS % 1_000_000_000];
+    let stamp = stamp.map(u64::to_ne_bytes).concat();
+    push_message(
+        &mut control,
+        libc::SOL_SOCKET,
+        libc::SCM_TIMESTAMPNS,
+        &stamp,
+    );
+    if let Some(len) = segment_len {
+        push_message(
+            &mut control,
+            libc::SOL_UDP,
+            libc::UDP_GRO,
+            &len.to_ne_bytes(),
+        );
+    }
+    let interface = 3u32.to_ne_bytes();
+    match local(family) {
+        IpAddr::V4(addr) => {
+            let value = [interface, addr.octets(), addr.octets()].concat();
+            push_message(&mut control, libc::SOL_IP, libc::IP_PKTINFO, &value);
+        }
+        IpAddr::V6(addr) => {
+            let value = [&addr.octets()[..], &interface].concat();
+            push_message(&mut control, libc::SOL_IPV6, libc::IPV6_PKTINFO, &value);
+        }
+    }
+    control
+}
+
+fn push_message(control: &mut Vec<u8>, level: i32, kind: i32, value: &[u8]) {
+    let len = size_of::<libc::cmsghdr>() + value.len();
+    control.extend(len.to_ne_bytes());
+    control.extend(level.to_ne_bytes());
+    control.extend(kind.to_ne_bytes());
+    control.extend(value);
+    control.resize(control.len().next_multiple_of(size_of::<usize>()), 0);
+}
+
+/// Ports, address classes and lists, with the lists as they are by default.
+fn guard(peer: fn(u16) -> SocketAddr) -> Run {
+    let allow = DEFAULT_ALLOW.map(|prefix| prefix.parse().expect("a prefix"));
+    let guard = Guard::new(
+        Prefixes::new(allow),
+        Prefixes::default(),
+        DEFAULT_DENY_PORTS,
+        [PORT],
+    );
+    let peers: Vec<SocketAddr> = (0..SLOTS).map(peer).collect();
+    Box::new(move || {
+        for &peer in &peers {
+            // Refused or not is what the name of the body says.
+            let _ = black_box(guard.admit(black_box(peer)));
+        }
+    })
+}
+
+/// Echo, asked for each datagram. In service it is not asked at all
+/// ([`Responder::AS_IS`]), so this is the floor of what any responder costs.
+fn responder() -> Run {
+    let arrival = arrival(Family::V4, peer(Family::V4, 0), 64);
+    let request = Request {
+        peer: arrival.peer,
+        local: arrival.local,
+        received_ns: arrival.received_ns,
+    };
+    let mut payloads = [[0; 64]; SLOTS as usize];
+    let mut echo = Echo;
+    Box::new(move || {
+        for payload in &mut payloads {
+            black_box(echo.respond(black_box(&request), black_box(payload)));
+        }
+    })
+}
+
+/// A batch of slots → messages, settled as if the kernel had taken them all, and the buffers home.
+///
+/// One segment for each slot is a batch of single datagrams. Slots are dealt to the peers in turn,
+/// so that joining them is not a matter of neighbours.
+fn egress(family: Family, peers: u16, segments: u32, segment_len: u32) -> Run {
+    let settings = Settings {
+        gso: true,
+        segments_max: SEGMENTS_MAX,
+        loop_guard: false,
+        latency: true,
+    };
+    let slots_max = usize::from(SLOTS);
+    let mut egress = Egress::new(settings, vec![endpoint(family)], slots_max);
+    let mut batch = Batch::new(slots_max);
+    let mut stats = Stats::new();
+    let mut home = Lease::carve(SLOTS, CAPACITY, STRIDE).expect("memory");
+    let arrivals: Vec<Arrival> = (0..SLOTS)
+        .map(|index| arrival(family, peer(family, index % peers), segment_len))
+        .collect();
+    Box::new(move || {
+        for (mut lease, &arrival) in home.drain(..).zip(&arrivals) {
+            lease.set_window(0..segments * segment_len);
+            batch.push(lease, 0, arrival);
+        }
+        while !batch.is_empty() {
+            egress.gather(&mut batch, &mut stats);
+            egress.record_stays(SENT_NS, &mut stats);
+            for message in 0..egress.outbox().len() {
+                egress.sent(message, &mut stats);
+            }
+            egress.finish();
+            while let Some(lease) = egress.release() {
+                home.push(lease);
+            }
+        }
+    })
+}
