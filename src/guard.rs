@@ -5,6 +5,7 @@
 //! before, by [`crate::ingress`].) Deny always wins.
 
 use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
@@ -38,11 +39,11 @@ pub const DEFAULT_DENY_PORTS: [u16; 19] = [
     7, 13, 17, 19, 37, 69, 111, 123, 137, 138, 161, 389, 500, 520, 1900, 3702, 5353, 5355, 11211,
 ];
 
-/// A set of prefixes, looked up by binary search.
+/// A set of prefixes, kept as disjoint ranges in ascending order and looked up by binary search.
 #[derive(Clone, Debug, Default)]
 pub struct Prefixes {
-    v4: Vec<Ipv4Net>,
-    v6: Vec<Ipv6Net>,
+    v4: Vec<RangeInclusive<u32>>,
+    v6: Vec<RangeInclusive<u128>>,
 }
 
 impl Prefixes {
@@ -57,23 +58,24 @@ impl Prefixes {
             }
         }
         // Aggregated prefixes are disjoint and sorted, which the search relies on.
+        let (v4, v6) = (Ipv4Net::aggregate(&v4), Ipv6Net::aggregate(&v6));
+        let v4 = v4
+            .iter()
+            .map(|net| net.network().to_bits()..=net.broadcast().to_bits());
+        let v6 = v6
+            .iter()
+            .map(|net| net.network().to_bits()..=net.broadcast().to_bits());
         Self {
-            v4: Ipv4Net::aggregate(&v4),
-            v6: Ipv6Net::aggregate(&v6),
+            v4: v4.collect(),
+            v6: v6.collect(),
         }
     }
 
     /// Whether `addr` is in one of them.
     pub fn contains(&self, addr: IpAddr) -> bool {
         match addr {
-            IpAddr::V4(addr) => {
-                let after = self.v4.partition_point(|net| net.network() <= addr);
-                after > 0 && self.v4[after - 1].contains(&addr)
-            }
-            IpAddr::V6(addr) => {
-                let after = self.v6.partition_point(|net| net.network() <= addr);
-                after > 0 && self.v6[after - 1].contains(&addr)
-            }
+            IpAddr::V4(addr) => is_in(&self.v4, addr.to_bits()),
+            IpAddr::V6(addr) => is_in(&self.v6, addr.to_bits()),
         }
     }
 
@@ -81,6 +83,12 @@ impl Prefixes {
     pub fn is_empty(&self) -> bool {
         self.v4.is_empty() && self.v6.is_empty()
     }
+}
+
+/// Whether one of the ranges, which ascend and are disjoint, holds `bits`.
+fn is_in<T: Ord>(ranges: &[RangeInclusive<T>], bits: T) -> bool {
+    let after = ranges.partition_point(|range| *range.start() <= bits);
+    after > 0 && bits <= *ranges[after - 1].end()
 }
 
 /// A set of port numbers, one bit each.
@@ -109,8 +117,6 @@ pub struct Guard {
     ports: Ports,
     deny: Prefixes,
     allow: Prefixes,
-    /// The peer admitted last: many datagrams of one come one behind the other.
-    admitted: Option<SocketAddr>,
 }
 
 impl Guard {
@@ -124,22 +130,14 @@ impl Guard {
         own_ports: impl IntoIterator<Item = u16>,
     ) -> Self {
         let ports = Ports::new(deny_ports.into_iter().chain(own_ports).chain([0]));
-        Self {
-            ports,
-            deny,
-            allow,
-            admitted: None,
-        }
+        Self { ports, deny, allow }
     }
 
     /// Whether `peer` may be answered.
     ///
     /// # Errors
     /// The first of `SourcePort`, `SourceAddress`, `NotAllowed` that applies.
-    pub fn admit(&mut self, peer: SocketAddr) -> Result<(), DropReason> {
-        if self.admitted == Some(peer) {
-            return Ok(());
-        }
+    pub fn admit(&self, peer: SocketAddr) -> Result<(), DropReason> {
         if self.ports.contains(peer.port()) {
             return Err(DropReason::SourcePort);
         }
@@ -149,7 +147,6 @@ impl Guard {
         if self.deny.contains(peer.ip()) || !self.allow.contains(peer.ip()) {
             return Err(DropReason::NotAllowed);
         }
-        self.admitted = Some(peer);
         Ok(())
     }
 }
@@ -176,10 +173,7 @@ mod tests {
     }
 
     fn admit(guard: &Guard, peer: &str) -> Result<(), DropReason> {
-        let (mut guard, peer) = (guard.clone(), peer.parse().unwrap());
-        let verdict = guard.admit(peer);
-        assert_eq!(guard.admit(peer), verdict, "the second time");
-        verdict
+        guard.admit(peer.parse().unwrap())
     }
 
     #[test]
