@@ -25,6 +25,8 @@ use crate::stats::latency::HISTOGRAM_BYTES;
 pub const DEFAULT_PORT: u16 = 9007;
 /// Receive buffers of a worker unless told otherwise: few hot ones beat many (PERF.md).
 pub const BUFFERS_DEFAULT: u16 = 64;
+/// The longest wait for more datagrams: they wait, and so does whoever stops the worker.
+const COALESCE_MAX: Duration = Duration::from_secs(10);
 /// A send buffer below this fits no more than a few trains; EAGAIN drops are to be expected.
 pub const SEND_BUFFER_SMALL: usize = 512 * 1024;
 /// Segments that a train may have before Linux 6.9 (linux/udp.h).
@@ -85,6 +87,12 @@ impl Config {
         let mut notes = Vec::new();
         let workers = workers(args, &mut notes)?;
         let listen = listen(args)?;
+        if args.coalesce > COALESCE_MAX {
+            return Err(Error::usage(
+                format!("cannot wait {:?} for more datagrams", args.coalesce),
+                format!("--coalesce takes at most {COALESCE_MAX:?}"),
+            ));
+        }
         let (kind, engine_blocker) = choose_engine(args.engine)?;
         let buffers = buffers(args, &mut notes);
         let is_latency_on = args.latency == LatencySource::Kernel;

@@ -133,6 +133,11 @@ impl Guard {
         Self { ports, deny, allow }
     }
 
+    /// Whether `addr` is refused whatever is allowed.
+    pub fn is_denied(&self, addr: IpAddr) -> bool {
+        self.deny.contains(addr)
+    }
+
     /// Whether `peer` may be answered.
     ///
     /// # Errors
@@ -144,7 +149,7 @@ impl Guard {
         if !is_answerable(peer.ip()) {
             return Err(DropReason::SourceAddress);
         }
-        if self.deny.contains(peer.ip()) || !self.allow.contains(peer.ip()) {
+        if self.is_denied(peer.ip()) || !self.allow.contains(peer.ip()) {
             return Err(DropReason::NotAllowed);
         }
         Ok(())

@@ -6,7 +6,7 @@
 
 use std::net::IpAddr;
 
-use crate::datagram::{Arrival, DropReason, Endpoint, LocalAddr};
+use crate::datagram::{Arrival, DropReason, Endpoint, LocalAddr, SEGMENTS_MAX, segment_count};
 use crate::sys::addr::parse_name;
 use crate::sys::cmsg::{self, Received};
 use crate::sys::mmsg::Incoming;
@@ -23,7 +23,7 @@ pub struct Unanswerable {
 /// What arrived at `endpoint` with `payload_len` bytes.
 ///
 /// # Errors
-/// The first of `Truncated`, `NoPktinfo`, `NotUnicast` that applies.
+/// The first of `Truncated`, `TooLong`, `NoPktinfo`, `NotUnicast` that applies.
 pub fn arrival(
     endpoint: &Endpoint,
     incoming: &Incoming<'_>,
@@ -63,6 +63,10 @@ pub fn arrival(
     };
     if incoming.flags & (libc::MSG_TRUNC | libc::MSG_CTRUNC) != 0 {
         return Err(unanswerable(DropReason::Truncated));
+    }
+    // No kernel makes longer ones; room for them is not counted on.
+    if segment_count(payload_len, segment_len) > SEGMENTS_MAX as u64 {
+        return Err(unanswerable(DropReason::TooLong));
     }
     let peer = parse_name(incoming.name).ok_or(unanswerable(DropReason::Truncated))?;
     let local = local_addr(endpoint, asked).map_err(unanswerable)?;
@@ -209,6 +213,27 @@ mod tests {
                 .unwrap()
                 .local;
             assert_eq!(local.interface, interface, "{addr}");
+        }
+    }
+
+    #[test]
+    fn a_train_longer_than_any_kernel_makes_is_not_answered() {
+        let name = Name::new("192.0.2.9:4000".parse().unwrap());
+        let train_len = b"abcd".len();
+        for (segments, is_answered) in [(SEGMENTS_MAX, true), (SEGMENTS_MAX + 1, false)] {
+            let mut control = Vec::new();
+            control.extend(20usize.to_ne_bytes());
+            control.extend(libc::SOL_UDP.to_ne_bytes());
+            control.extend(libc::UDP_GRO.to_ne_bytes());
+            control.extend((train_len as i32).to_ne_bytes());
+            control.resize(24, 0);
+            let incoming = Incoming {
+                name: name.as_bytes(),
+                control: &control,
+                flags: 0,
+            };
+            let arrived = arrival(&endpoint("192.0.2.1:7"), &incoming, segments * train_len);
+            assert_eq!(arrived.is_ok(), is_answered, "{arrived:?}");
         }
     }
 

@@ -1,8 +1,9 @@
 //! The `reflector` program: parse, dispatch, exit code.
 
 use std::io;
-use std::process::ExitCode;
+use std::process::{self, ExitCode};
 use std::thread;
+use std::time::Duration;
 
 use clap::error::ErrorKind;
 use reflector::cli::{Cli, Command, LogFormat, ServeArgs};
@@ -76,11 +77,23 @@ fn serve(args: &ServeArgs) -> Result<Exit, Error> {
     Ok(Exit::Done)
 }
 
+/// How long the server may take to end at a second signal, before the process ends without it: it
+/// may be waiting for a reader of its reports that does not read.
+const ENDING_MAX: Duration = Duration::from_secs(1);
+
 /// SIGTERM and SIGINT drain; the server ends at once at a second one.
 fn stop_on_signals(stop: Stop) -> Result<(), Error> {
     let cannot = |e: io::Error| Error::system("cannot listen to signals", &e);
     let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(cannot)?;
-    let listen = move || signals.forever().for_each(|_| stop.stop());
+    let listen = move || {
+        for (count, _) in (1..).zip(signals.forever()) {
+            stop.stop();
+            if count > 1 {
+                thread::sleep(ENDING_MAX);
+                process::exit(i32::from(Exit::Failed.code()));
+            }
+        }
+    };
     thread::Builder::new()
         .name("signals".to_owned())
         .spawn(listen)

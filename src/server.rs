@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crate::clock;
@@ -93,12 +93,20 @@ impl Server {
     ) -> Result<Summary, Error> {
         self.log_settings();
         let mut reporter = Reporter::new(out, self.config.json);
-        let controls = self.start(&responder)?;
-        self.wait_until_armed()?;
-        let mut books = Books::new(clock::monotonic(), &self.config, &self.sockets);
-        report(&mut reporter, Report::Ready(&self.ready(mode)));
-        self.serve(&controls, &mut books, &mut reporter)?;
-        self.drain(&controls, &mut books)?;
+        let mut workers = Workers::default();
+        let mut serve = || {
+            self.start(&responder, &mut workers)?;
+            self.wait_until_armed()?;
+            let mut books = Books::new(clock::monotonic(), &self.config, &self.sockets);
+            report(&mut reporter, Report::Ready(&self.ready(mode)));
+            self.serve(&workers.controls, &mut books, &mut reporter)?;
+            self.drain(&workers.controls, &mut books)?;
+            Ok(books)
+        };
+        let served = serve();
+        // After a drain there is nobody left to wait for.
+        workers.leave();
+        let mut books = served?;
         let now = clock::monotonic();
         self.log_interval(&books.close_interval(now));
         let summary = books.summary(now);
@@ -142,7 +150,8 @@ impl Server {
     fn start<R: Responder + Send + 'static>(
         &self,
         responder: &impl Fn() -> R,
-    ) -> Result<Vec<Arc<Control>>, Error> {
+        workers: &mut Workers,
+    ) -> Result<(), Error> {
         let guard = Guard::new(
             self.config.allow.clone(),
             self.config.deny.clone(),
@@ -150,7 +159,6 @@ impl Server {
             self.listen_addrs().iter().map(SocketAddr::port),
         );
         let cannot = |e| Error::system("cannot start a worker", &e);
-        let mut controls = Vec::with_capacity(self.sockets.len());
         for (index, sockets) in self.sockets.iter().enumerate() {
             let control = Arc::new(Control::open().map_err(cannot)?);
             let worker = Worker {
@@ -168,10 +176,11 @@ impl Server {
                 events: self.events.0.clone(),
             };
             let thread = thread::Builder::new().name(format!("worker-{index}"));
-            thread.spawn(move || watched(worker)).map_err(cannot)?;
-            controls.push(control);
+            let thread = thread.spawn(move || watched(worker)).map_err(cannot)?;
+            workers.controls.push(control);
+            workers.threads.push(thread);
         }
-        Ok(controls)
+        Ok(())
     }
 
     fn wait_until_armed(&self) -> Result<(), Error> {
@@ -186,7 +195,7 @@ impl Server {
                         tracing::warn!("worker {worker} could not be pinned to its CPU");
                     }
                 }
-                Some(Event::Died { worker, reason }) => return Err(died(worker, &reason)),
+                Some(Event::Died { worker, reason }) => return Err(not_started(worker, &reason)),
                 Some(Event::Stop) => is_stopped = true,
                 Some(Event::Refused { peer }) => log_refused(peer),
                 Some(Event::Ended { .. }) | None => {}
@@ -316,10 +325,36 @@ impl Server {
     }
 }
 
+/// How long workers may take to let go of their rings and sockets when the server gives up.
+const LEAVING_MAX: Duration = Duration::from_millis(500);
+
+/// The workers that have been started.
+#[derive(Default)]
+struct Workers {
+    controls: Vec<Arc<Control>>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Workers {
+    /// Ends those that still run, and waits for them, though not for ever: a ring that is not closed
+    /// in order keeps the port busy after the process has gone.
+    fn leave(&self) {
+        let until = clock::monotonic() + LEAVING_MAX;
+        self.controls
+            .iter()
+            .for_each(|control| control.command(Command::Leave));
+        let is_running = || self.threads.iter().any(|thread| !thread.is_finished());
+        while is_running() && clock::monotonic() < until {
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
 /// Runs a worker and reports its end, whichever it is. A socket without a reader would swallow its
 /// share of the peers for good, so no end goes unheard.
 fn watched<R: Responder>(worker: Worker<R>) {
     let (index, events) = (worker.index, worker.events.clone());
+    let control = Arc::clone(&worker.control);
     let event = match panic::catch_unwind(AssertUnwindSafe(|| worker.run())) {
         Ok(Ok(stats)) => Event::Ended {
             worker: index,
@@ -334,8 +369,16 @@ fn watched<R: Responder>(worker: Worker<R>) {
             reason: "it panicked".to_owned(),
         },
     };
+    control.end();
     // Nobody listens any more if the server has given up, which is as well.
     let _ = events.send(event);
+}
+
+fn not_started(worker: usize, reason: &str) -> Error {
+    Error::new(format!("cannot start worker {worker}"), reason).try_this(
+        "fewer --cores or --buffers ask for less; `ulimit -a` shows what this process may have, and \
+         --engine mmsg needs no ring",
+    )
 }
 
 fn died(worker: usize, reason: &str) -> Error {

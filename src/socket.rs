@@ -124,9 +124,10 @@ impl Socket {
         self.inner.send_buffer_size().unwrap_or(0)
     }
 
-    /// Datagrams that the kernel dropped here since the socket was opened.
-    pub fn drops(&self) -> u32 {
-        sockopt::drops(self).unwrap_or(0)
+    /// Datagrams that the kernel dropped here since the socket was opened, modulo 2³²; `None` if it
+    /// does not tell.
+    pub fn drops(&self) -> Option<u32> {
+        sockopt::drops(self).ok()
     }
 
     /// Refuses every new datagram; what is queued stays.

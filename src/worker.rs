@@ -58,6 +58,8 @@ pub enum Command {
     Run,
     /// Answer what has been received, then end.
     Drain,
+    /// End at once, in the order that leaves the port free.
+    Leave,
 }
 
 /// What a worker shares with the server: a command and, on request, its counts.
@@ -74,6 +76,8 @@ pub struct Control {
 }
 
 struct Published {
+    /// Whether the worker is no more, so that nothing will be published.
+    is_over: bool,
     /// The request that `stats` answer.
     request: u32,
     /// Whether the server has taken the last answer, so that `stats` are zero.
@@ -91,6 +95,7 @@ impl Control {
             command: AtomicU8::new(Command::Run as u8),
             requested: AtomicU32::new(0),
             published: Mutex::new(Published {
+                is_over: false,
                 request: 0,
                 is_fetched: true,
                 stats: Stats::new(),
@@ -126,13 +131,28 @@ impl Control {
         let (mut published, _) = self
             .was_published
             .wait_timeout_while(published, patience, |published| {
-                published.request != request
+                published.request != request && !published.is_over
             })
             .unwrap_or_else(PoisonError::into_inner);
         sum.add(&published.stats);
         published.stats.reset();
         published.is_fetched = true;
         published.request == request
+    }
+
+    /// Says that the worker is no more: whoever waits for its counts waits no longer.
+    pub fn end(&self) {
+        let mut published = self
+            .published
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        published.is_over = true;
+        self.was_published.notify_one();
+    }
+
+    /// Whether the rest of the queue is to be left.
+    fn is_leaving(&self) -> bool {
+        self.command.load(Ordering::Acquire) == Command::Leave as u8
     }
 
     fn is_running(&self) -> bool {
@@ -232,6 +252,9 @@ impl<R: Responder> Worker<R> {
             engine.transmit(batch, stats);
             // A batch is empty as well where nothing in it can be answered; the queue goes on.
             let received = stats.counters.received;
+            if self.control.is_leaving() {
+                return Ok(());
+            }
             engine.receive(batch, stats, Wait::Never)?;
             if stats.counters.received == received {
                 return Ok(());
@@ -248,8 +271,10 @@ impl<R: Responder> Worker<R> {
             let arrival = slot.arrival;
             slot.answer = match self.guard.admit(arrival.peer) {
                 Err(reason) => {
-                    if reason == DropReason::NotAllowed {
-                        refused = Some(arrival.peer.ip());
+                    let ip = arrival.peer.ip();
+                    // What is denied on purpose needs no remedy.
+                    if reason == DropReason::NotAllowed && !self.guard.is_denied(ip) {
+                        refused = Some(ip);
                     }
                     Answer::Drop(reason)
                 }

@@ -351,9 +351,11 @@ on_both_engines! {
             refused.send(b"hello");
             delivered.wait_for(1);
             ping(&mut answered);
-            let summary = reflector.stop();
+            let (summary, log) = reflector.stop_with_log();
             assert_eq!(dropped(&summary, "not_allowed"), 1, "{args:?}: {summary}");
             assert_eq!(summary["replied"], 1, "{args:?}: {summary}");
+            // Whom --deny names, --allow would not help.
+            assert_eq!(log.contains("--allow"), !args.contains(&"--deny"), "{args:?}: {log}");
             assert!(refused.leftover().is_empty());
         }
     }

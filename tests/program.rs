@@ -104,6 +104,10 @@ fn a_command_line_that_makes_no_sense_is_refused_in_one_sentence() {
             "ERROR cannot reflect on 10.0.0.1:9007: --dual-stack is for the wildcard [::] only",
         ),
         (
+            &["--coalesce", "1m"],
+            "ERROR cannot wait 60s for more datagrams: --coalesce takes at most 10s",
+        ),
+        (
             &["--cores", "0"],
             "error: invalid value '0' for '--cores <N>': 0 is not in 1..=1024",
         ),
@@ -1019,7 +1023,7 @@ on_both_engines! {
     fn a_second_signal_ends_a_drain_at_once(engine: Engine) {
         let host = Namespace::new().unwrap();
         // A drain as long as this: the worker waits for more before it answers.
-        let args = ["--listen", "127.0.0.1:0", "--cores", "1", "--coalesce", "10m"];
+        let args = ["--listen", "127.0.0.1:0", "--cores", "1", "--coalesce", "10s"];
         let reflector = Reflector::start(&host, engine, &args);
         Client::connect(&host, reflector.listen(0)).send(b"ping");
         wait_until_taken(&host);

@@ -84,7 +84,7 @@ impl Uring {
     pub fn into_mmsg(mut self, batch: &mut Batch, stats: &mut Stats) -> io::Result<Mmsg> {
         self.exchange(Wait::Never)?;
         self.settle(stats);
-        self.ring.cancel()?;
+        self.ring.cancel();
         while self.is_wake_armed || self.armed.contains(&true) {
             self.exchange(Wait::Idle)?;
         }

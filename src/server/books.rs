@@ -31,15 +31,20 @@ struct Share {
     cpu: Option<usize>,
     sockets: Arc<[Socket]>,
     kernel_drops: u64,
+    /// The kernel's counter of each socket when it was read last; it wraps.
+    seen: Vec<u32>,
 }
 
 impl Share {
     fn read_drops(&mut self) {
-        self.kernel_drops = self
-            .sockets
-            .iter()
-            .map(|socket| u64::from(socket.drops()))
-            .sum();
+        for (socket, seen) in self.sockets.iter().zip(&mut self.seen) {
+            // One that cannot be read now is read the next time.
+            let Some(drops) = socket.drops() else {
+                continue;
+            };
+            self.kernel_drops += u64::from(drops.wrapping_sub(*seen));
+            *seen = drops;
+        }
     }
 }
 
@@ -51,6 +56,7 @@ impl Books {
             cpu: config.workers[worker].map(|core| core.id),
             sockets: Arc::clone(sockets),
             kernel_drops: 0,
+            seen: vec![0; sockets.len()],
         };
         let loss = KernelLoss {
             kernel_drops: 0,

@@ -172,15 +172,11 @@ impl KernelRing {
     }
 
     /// Queues the cancellation of everything that is armed.
-    ///
-    /// # Errors
-    /// What io_uring_enter(2) says.
-    pub fn cancel(&mut self) -> io::Result<()> {
+    pub fn cancel(&mut self) {
         for token in (0..self.sockets).map(Token::Receive).chain([Token::Wake]) {
             let entry = opcode::AsyncCancel::new(token.encode()).build();
             self.push(entry.user_data(Token::Cancel.encode()));
         }
-        self.enter(false)
     }
 
     /// Ends the ring and takes back the buffers that it had. Nothing is armed any more.
@@ -285,7 +281,12 @@ impl Ring for KernelRing {
                     (Ok(len), Some(id)) => Ok((self.buffers.take(id), len)),
                     // A buffer is named only where one was filled.
                     (Ok(_), None) => Err(libc::ENOBUFS),
-                    (Err(_), _) => Err(-result),
+                    (Err(_), Some(id)) => {
+                        let lease = self.buffers.take(id);
+                        self.buffers.recycle(lease);
+                        Err(-result)
+                    }
+                    (Err(_), None) => Err(-result),
                 };
                 Completion::Received {
                     socket,
