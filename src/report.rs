@@ -29,6 +29,7 @@ pub mod object;
 pub mod page;
 pub mod plot;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -46,6 +47,7 @@ use run::Run;
 /// in [`Exit::Failed`].
 pub fn run(args: &ReportArgs) -> Result<Exit, Error> {
     refuse_overwriting(args)?;
+    refuse_twice(args)?;
     let mut all = Files::default();
     let now = all.read(&args.file, args.unit);
     let baseline = all.read(&args.baseline, args.unit);
@@ -57,6 +59,10 @@ pub fn run(args: &ReportArgs) -> Result<Exit, Error> {
         .max_regression
         .map(|max| groups.iter().flat_map(|it| it.worse(max)).collect())
         .unwrap_or_default();
+    if args.max_regression.is_some() && groups.iter().all(|it| it.changes().is_empty()) {
+        tracing::error!("cannot judge --max-regression: there is nothing to compare");
+        all.has_failed = true;
+    }
     let out = &mut io::stdout().lock();
     let written = if args.json {
         object::write(out, &groups, &worse)
@@ -118,6 +124,21 @@ fn refuse_overwriting(args: &ReportArgs) -> Result<(), Error> {
         .try_this("--svg takes a file of its own")),
         None => Ok(()),
     }
+}
+
+/// A run that is named twice would count twice.
+fn refuse_twice(args: &ReportArgs) -> Result<(), Error> {
+    for paths in [&args.file, &args.baseline] {
+        let whole = |path: &PathBuf| fs::canonicalize(path).unwrap_or_else(|_| path.clone());
+        let mut seen = BTreeSet::new();
+        if let Some(twice) = paths.iter().find(|&path| !seen.insert(whole(path))) {
+            return Err(Error::usage(
+                format!("cannot merge {}", read::display_name(twice)),
+                "it is named twice, and would count twice",
+            ));
+        }
+    }
+    Ok(())
 }
 
 fn draw(path: &Path, groups: &[Group]) -> Result<(), Error> {

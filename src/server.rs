@@ -307,8 +307,9 @@ impl Server {
         let mut running = controls.len();
         while running > 0 {
             match self.next_event(None) {
-                Some(Event::Ended { worker, stats }) => {
+                Some(Event::Ended { worker, mut stats }) => {
                     running -= 1;
+                    controls[worker].gather_rest(&mut stats);
                     books.add(worker, &stats);
                 }
                 Some(Event::Stop) => {

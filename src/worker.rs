@@ -85,6 +85,14 @@ struct Published {
     stats: Stats,
 }
 
+impl Published {
+    fn fetch(&mut self, sum: &mut Stats) {
+        sum.add(&self.stats);
+        self.stats.reset();
+        self.is_fetched = true;
+    }
+}
+
 impl Control {
     /// A control that says [`Command::Run`].
     ///
@@ -134,10 +142,17 @@ impl Control {
                 published.request != request && !published.is_over
             })
             .unwrap_or_else(PoisonError::into_inner);
-        sum.add(&published.stats);
-        published.stats.reset();
-        published.is_fetched = true;
-        published.request == request
+        let is_answered = published.request == request || published.is_over;
+        published.fetch(sum);
+        is_answered
+    }
+
+    /// Adds to `sum` what was published too late to be gathered. The worker has ended.
+    pub fn gather_rest(&self, sum: &mut Stats) {
+        self.published
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .fetch(sum);
     }
 
     /// Says that the worker is no more: whoever waits for its counts waits no longer.
@@ -315,5 +330,31 @@ fn respond_each<R: Responder>(
     }
     for segment in train.chunks_mut(segment_len.max(1)) {
         verdicts.push(responder.respond(request, segment));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_that_come_too_late_for_the_server_are_not_lost() {
+        let control = Control::open().unwrap();
+        let (mut sum, mut stats, mut answered) = (Stats::new(), Stats::new(), 0);
+        assert!(!control.gather(&mut sum, Duration::ZERO), "nobody answers");
+        stats.counters.receive(3, 300);
+        control.publish(&mut answered, &mut stats);
+        assert_eq!((sum.counters.received, stats.counters.received), (0, 0));
+        control.gather_rest(&mut sum);
+        assert_eq!(sum.counters.received, 3);
+        control.gather_rest(&mut sum);
+        assert_eq!(sum.counters.received, 3, "only once");
+    }
+
+    #[test]
+    fn nobody_waits_for_the_counts_of_a_worker_that_is_no_more() {
+        let control = Control::open().unwrap();
+        control.end();
+        assert!(control.gather(&mut Stats::new(), Duration::MAX));
     }
 }

@@ -163,6 +163,11 @@ fn a_regression_beyond_the_bound_is_a_missed_threshold() {
         (&loss["change"], &loss["is_points"]),
         (&10.0.into(), &true.into())
     );
+    assert_eq!(
+        report(&[&fast, &fast]).status.code(),
+        Some(2),
+        "named twice"
+    );
     // A file is no worse than itself.
     assert_eq!(
         report(&[&fast, "--baseline", &fast, "--max-regression", "0"])

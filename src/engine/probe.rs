@@ -35,9 +35,9 @@ fn try_out() -> io::Result<()> {
     let fds = [receiver.as_fd()].into_iter();
     let mut ring = KernelRing::open(fds, wake.as_fd(), buffers::carve(1)?, 1)?;
     ring.arm_receive(0);
-    ring.enter(false)?;
+    enter(&mut ring, false)?;
     sender.send(b"probe")?;
-    ring.enter(true)?;
+    enter(&mut ring, true)?;
     match ring.reap() {
         Some(Completion::Received {
             result: Ok((lease, len)),
@@ -54,6 +54,16 @@ fn try_out() -> io::Result<()> {
             result: Err(errno), ..
         }) => Err(io::Error::from_raw_os_error(errno)),
         _ => Err(io::ErrorKind::Unsupported.into()),
+    }
+}
+
+/// A signal that happens to arrive is no blocker.
+fn enter(ring: &mut KernelRing, wait: bool) -> io::Result<()> {
+    loop {
+        match ring.enter(wait) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => return result,
+        }
     }
 }
 

@@ -281,12 +281,9 @@ impl Ring for KernelRing {
                     (Ok(len), Some(id)) => Ok((self.buffers.take(id), len)),
                     // A buffer is named only where one was filled.
                     (Ok(_), None) => Err(libc::ENOBUFS),
-                    (Err(_), Some(id)) => {
-                        let lease = self.buffers.take(id);
-                        self.buffers.recycle(lease);
-                        Err(-result)
-                    }
-                    (Err(_), None) => Err(-result),
+                    // A failed receive may name a buffer that the ring has not given up: lending it
+                    // once more would make two of it.
+                    (Err(_), _) => Err(-result),
                 };
                 Completion::Received {
                     socket,
