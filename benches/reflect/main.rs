@@ -88,8 +88,7 @@ struct Measured {
 fn main() -> ExitCode {
     let args = Args::parse();
     let outcome = match args.serve.as_deref() {
-        Some("recvfrom/sendto") => plain::recvfrom_sendto(server::PORT),
-        Some(_) => plain::recvmmsg_sendmmsg(server::PORT),
+        Some(name) => plain::serve(name, server::PORT),
         None => run(&args),
     };
     match outcome {
