@@ -55,7 +55,7 @@ enum Queued {
 type Coverage = BTreeMap<&'static str, usize>;
 
 /// Everything that it can do.
-const DEEDS: [&str; 9] = [
+const DEEDS: [&str; 10] = [
     "accepted a part",
     "failed an enter",
     "ran out of buffers",
@@ -65,6 +65,7 @@ const DEEDS: [&str; 9] = [
     "refused a train",
     "refused a single",
     "held a completion back",
+    "held a datagram back",
 ];
 
 struct FakeRing {
@@ -75,7 +76,7 @@ struct FakeRing {
     recycled: Vec<Lease>,
     queued: VecDeque<Queued>,
     completions: VecDeque<Completion>,
-    /// Completions that found no room, as after a CQ overflow.
+    /// Completions that found no room, in order; the next `enter` brings them (a CQ overflow).
     held_back: Vec<Completion>,
     inbound: [VecDeque<Inbound>; SOCKETS],
     is_armed: [bool; SOCKETS],
@@ -111,13 +112,27 @@ impl FakeRing {
         *self.coverage.entry(deed).or_default() += 1;
     }
 
+    /// Whether the completion queue has no room: once that is so, what follows is held back as well.
+    fn is_full(&mut self) -> bool {
+        !self.held_back.is_empty() || self.chance(5)
+    }
+
     fn complete(&mut self, completion: Completion) {
-        if self.chance(5) {
-            self.has_done("held a completion back");
-            self.held_back.push(completion);
-        } else {
-            self.completions.push_back(completion);
+        let is_full = self.is_full();
+        self.post(completion, is_full);
+    }
+
+    fn post(&mut self, completion: Completion, is_full: bool) {
+        if !is_full {
+            return self.completions.push_back(completion);
         }
+        let has_data = matches!(completion, Completion::Received { result: Ok(_), .. });
+        self.has_done(if has_data {
+            "held a datagram back"
+        } else {
+            "held a completion back"
+        });
+        self.held_back.push(completion);
     }
 
     fn execute(&mut self, queued: Queued) {
@@ -212,25 +227,29 @@ impl FakeRing {
                 } else {
                     libc::ECANCELED
                 };
-                return self.end_receive(socket, Err(errno));
+                let is_full = self.is_full();
+                return self.end_receive(socket, Err(errno), is_full);
             }
             if self.inbound[socket].is_empty() {
                 return;
             }
             let Some(mut lease) = self.published.pop_front() else {
                 self.has_done("ran out of buffers");
-                return self.end_receive(socket, Err(libc::ENOBUFS));
+                let is_full = self.is_full();
+                return self.end_receive(socket, Err(libc::ENOBUFS), is_full);
             };
             let inbound = self.inbound[socket].pop_front().expect("it is not empty");
             let len = deliver(&mut lease, &inbound);
             let is_empty = inbound.payload.is_empty();
-            if is_empty || self.chance(5) {
+            // A multishot that finds no room for a completion ends with it, data and all.
+            let is_full = self.is_full();
+            if is_empty || is_full || self.chance(5) {
                 self.has_done(if is_empty {
                     "ended it with an empty datagram"
                 } else {
                     "ended a multishot with data"
                 });
-                return self.end_receive(socket, Ok((lease, len)));
+                return self.end_receive(socket, Ok((lease, len)), is_full);
             }
             let result = Ok((lease, len));
             self.completions.push_back(Completion::Received {
@@ -241,13 +260,14 @@ impl FakeRing {
         }
     }
 
-    fn end_receive(&mut self, socket: usize, result: Result<(Lease, u32), i32>) {
+    fn end_receive(&mut self, socket: usize, result: Result<(Lease, u32), i32>, is_full: bool) {
         self.is_armed[socket] = false;
-        self.completions.push_back(Completion::Received {
+        let ended = Completion::Received {
             socket,
             result,
             is_live: false,
-        });
+        };
+        self.post(ended, is_full);
     }
 
     fn lent_count(&self) -> usize {
@@ -256,6 +276,7 @@ impl FakeRing {
             + self
                 .completions
                 .iter()
+                .chain(&self.held_back)
                 .filter(|it| matches!(it, Completion::Received { result: Ok(_), .. }))
                 .count()
     }
@@ -307,7 +328,7 @@ impl Ring for FakeRing {
         if must_wake || (self.is_wake_armed && self.chance(3)) {
             assert!(self.is_wake_armed, "asleep with nothing that could wake it");
             self.is_wake_armed = false;
-            self.completions.push_back(Completion::Woken);
+            self.complete(Completion::Woken);
         }
         // Error completions of sends may come behind receives, and in any order among themselves.
         if self.chance(30) {
