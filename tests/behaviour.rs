@@ -5,11 +5,13 @@ mod support;
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, UdpSocket};
 
-use reflector::datagram::Verdict;
+use reflector::datagram::{DropReason, Verdict};
 use reflector::lab::capture::Capture;
 use reflector::lab::naive::{NaiveServer, Wildcard};
 use reflector::lab::topology::{DockerHost, Namespace, Route, in_namespaces, net};
 use reflector::responder::{Request, Responder};
+use reflector::socket::Socket;
+use reflector::sys::sockopt;
 use rustix::process::Signal;
 use serde_json::Value;
 use support::in_process::{InProcess, answer_queued, config, open_socket};
@@ -217,6 +219,31 @@ on_both_engines! {
         assert_eq!((stats.counters.received, stats.counters.replied), (10, 10));
         client.expect_back(&[b"before"; 10].map(|it| it.to_vec()));
         assert!(client.leftover().is_empty());
+    }
+
+    /// Where the kernel does not say which address was asked, any answer could be wrong.
+    fn what_the_kernel_does_not_tell_is_not_answered(engine: Engine) {
+        for (listen, asked, level, option) in [
+            ("0.0.0.0:5151", at(DockerHost::HOST), libc::SOL_IP, libc::IP_PKTINFO),
+            ("[::]:5151", at(DockerHost::HOST_V6), libc::SOL_IPV6, libc::IPV6_RECVPKTINFO),
+        ] {
+            assert_silent(engine, listen, asked, DropReason::NoPktinfo, |socket| {
+                sockopt::set_int(socket, level, option, 0).unwrap();
+            });
+        }
+    }
+
+    /// Control messages that were cut off may be those that say which address was asked.
+    fn what_is_cut_off_is_not_answered(engine: Engine) {
+        /// Three stamps, the largest of the control messages that fill the room for others.
+        const STAMPS: u32 = libc::SOF_TIMESTAMPING_RX_SOFTWARE | libc::SOF_TIMESTAMPING_SOFTWARE;
+        let asked = at(DockerHost::HOST);
+        assert_silent(engine, "0.0.0.0:5151", asked, DropReason::Truncated, |socket| {
+            sockopt::set_int(socket, libc::SOL_SOCKET, libc::SO_TIMESTAMPING, STAMPS as i32).unwrap();
+            for option in [libc::IP_RECVTOS, libc::IP_RECVTTL, libc::IP_RECVORIGDSTADDR] {
+                sockopt::set_int(socket, libc::SOL_IP, option, 1).unwrap();
+            }
+        });
     }
 
     /// Buffers full of what cannot be answered are not the end of the queue.
@@ -477,6 +504,29 @@ on_both_engines! {
 }
 
 /// Gives the container an address that is routed on the Internet, and the host the way back.
+/// Of ten datagrams to a socket that `spoil` has changed, none is answered, and all are dropped for
+/// `reason`.
+fn assert_silent(
+    engine: Engine,
+    listen: &str,
+    asked: SocketAddr,
+    reason: DropReason,
+    spoil: impl FnOnce(&Socket),
+) {
+    let picture = DockerHost::new().unwrap();
+    let config = config(engine, &[]);
+    let socket = open_socket(&picture.host, &config, listen);
+    spoil(&socket);
+    let mut client = Client::any(&picture.container, asked);
+    let delivered = Delivered::count(&picture.host);
+    (0..10).for_each(|_| client.send(b"who am I?"));
+    delivered.wait_for(10);
+    let stats = answer_queued(&config, socket);
+    let dropped: Vec<_> = stats.counters.dropped().filter(|it| it.1 > 0).collect();
+    assert_eq!((stats.counters.replied, dropped), (0, vec![(reason, 10)]));
+    assert!(client.leftover().is_empty());
+}
+
 fn give_a_public_address(picture: &DockerHost) -> Ipv4Addr {
     picture
         .container
