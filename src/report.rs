@@ -8,7 +8,7 @@
 //! says.
 //!
 //! A file is [`read`](mod@read) by its content, by [`json`], [`hdr_log`], [`percentiles`] or
-//! [`document`], into [`run`]s. A [`group`] of one kind is merged and compared; [`page`] and
+//! [`document`], into [`run`](mod@run)s. A [`group`] of one kind is merged and compared; [`page`] and
 //! [`object`] print it, [`plot`] draws it.
 
 pub mod run;
