@@ -12,7 +12,7 @@ use super::contender::{Contender, Kind};
 use super::generator::{self, Load};
 use super::network::{Network, SERVER};
 use super::scenario::Measure;
-use super::server::{PORT, Server, Usage};
+use super::server::{PORT, Server, Usage, Worker};
 
 /// What came of it.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -23,14 +23,19 @@ pub struct Sample {
     pub cpu_ns: f64,
     /// Datagrams without an answer, in percent.
     pub loss_percent: f64,
-    /// Round trips in microseconds: p50, p99, p99.9.
-    pub rtt_us: Option<[f64; 3]>,
+    /// Round trips in microseconds: p50, p99, p99.9; zero where none is measured.
+    #[serde(skip_serializing_if = "is_unmeasured")]
+    pub rtt_us: [f64; 3],
     /// Memory of the server, in KiB.
     pub resident_kib: u64,
-    /// Datagrams that each worker received, of a server with several.
-    pub workers: Vec<u64>,
+    /// What each worker did, of a server that tells.
+    pub workers: Vec<Worker>,
     /// Why less was offered than asked.
     pub limited_by: Option<String>,
+}
+
+fn is_unmeasured(rtt_us: &[f64; 3]) -> bool {
+    *rtt_us == [0.0; 3]
 }
 
 /// Measures `contender` for `duration`, after a fifth of that to get warm.
@@ -71,16 +76,13 @@ pub fn measure(
                 let at = |quantile| times.value_at_quantile(quantile) as f64 / 1000.0;
                 Ok(Sample {
                     rate: times.len() as f64 / duration.as_secs_f64(),
-                    rtt_us: Some([at(0.5), at(0.99), at(0.999)]),
+                    rtt_us: [at(0.5), at(0.99), at(0.999)],
                     ..used(&before, &server.usage()?, times.len())
                 })
             }
         }
     })?;
-    let workers = server.end();
-    if workers.len() > 1 {
-        sample.workers = workers;
-    }
+    sample.workers = server.end()?;
     Ok(sample)
 }
 
@@ -118,7 +120,7 @@ fn half_rate(
     Ok(Sample {
         rate: summary["achieved_pps"].as_f64().unwrap_or(0.0),
         loss_percent: summary["loss_percent"].as_f64().unwrap_or(100.0),
-        rtt_us: Some([us("p50"), us("p99"), us("p99_9")]),
+        rtt_us: [us("p50"), us("p99"), us("p99_9")],
         limited_by: summary["limited_by"].as_str().map(str::to_owned),
         ..used(&before, &server.usage()?, received)
     })
@@ -142,11 +144,11 @@ fn by_sockperf(server: &Server, duration: Duration) -> io::Result<Sample> {
         number.split([' ', ';', '\n']).next()?.parse().ok()
     };
     let at = |percentile: &str| number_after(&format!("percentile {percentile} ="));
-    let (p50, p99, p99_9) = (at("50.000"), at("99.000"), at("99.900"));
+    let us = |percentile| at(percentile).unwrap_or(f64::NAN);
     let messages = number_after("ReceivedMessages=").unwrap_or(0.0);
     Ok(Sample {
         rate: messages / seconds as f64,
-        rtt_us: p50.zip(p99).zip(p99_9).map(|((a, b), c)| [a, b, c]),
+        rtt_us: [us("50.000"), us("99.000"), us("99.900")],
         ..used(&before, &server.usage()?, messages as u64)
     })
 }

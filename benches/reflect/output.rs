@@ -1,10 +1,13 @@
-//! The table, and every single figure as JSON.
+//! The tables, and every single figure as JSON.
+
+use std::fmt;
 
 use serde_json::{Value, json};
 
 use super::measure::Sample;
 use super::network::Topology;
 use super::scenario::Measure;
+use super::server::Worker;
 use super::{Measured, Series};
 
 /// The middle one; the greater of two.
@@ -14,76 +17,124 @@ pub fn median(values: impl Iterator<Item = f64>) -> f64 {
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
+/// Ratios of two contenders, each within a round: what disturbs a whole round disturbs none of them.
+#[derive(Clone, Copy, Debug)]
+pub struct Ratios {
+    /// The middle one.
+    pub median: f64,
+    /// The lowest and the highest.
+    pub range: [f64; 2],
+}
+
+impl fmt::Display for Ratios {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [low, high] = self.range;
+        let decimals = if high < 10.0 { 2 } else { 1 };
+        let text = format!(
+            "{:.decimals$} ({low:.decimals$} .. {high:.decimals$})",
+            self.median
+        );
+        f.pad(&text)
+    }
+}
+
 impl Series {
     /// The median of what `pick` finds in each sample.
     pub fn median(&self, pick: impl Fn(&Sample) -> f64) -> f64 {
         median(self.samples.iter().map(pick))
     }
 
-    /// The median of a round-trip quantile, in microseconds.
-    pub fn rtt_us(&self, index: usize) -> f64 {
-        let times = self.samples.iter().filter_map(|it| it.rtt_us);
-        median(times.map(|it| it[index]))
+    /// What `pick` finds here, over what it finds in `other`.
+    pub fn ratios(&self, other: &Self, pick: impl Fn(&Sample) -> f64) -> Ratios {
+        let rounds = self.samples.iter().zip(&other.samples);
+        let ratios: Vec<_> = rounds
+            .map(|(ours, theirs)| pick(ours) / pick(theirs))
+            .collect();
+        Ratios {
+            median: median(ratios.iter().copied()),
+            range: [
+                ratios.iter().copied().fold(f64::INFINITY, f64::min),
+                ratios.iter().copied().fold(0.0, f64::max),
+            ],
+        }
     }
 }
 
 /// Prints what was measured in one scenario; the first of its series is what ratios refer to.
 pub fn print_table(measured: &Measured) {
     println!("\n{}", measured.scenario.name);
+    let base = &measured.series[0];
+    match measured.scenario.measure {
+        Measure::Rate(load) => print_rates(base, &measured.series, load.payload_len),
+        Measure::HalfRate(_) | Measure::RoundTrip { .. } => print_times(base, &measured.series),
+    }
+}
+
+fn print_rates(base: &Series, all: &[Series], payload_len: u16) {
     println!(
-        "  {:<46}{:>11}{:>8}{:>17}{:>8}{:>8}{:>9}{:>9}{:>9}{:>9}{:>9}",
-        "",
-        "per s",
-        "ratio",
-        "range",
-        "Gbit/s",
-        "cpu ns",
-        "loss %",
-        "p50 us",
-        "p99 us",
-        "p99.9 us",
-        "RSS KiB"
+        "  {:<46}{:>11}{:>22}{:>8}{:>8}{:>22}{:>7}{:>9}{:>9}",
+        "", "per s", "rate x", "Gbit/s", "cpu ns", "1 / cpu x", "batch", "loss %", "RSS KiB"
     );
-    let payload_len = match measured.scenario.measure {
-        Measure::Rate(load) | Measure::HalfRate(load) => load.payload_len,
-        Measure::RoundTrip { .. } => 64,
-    };
-    let yardstick = measured.series[0].median(|it| it.rate);
-    for series in &measured.series {
+    for series in all {
         let rate = series.median(|it| it.rate);
-        let rates = || series.samples.iter().map(|it| it.rate / yardstick);
-        let low = rates().fold(f64::INFINITY, f64::min);
-        let high = rates().fold(0.0, f64::max);
-        let time = |index| match series.rtt_us(index) {
-            us if us.is_nan() => "-".to_owned(),
-            us => format!("{us:.1}"),
-        };
         println!(
-            "  {:<46}{rate:>11.0}{:>8.2}{:>17}{:>8.2}{:>8.0}{:>9.4}{:>9}{:>9}{:>9}{:>9.0}{}",
+            "  {:<46}{rate:>11.0}{:>22}{:>8.2}{:>8.0}{:>22}{:>7}{:>9.4}{:>9.0}{}",
             series.contender.name,
-            rate / yardstick,
-            format!("{low:.2} .. {high:.2}"),
+            series.ratios(base, |it| it.rate),
             rate * f64::from(payload_len) * 8.0 / 1e9,
             series.median(|it| it.cpu_ns),
+            base.ratios(series, |it| it.cpu_ns),
+            batch_len(series),
             series.median(|it| it.loss_percent),
-            time(0),
-            time(1),
-            time(2),
             series.median(|it| it.resident_kib as f64),
             remarks(series),
         );
     }
 }
 
+fn print_times(base: &Series, all: &[Series]) {
+    println!(
+        "  {:<46}{:>11}{:>9}{:>22}{:>9}{:>9}{:>8}{:>9}{:>9}",
+        "", "per s", "p50 us", "p50 x", "p99 us", "p99.9 us", "cpu ns", "loss %", "RSS KiB"
+    );
+    for series in all {
+        let us = |index: usize| series.median(|it| it.rtt_us[index]);
+        println!(
+            "  {:<46}{:>11.0}{:>9.1}{:>22}{:>9.1}{:>9.1}{:>8.0}{:>9.4}{:>9.0}{}",
+            series.contender.name,
+            series.median(|it| it.rate),
+            us(0),
+            series.ratios(base, |it| it.rtt_us[0]),
+            us(1),
+            us(2),
+            series.median(|it| it.cpu_ns),
+            series.median(|it| it.loss_percent),
+            series.median(|it| it.resident_kib as f64),
+            remarks(series),
+        );
+    }
+}
+
+/// Datagrams that one receive brought, where there is one worker and it tells.
+fn batch_len(series: &Series) -> String {
+    match series.samples.first().map(|it| &it.workers[..]) {
+        Some([_]) => format!("{:.1}", series.median(|it| it.workers[0].batch_len)),
+        _ => "-".to_owned(),
+    }
+}
+
 fn remarks(series: &Series) -> String {
     let mut words = String::new();
-    let last = series.samples.last();
-    if let Some(workers) = last.map(|it| &it.workers).filter(|it| it.len() > 1) {
-        let total = workers.iter().sum::<u64>().max(1) as f64;
-        let shares = workers
-            .iter()
-            .map(|&it| format!("{:.0} %", 100.0 * it as f64 / total));
-        words += &format!("  workers {}", shares.collect::<Vec<_>>().join(", "));
+    if let Some(sample) = series.samples.last()
+        && sample.workers.len() > 1
+    {
+        let total = sample.workers.iter().map(|it| it.received).sum::<u64>();
+        let share = |worker: &Worker| {
+            let percent = 100.0 * worker.received as f64 / total.max(1) as f64;
+            format!("{percent:.0} % at {:.0} ns", worker.cpu_ns)
+        };
+        let shares: Vec<_> = sample.workers.iter().map(share).collect();
+        words += &format!("  workers: {}", shares.join(", "));
     }
     let mut limited = series.samples.iter().rev();
     if let Some(by) = limited.find_map(|it| it.limited_by.as_deref()) {

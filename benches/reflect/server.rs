@@ -1,5 +1,6 @@
 //! A contender's processes, for one sample.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Read};
 use std::os::unix::process::CommandExt;
@@ -9,6 +10,7 @@ use std::process::{Child, Command, Stdio};
 use reflector::lab::topology::Namespace;
 use rustix::process::{Pid, Signal, kill_process_group};
 use rustix::thread::{CpuSet, sched_setaffinity};
+use serde::Serialize;
 use serde_json::Value;
 
 use super::contender::{Contender, Kind};
@@ -18,12 +20,25 @@ use super::network::SERVER;
 pub const PORT: u16 = 9007;
 
 /// What a server's processes have used.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Usage {
     /// CPU time of all their threads, in nanoseconds (proc_pid_schedstat).
     pub cpu_ns: u64,
+    /// The same of each thread that is a reflector's worker, in the order of their numbers.
+    pub worker_cpu_ns: BTreeMap<usize, u64>,
     /// Memory, in KiB.
     pub resident_kib: u64,
+}
+
+/// What one worker has done, from its start to its end.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Worker {
+    /// Datagrams received.
+    pub received: u64,
+    /// Datagrams that one receive brought, in the mean.
+    pub batch_len: f64,
+    /// CPU time per datagram, in nanoseconds.
+    pub cpu_ns: f64,
 }
 
 /// A running server and its children; ended when dropped. By SIGTERM, since a ring that is killed
@@ -70,8 +85,15 @@ impl Server {
                 continue;
             }
             for task in fs::read_dir(path.join("task")).into_iter().flatten() {
-                let text = fs::read_to_string(task?.path().join("schedstat")).unwrap_or_default();
-                usage.cpu_ns += first_number(&text);
+                let path = task?.path();
+                let text = fs::read_to_string(path.join("schedstat")).unwrap_or_default();
+                let cpu_ns = first_number(&text);
+                usage.cpu_ns += cpu_ns;
+                let name = fs::read_to_string(path.join("comm")).unwrap_or_default();
+                let worker = name.trim().strip_prefix("worker-");
+                if let Some(worker) = worker.and_then(|it| it.parse().ok()) {
+                    usage.worker_cpu_ns.insert(worker, cpu_ns);
+                }
             }
             let status = fs::read_to_string(path.join("status")).unwrap_or_default();
             let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
@@ -80,8 +102,12 @@ impl Server {
         Ok(usage)
     }
 
-    /// Ends it; returns the datagrams that each worker received, if it is one that tells.
-    pub fn end(mut self) -> Vec<u64> {
+    /// Ends it; returns what each worker did, if it is one that tells.
+    ///
+    /// # Errors
+    /// What reading /proc says.
+    pub fn end(mut self) -> io::Result<Vec<Worker>> {
+        let usage = self.usage()?;
         self.stop();
         let mut text = String::new();
         if let Some(mut out) = self.child.stdout.take() {
@@ -89,12 +115,18 @@ impl Server {
         }
         let summary = text.lines().last().unwrap_or_default();
         let summary: Value = serde_json::from_str(summary).unwrap_or_default();
-        let workers = summary["per_worker"].as_array();
-        workers
-            .into_iter()
-            .flatten()
-            .filter_map(|it| it["received"].as_u64())
-            .collect()
+        let shares = summary["per_worker"].as_array().into_iter().flatten();
+        let worker = |(share, cpu_ns): (&Value, u64)| {
+            let received = share["received"].as_u64()?;
+            let batches = share["batches"].as_u64()?;
+            Some(Worker {
+                received,
+                batch_len: received as f64 / batches.max(1) as f64,
+                cpu_ns: cpu_ns as f64 / received.max(1) as f64,
+            })
+        };
+        let workers = shares.zip(usage.worker_cpu_ns.into_values());
+        Ok(workers.filter_map(worker).collect())
     }
 
     fn stop(&self) {
