@@ -15,7 +15,7 @@ use std::process::ExitCode;
 
 use criterion::{Criterion, Throughput};
 use reflector::batch::Batch;
-use reflector::datagram::{Arrival, Endpoint, LocalAddr, SEGMENTS_MAX};
+use reflector::datagram::{Arrival, Endpoint, LocalAddr, Route, SEGMENTS_MAX};
 use reflector::egress::{Egress, Settings};
 use reflector::guard::{DEFAULT_ALLOW, DEFAULT_DENY_PORTS, Guard, Prefixes};
 use reflector::ingress;
@@ -176,15 +176,19 @@ fn endpoint(family: Family) -> Endpoint {
 }
 
 fn arrival(family: Family, peer: SocketAddr, segment_len: u32) -> Arrival {
-    Arrival {
-        peer,
+    let route = Route {
+        peer: Name::new(peer),
         local: LocalAddr {
             addr: local(family),
             interface: 0,
         },
+        socket: 0,
+        hop_limit: None,
+    };
+    Arrival {
+        route,
         segment_len,
         received_ns: Some(RECEIVED_NS),
-        hop_limit: None,
     }
 }
 
@@ -197,18 +201,20 @@ fn ingress(family: Family, segment_len: Option<u32>) -> Run {
         .collect();
     let payload_len = segment_len.map_or(64, |len| 32 * len as usize);
     let expected = arrival(family, peer(family, 0), segment_len.unwrap_or(64));
-    let arrive = move |name: &Name| {
+    let arrive = move |name: &Name, arrived: &mut Arrival| {
         let incoming = Incoming {
             name: black_box(name.as_bytes()),
             control: black_box(&control),
             flags: 0,
         };
-        ingress::arrival(&endpoint, &incoming, payload_len)
+        ingress::arrival(&endpoint, &incoming, payload_len, arrived)
     };
-    assert_eq!(arrive(&names[0]), Ok(expected));
+    let mut arrived = Arrival::EMPTY;
+    assert_eq!(arrive(&names[0], &mut arrived), Ok(()));
+    assert_eq!(arrived, expected);
     Box::new(move || {
         for name in &names {
-            black_box(arrive(name)).expect("answerable");
+            arrive(name, black_box(&mut arrived)).expect("answerable");
         }
     })
 }
@@ -265,9 +271,9 @@ fn guard(peer: fn(u16) -> SocketAddr) -> Run {
         DEFAULT_DENY_PORTS,
         [PORT],
     );
-    let peers: Vec<SocketAddr> = (0..SLOTS).map(peer).collect();
+    let peers: Vec<Name> = (0..SLOTS).map(|index| Name::new(peer(index))).collect();
     Box::new(move || {
-        for &peer in &peers {
+        for peer in &peers {
             // Refused or not is what the name of the body says.
             let _ = black_box(guard.admit(black_box(peer)));
         }
@@ -279,8 +285,8 @@ fn guard(peer: fn(u16) -> SocketAddr) -> Run {
 fn responder() -> Run {
     let arrival = arrival(Family::V4, peer(Family::V4, 0), 64);
     let request = Request {
-        peer: arrival.peer,
-        local: arrival.local,
+        peer: arrival.route.peer.addr(),
+        local: arrival.route.local,
         received_ns: arrival.received_ns,
     };
     let mut payloads = [[0; 64]; SLOTS as usize];
@@ -312,9 +318,9 @@ fn egress(family: Family, peers: u16, segments: u32, segment_len: u32) -> Run {
         .map(|index| arrival(family, peer(family, index % peers), segment_len))
         .collect();
     Box::new(move || {
-        for (mut lease, &arrival) in home.drain(..).zip(&arrivals) {
-            lease.set_window(0..segments * segment_len);
-            batch.push(lease, 0, arrival);
+        for (lease, &arrival) in home.drain(..).zip(&arrivals) {
+            *batch.spare() = arrival;
+            batch.push(lease, 0..segments * segment_len, 0);
         }
         while !batch.is_empty() {
             egress.gather(&mut batch, &mut stats);

@@ -1,27 +1,31 @@
 //! What one `receive` brought: slots, each one buffer with what is known of it and its answer.
 
-use std::collections::VecDeque;
+use std::ops::Range;
 
 use crate::datagram::{Arrival, DropReason, SEGMENTS_MAX, Verdict, segment_count};
 use crate::sys::memory::Lease;
 
-/// One received buffer: a datagram, or a train of them.
-#[derive(Debug)]
+/// What is known of one received buffer: of a datagram, or a train of them.
+#[derive(Clone, Copy, Debug)]
 pub struct Slot {
-    /// The buffer; its window is the payload.
-    pub lease: Lease,
-    /// Index of the socket it came from, and leaves by.
-    pub socket: u32,
-    /// Who, to which address, when.
+    /// From where, to where, when.
     pub arrival: Arrival,
+    /// Payload bytes.
+    pub len: u32,
     /// What becomes of it.
     pub answer: Answer,
 }
 
 impl Slot {
+    const EMPTY: Self = Self {
+        arrival: Arrival::EMPTY,
+        len: 0,
+        answer: Answer::Whole,
+    };
+
     /// Number of datagrams in it.
     pub fn count(&self) -> u64 {
-        segment_count(self.lease.len(), self.arrival.segment_len)
+        segment_count(self.len as usize, self.arrival.segment_len)
     }
 }
 
@@ -32,17 +36,23 @@ pub enum Answer {
     Whole,
     /// Silence for all of it.
     Drop(DropReason),
-    /// One verdict for each segment, in [`Batch::verdicts`] from this index on.
+    /// One verdict for each segment, among the batch's from this index on.
     Each(u32),
 }
 
-// Slots are moved about; what is longer is moved by a call.
-const _: () = assert!(size_of::<Slot>() <= 128);
-
-/// The slots between a `receive` and its `transmit`.
+/// The slots between a `receive` and its `transmit`, and their buffers.
+///
+/// Slots stay where they are: filled in, decided and read in place. The buffers change hands all
+/// at once.
 #[derive(Debug)]
 pub struct Batch {
-    slots: VecDeque<Slot>,
+    slots: Vec<Slot>,
+    /// Slots that have been taken.
+    taken: usize,
+    /// Slots that were filled, the taken among them.
+    filled: usize,
+    /// The buffer of each filled slot, until they are handed on; the window is the payload.
+    leases: Vec<Lease>,
     verdicts: Vec<Verdict>,
 }
 
@@ -50,48 +60,75 @@ impl Batch {
     /// A batch with room for `slots_max` slots, allocated now.
     pub fn new(slots_max: usize) -> Self {
         Self {
-            slots: VecDeque::with_capacity(slots_max),
+            slots: vec![Slot::EMPTY; slots_max],
+            taken: 0,
+            filled: 0,
+            leases: Vec::with_capacity(slots_max),
             verdicts: Vec::with_capacity(slots_max * SEGMENTS_MAX),
         }
     }
 
-    /// Whether there is no slot.
+    /// Whether every slot has been taken.
     pub fn is_empty(&self) -> bool {
-        self.slots.is_empty()
+        self.taken == self.filled
     }
 
-    /// Number of slots.
+    /// Number of slots that have not been taken.
     pub fn len(&self) -> usize {
-        self.slots.len()
+        self.filled - self.taken
     }
 
-    /// Appends a slot, to be answered whole until somebody decides otherwise.
-    pub fn push(&mut self, lease: Lease, socket: usize, arrival: Arrival) {
-        debug_assert!(
-            self.slots.len() < self.slots.capacity(),
-            "a slot for each buffer"
-        );
-        self.slots.push_back(Slot {
-            lease,
-            socket: socket as u32,
-            arrival,
-            answer: Answer::Whole,
-        });
+    /// Where the next arrival is to be written; it counts from [`push`](Self::push) on.
+    ///
+    /// # Panics
+    /// If every slot is filled: there is one for each buffer.
+    pub fn spare(&mut self) -> &mut Arrival {
+        if self.is_empty() {
+            (self.taken, self.filled) = (0, 0);
+        }
+        &mut self.slots[self.filled].arrival
     }
 
-    /// The slots in the order of arrival, and where their segments' verdicts go.
-    pub fn parts_mut(&mut self) -> (impl Iterator<Item = &mut Slot>, &mut Vec<Verdict>) {
+    /// Fills the slot whose arrival was written last with its buffer, of which `window` is the
+    /// payload, to be answered whole until somebody decides otherwise.
+    ///
+    /// # Panics
+    /// If every slot is filled.
+    pub fn push(&mut self, lease: Lease, window: Range<u32>, socket: usize) -> &Slot {
+        let slot = &mut self.slots[self.filled];
+        self.filled += 1;
+        slot.arrival.route.socket = socket as u32;
+        slot.len = window.len() as u32;
+        slot.answer = Answer::Whole;
+        self.leases.push(lease);
+        if let Some(lease) = self.leases.last_mut() {
+            lease.set_window(window);
+        }
+        slot
+    }
+
+    /// The slots in the order of arrival with their buffers, and where their segments' verdicts go.
+    pub fn parts_mut(
+        &mut self,
+    ) -> (
+        impl Iterator<Item = (&mut Slot, &mut Lease)>,
+        &mut Vec<Verdict>,
+    ) {
         self.verdicts.clear();
-        (self.slots.iter_mut(), &mut self.verdicts)
+        let slots = self.slots[..self.filled].iter_mut();
+        (slots.zip(&mut self.leases), &mut self.verdicts)
     }
 
-    /// The first slot, taken out.
-    pub fn pop(&mut self) -> Option<Slot> {
-        self.slots.pop_front()
+    /// The buffers, each at the index of its slot, to be handed on before a slot is taken.
+    pub fn leases_mut(&mut self) -> &mut Vec<Lease> {
+        &mut self.leases
     }
 
-    /// The verdicts of a slot's `count` segments.
-    pub fn verdicts(&self, first: u32, count: u64) -> &[Verdict] {
-        &self.verdicts[first as usize..][..count as usize]
+    /// The first slot that has not been taken, with its index and the batch's verdicts.
+    pub fn take(&mut self) -> Option<(usize, &Slot, &[Verdict])> {
+        let index = self.taken;
+        let slot = self.slots[..self.filled].get(index)?;
+        self.taken += 1;
+        Some((index, slot, &self.verdicts))
     }
 }

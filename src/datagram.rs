@@ -1,12 +1,15 @@
 //! The nouns of a datagram's way: where it arrived, and what becomes of it.
 
-use std::net::{IpAddr, SocketAddr};
+use std::hash::{Hash, Hasher};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use crate::sys::addr::Name;
 
 /// Segments that one train may have: `UDP_MAX_SEGMENTS` (linux/udp.h) since Linux 6.9.
 pub const SEGMENTS_MAX: usize = 128;
 
 /// The address that the peer sent to, which is the source of the reply.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LocalAddr {
     /// Never v4-mapped.
     pub addr: IpAddr,
@@ -34,20 +37,57 @@ impl Endpoint {
     }
 }
 
+/// Whose datagram, sent where: what datagrams have in common whose replies may travel together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// Who sent it, and gets the reply: the name that the kernel wrote, which it takes back.
+    pub peer: Name,
+    /// The address it was sent to.
+    pub local: LocalAddr,
+    /// Index of the socket that it came from, and leaves by.
+    pub socket: u32,
+    /// Hops that it had left, where the socket asks for that.
+    pub hop_limit: Option<u8>,
+}
+
+impl Hash for Route {
+    /// Of peer and address asked only: what else differs seldom does alone.
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.peer.hash(state);
+        match self.local.addr {
+            IpAddr::V4(addr) => state.write_u32(addr.to_bits()),
+            IpAddr::V6(addr) => state.write_u128(addr.to_bits()),
+        }
+    }
+}
+
 /// What the kernel said about one received buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Arrival {
-    /// Who sent it, and gets the reply. Never v4-mapped.
-    pub peer: SocketAddr,
-    /// The address it was sent to.
-    pub local: LocalAddr,
+    /// From where, to where.
+    pub route: Route,
     /// Bytes of each segment of a train (the last may be shorter); the payload's length for a
     /// single datagram.
     pub segment_len: u32,
     /// The kernel's receive stamp, nanoseconds of `CLOCK_REALTIME`.
     pub received_ns: Option<u64>,
-    /// Hops that the datagram had left, where the socket asks for it.
-    pub hop_limit: Option<u8>,
+}
+
+impl Arrival {
+    /// Of nobody, to be filled in.
+    pub const EMPTY: Self = Self {
+        route: Route {
+            peer: Name::EMPTY,
+            local: LocalAddr {
+                addr: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+                interface: 0,
+            },
+            socket: 0,
+            hop_limit: None,
+        },
+        segment_len: 0,
+        received_ns: None,
+    };
 }
 
 /// Number of datagrams in `payload_len` bytes of segments of `segment_len`; an empty datagram is

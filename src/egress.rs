@@ -17,14 +17,16 @@ use std::os::fd::BorrowedFd;
 
 use crate::batch::{Answer, Batch, Slot};
 use crate::clock::StepWatch;
-use crate::datagram::{DropReason, Endpoint, LocalAddr, SEGMENTS_MAX, Verdict, segment_count};
+use crate::datagram::{
+    DropReason, Endpoint, LocalAddr, Route, SEGMENTS_MAX, Verdict, segment_count,
+};
 use crate::stats::Stats;
 use crate::sys::addr::Name;
 use crate::sys::cmsg::Control;
 use crate::sys::memory::Lease;
 use crate::sys::mmsg::{Outbox, Piece};
 use refused::Refused;
-use trains::{Route, Run, Trains};
+use trains::{Run, Train, Trains};
 
 /// How replies are sent.
 #[derive(Clone, Copy, Debug)]
@@ -51,6 +53,8 @@ pub struct Egress {
     trains: Trains,
     outbox: Outbox,
     refused: Refused,
+    /// Whether the last round was the last of its batch.
+    is_over: bool,
     stays: Vec<Stay>,
     step_watch: StepWatch,
 }
@@ -73,6 +77,7 @@ impl Egress {
             trains: Trains::new(messages_max),
             outbox: Outbox::new(slots_max, messages_max, messages_max),
             refused: Refused::new(),
+            is_over: true,
             stays: Vec::with_capacity(slots_max),
             step_watch: StepWatch::new(),
         }
@@ -87,44 +92,42 @@ impl Egress {
     /// in the outbox. Stops early where another round is needed.
     pub fn gather(&mut self, batch: &mut Batch, stats: &mut Stats) {
         self.refused.expire();
+        self.outbox.adopt_all(batch.leases_mut());
         while self.trains.has_room() {
-            let Some(slot) = batch.pop() else { break };
-            self.add(slot, batch, stats);
+            let Some((index, slot, verdicts)) = batch.take() else {
+                break;
+            };
+            self.add(index, slot, verdicts, stats);
         }
+        self.is_over = batch.is_empty();
         for (train, pieces) in self.trains.iter() {
-            let endpoint = &self.endpoints[train.route.socket];
-            let (name, control) = address(endpoint, &train.route, train.segment_len(), train.count);
-            self.outbox.push(name, control, pieces);
+            let (name, control) = self.outbox.push(pieces);
+            let endpoint = &self.endpoints[train.route.socket as usize];
+            address(&self.settings, endpoint, train, name, control);
         }
         self.outbox.seal();
     }
 
-    fn add(&mut self, slot: Slot, batch: &Batch, stats: &mut Stats) {
+    fn add(&mut self, index: usize, slot: &Slot, verdicts: &[Verdict], stats: &mut Stats) {
+        let arrival = &slot.arrival;
         let count = slot.count();
-        let arrival = slot.arrival;
-        let run_len = slot.lease.len() as u32;
-        let lease = self.outbox.adopt(slot.lease);
-        let hop_limit = match (slot.answer, self.reply_hop_limit(arrival.hop_limit)) {
-            (Answer::Drop(reason), _) => return stats.counters.drop(reason, count),
-            (_, None) => return stats.counters.drop(DropReason::HopLimit, count),
-            (_, Some(hop_limit)) => hop_limit,
-        };
-        let route = Route {
-            socket: slot.socket as usize,
-            peer: arrival.peer,
-            local: arrival.local,
-            hop_limit,
-        };
         let run = Run {
-            lease,
+            lease: index as u32,
             start: 0,
-            len: run_len,
+            len: slot.len,
             segment_len: arrival.segment_len,
         };
+        if let Answer::Drop(reason) = slot.answer {
+            return stats.counters.drop(reason, count);
+        }
+        if self.settings.loop_guard && arrival.route.hop_limit.is_some_and(|hops| hops <= 1) {
+            return stats.counters.drop(DropReason::HopLimit, count);
+        }
         let replied = if let Answer::Each(first) = slot.answer {
-            self.join_each(route, run, batch.verdicts(first, count), stats)
+            let verdicts = &verdicts[first as usize..][..count as usize];
+            self.join_each(&arrival.route, run, verdicts, stats)
         } else {
-            self.join(route, run);
+            self.join(&arrival.route, run);
             count
         };
         if let Some(received_ns) = arrival.received_ns
@@ -138,16 +141,8 @@ impl Egress {
         }
     }
 
-    /// The hop limit to send with: `Some(None)` is the system's own, `None` is no reply at all.
-    fn reply_hop_limit(&self, received: Option<u8>) -> Option<Option<u8>> {
-        match received {
-            Some(hops) if self.settings.loop_guard => (hops > 1).then(|| Some(hops - 1)),
-            _ => Some(None),
-        }
-    }
-
-    fn join(&mut self, route: Route, run: Run) {
-        let limit = self.train_limit(&route);
+    fn join(&mut self, route: &Route, run: Run) {
+        let limit = self.train_limit(route);
         self.trains.join(route, run, &limit);
     }
 
@@ -155,7 +150,7 @@ impl Egress {
     /// ends its run. Returns how many are replied.
     fn join_each(
         &mut self,
-        route: Route,
+        route: &Route,
         train: Run,
         verdicts: &[Verdict],
         stats: &mut Stats,
@@ -240,7 +235,7 @@ impl Egress {
 
     /// The socket that a message leaves by.
     pub fn socket(&self, message: usize) -> usize {
-        self.trains.get(message).route.socket
+        self.trains.get(message).route.socket as usize
     }
 
     /// Messages from `first` on that leave by the same socket, one after the other.
@@ -336,9 +331,14 @@ impl Egress {
         self.outbox.clear();
     }
 
-    /// One of the batch's buffers, until all have gone home.
+    /// One of the batch's buffers, until all have gone home; none while some of its replies have
+    /// not been gathered.
     pub fn release(&mut self) -> Option<Lease> {
-        self.outbox.release()
+        if self.is_over {
+            self.outbox.release()
+        } else {
+            None
+        }
     }
 }
 
@@ -348,25 +348,29 @@ pub fn errno(error: &io::Error) -> i32 {
 }
 
 /// To whom, and from which address: the source of every reply is written here.
-fn address(endpoint: &Endpoint, route: &Route, segment_len: u32, count: u32) -> (Name, Control) {
-    let name = match endpoint.addr {
-        std::net::SocketAddr::V4(_) => Name::new(route.peer),
-        std::net::SocketAddr::V6(_) => Name::new_v6(route.peer),
-    };
-    let mut control = Control::EMPTY;
+fn address(
+    settings: &Settings,
+    endpoint: &Endpoint,
+    train: &Train,
+    name: &mut Name,
+    control: &mut Control,
+) {
+    let route = &train.route;
+    *name = route.peer;
     if endpoint.has_pktinfo {
         let LocalAddr { addr, interface } = route.local;
         control.push_source(addr, interface);
     }
-    if let Some(hop_limit) = route.hop_limit {
-        control.push_hop_limit(route.peer.ip(), hop_limit);
+    if let Some(hops) = route.hop_limit
+        && settings.loop_guard
+    {
+        control.push_hop_limit(route.peer.ip(), hops - 1);
     }
     // A single datagram goes without, since with it the control messages outgrow the kernel's
     // stack buffer.
-    if count > 1 {
-        control.push_segment_len(segment_len as u16);
+    if train.count > 1 {
+        control.push_segment_len(train.segment_len() as u16);
     }
-    (name, control)
 }
 
 /// Number of datagrams in a run, as a train counts them.

@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use crate::batch::Batch;
 use crate::clock;
-use crate::datagram::{Arrival, Endpoint, segment_count};
+use crate::datagram::{Endpoint, segment_count};
 use crate::egress::{self, Egress};
 use crate::ingress;
 use crate::socket::Socket;
@@ -159,28 +159,25 @@ impl Engine {
     }
 }
 
-/// Counts a received buffer and makes a slot of it, or gives it back with the reason counted.
+/// Counts a received buffer whose arrival is written into `batch`, and leaves it there; or gives it
+/// back with the reason counted.
 fn admit(
-    mut lease: Lease,
+    lease: Lease,
     window: Range<u32>,
-    arrival: Result<Arrival, ingress::Unanswerable>,
     socket: usize,
+    arrived: Result<(), ingress::Unanswerable>,
     batch: &mut Batch,
     stats: &mut Stats,
 ) -> Option<Lease> {
     let payload_len = window.len();
-    lease.set_window(window);
-    let count = |segment_len| segment_count(payload_len, segment_len);
-    match arrival {
-        Ok(arrival) => {
-            stats
-                .counters
-                .receive(count(arrival.segment_len), payload_len);
-            batch.push(lease, socket, arrival);
+    match arrived {
+        Ok(()) => {
+            let count = batch.push(lease, window, socket).count();
+            stats.counters.receive(count, payload_len);
             None
         }
         Err(unanswerable) => {
-            let count = count(unanswerable.segment_len);
+            let count = segment_count(payload_len, unanswerable.segment_len);
             stats.counters.receive(count, payload_len);
             stats.counters.drop(unanswerable.reason, count);
             Some(lease)

@@ -4,12 +4,13 @@
 //! list, allow list. (Truncation, missing pktinfo and destinations that are not unicast are found
 //! before, by [`crate::ingress`].) Deny always wins.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::datagram::DropReason;
+use crate::sys::addr::Name;
 
 /// The prefixes that are answered by default: those that are not routed on the Internet.
 ///
@@ -142,14 +143,15 @@ impl Guard {
     ///
     /// # Errors
     /// The first of `SourcePort`, `SourceAddress`, `NotAllowed` that applies.
-    pub fn admit(&self, peer: SocketAddr) -> Result<(), DropReason> {
+    pub fn admit(&self, peer: &Name) -> Result<(), DropReason> {
         if self.ports.contains(peer.port()) {
             return Err(DropReason::SourcePort);
         }
-        if !is_answerable(peer.ip()) {
+        let ip = peer.ip();
+        if !is_answerable(ip) {
             return Err(DropReason::SourceAddress);
         }
-        if self.is_denied(peer.ip()) || !self.allow.contains(peer.ip()) {
+        if self.is_denied(ip) || !self.allow.contains(ip) {
             return Err(DropReason::NotAllowed);
         }
         Ok(())
@@ -178,7 +180,7 @@ mod tests {
     }
 
     fn admit(guard: &Guard, peer: &str) -> Result<(), DropReason> {
-        guard.admit(peer.parse().unwrap())
+        guard.admit(&Name::new(peer.parse().unwrap()))
     }
 
     #[test]
@@ -199,6 +201,15 @@ mod tests {
             "192.0.2.1:4000",
         ] {
             assert_eq!(admit(&guard, peer), Err(DropReason::NotAllowed), "{peer}");
+        }
+    }
+
+    #[test]
+    fn a_mapped_peer_is_judged_as_the_ipv4_one_that_it_is() {
+        let guard = guard(&["10.0.0.0/8"], &[]);
+        assert_eq!(admit(&guard, "[::ffff:10.0.0.1]:4000"), Ok(()));
+        for peer in ["[::ffff:192.0.2.1]:4000", "[::ffff:224.0.0.1]:4000"] {
+            assert!(admit(&guard, peer).is_err(), "{peer}");
         }
     }
 

@@ -7,7 +7,6 @@
 use std::net::IpAddr;
 
 use crate::datagram::{Arrival, DropReason, Endpoint, LocalAddr, SEGMENTS_MAX, segment_count};
-use crate::sys::addr::parse_name;
 use crate::sys::cmsg::{self, Received};
 use crate::sys::mmsg::Incoming;
 
@@ -20,24 +19,30 @@ pub struct Unanswerable {
     pub segment_len: u32,
 }
 
-/// What arrived at `endpoint` with `payload_len` bytes.
+/// Fills in what arrived at `endpoint` with `payload_len` bytes, but for the socket's index.
+///
+/// In place, where it is going to stay: written in small pieces, it would be copied in large ones
+/// before the processor has put them together.
 ///
 /// # Errors
-/// The first of `Truncated`, `TooLong`, `NoPktinfo`, `NotUnicast` that applies.
+/// The first of `Truncated`, `TooLong`, `NoPktinfo`, `NotUnicast` that applies; then `arrival` is
+/// of no use.
 pub fn arrival(
     endpoint: &Endpoint,
     incoming: &Incoming<'_>,
     payload_len: usize,
-) -> Result<Arrival, Unanswerable> {
-    let mut asked = None;
+    arrival: &mut Arrival,
+) -> Result<(), Unanswerable> {
+    let local = &mut arrival.route.local;
+    let mut is_unicast = None;
     let mut segment_len = payload_len as u32;
-    let mut received_ns = None;
-    let mut hop_limit = None;
+    arrival.received_ns = None;
+    arrival.route.hop_limit = None;
     for message in cmsg::received(incoming.control) {
         match message {
-            Received::Timestamp(ns) => received_ns = Some(ns),
+            Received::Timestamp(ns) => arrival.received_ns = Some(ns),
             Received::SegmentLen(len) => segment_len = len.min(payload_len as u32),
-            Received::HopLimit(hops) => hop_limit = Some(hops),
+            Received::HopLimit(hops) => arrival.route.hop_limit = Some(hops),
             // A dual-stack socket gets both for an IPv4 datagram, this one last and only this one
             // with the specific destination, so it wins.
             Received::Pktinfo {
@@ -45,15 +50,21 @@ pub fn arrival(
                 specific,
                 interface,
             } => {
-                let is_unicast = destination == specific && !specific.is_unspecified();
-                asked = Some((IpAddr::V4(specific), interface, is_unicast));
+                is_unicast = Some(destination == specific);
+                *local = LocalAddr {
+                    addr: IpAddr::V4(specific),
+                    interface,
+                };
             }
             Received::Pktinfo6 {
                 destination,
                 interface,
             } => {
-                let is_unicast = !destination.is_multicast() && !destination.is_unspecified();
-                asked = Some((destination.to_canonical(), interface, is_unicast));
+                is_unicast = Some(!destination.is_multicast());
+                *local = LocalAddr {
+                    addr: destination.to_canonical(),
+                    interface,
+                };
             }
         }
     }
@@ -68,43 +79,41 @@ pub fn arrival(
     if segment_count(payload_len, segment_len) > SEGMENTS_MAX as u64 {
         return Err(unanswerable(DropReason::TooLong));
     }
-    let peer = parse_name(incoming.name).ok_or(unanswerable(DropReason::Truncated))?;
-    let local = local_addr(endpoint, asked).map_err(unanswerable)?;
-    Ok(Arrival {
-        peer,
-        local,
-        segment_len,
-        received_ns,
-        hop_limit,
-    })
+    if !arrival.route.peer.set_received(incoming.name) {
+        return Err(unanswerable(DropReason::Truncated));
+    }
+    check_local(endpoint, local, is_unicast).map_err(unanswerable)?;
+    arrival.segment_len = segment_len;
+    Ok(())
 }
 
-fn local_addr(
+/// Makes `local` the source of the reply: the address that the kernel told, where it is one and was
+/// asked for alone, or the only one that it can be.
+fn check_local(
     endpoint: &Endpoint,
-    asked: Option<(IpAddr, u32, bool)>,
-) -> Result<LocalAddr, DropReason> {
+    local: &mut LocalAddr,
+    is_unicast: Option<bool>,
+) -> Result<(), DropReason> {
     if !endpoint.has_pktinfo {
-        return Ok(LocalAddr {
+        *local = LocalAddr {
             addr: endpoint.addr.ip(),
             interface: 0,
-        });
+        };
+        return Ok(());
     }
-    let (addr, interface, is_unicast) = asked.ok_or(DropReason::NoPktinfo)?;
-    if addr.is_unspecified() {
-        return Err(DropReason::NoPktinfo);
-    }
-    if !is_unicast {
-        return Err(DropReason::NotUnicast);
+    match is_unicast {
+        None => return Err(DropReason::NoPktinfo),
+        Some(_) if local.addr.is_unspecified() => return Err(DropReason::NoPktinfo),
+        Some(false) => return Err(DropReason::NotUnicast),
+        Some(true) => {}
     }
     // A link-local source is an address only together with its interface; any other source leaves
     // the way to the routing table, which an interface index would bypass.
-    let is_link_local = matches!(addr, IpAddr::V6(v6) if v6.is_unicast_link_local());
-    let interface = if is_link_local || endpoint.same_interface {
-        interface
-    } else {
-        0
-    };
-    Ok(LocalAddr { addr, interface })
+    let is_link_local = matches!(local.addr, IpAddr::V6(v6) if v6.is_unicast_link_local());
+    if !is_link_local && !endpoint.same_interface {
+        local.interface = 0;
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -126,16 +135,16 @@ mod tests {
 
     fn arrive(at: &Endpoint, control: &[u8], flags: i32) -> Result<Arrival, DropReason> {
         let name = Name::new("192.0.2.9:4000".parse().unwrap());
-        arrival(
-            at,
-            &Incoming {
-                name: name.as_bytes(),
-                control,
-                flags,
-            },
-            4,
-        )
-        .map_err(|it| it.reason)
+        let incoming = Incoming {
+            name: name.as_bytes(),
+            control,
+            flags,
+        };
+        let mut arrived = Arrival::EMPTY;
+        match arrival(at, &incoming, 4, &mut arrived) {
+            Ok(()) => Ok(arrived),
+            Err(unanswerable) => Err(unanswerable.reason),
+        }
     }
 
     fn pktinfo(specific: [u8; 4], destination: [u8; 4]) -> Vec<u8> {
@@ -161,7 +170,10 @@ mod tests {
 
     #[test]
     fn a_bound_socket_needs_none() {
-        let local = arrive(&endpoint("192.0.2.1:7"), &[], 0).unwrap().local;
+        let local = arrive(&endpoint("192.0.2.1:7"), &[], 0)
+            .unwrap()
+            .route
+            .local;
         assert_eq!(
             local,
             LocalAddr {
@@ -174,7 +186,10 @@ mod tests {
     #[test]
     fn unicast_is_answered_from_the_address_asked_by_the_routing_table() {
         let control = pktinfo([192, 0, 2, 1], [192, 0, 2, 1]);
-        let local = arrive(&endpoint("0.0.0.0:7"), &control, 0).unwrap().local;
+        let local = arrive(&endpoint("0.0.0.0:7"), &control, 0)
+            .unwrap()
+            .route
+            .local;
         assert_eq!(
             local,
             LocalAddr {
@@ -186,7 +201,7 @@ mod tests {
             same_interface: true,
             ..endpoint("0.0.0.0:7")
         };
-        assert_eq!(arrive(&same, &control, 0).unwrap().local.interface, 3);
+        assert_eq!(arrive(&same, &control, 0).unwrap().route.local.interface, 3);
     }
 
     #[test]
@@ -211,6 +226,7 @@ mod tests {
             control.push_source(addr.parse().unwrap(), 3);
             let local = arrive(&endpoint("[::]:7"), control.as_bytes(), 0)
                 .unwrap()
+                .route
                 .local;
             assert_eq!(local.interface, interface, "{addr}");
         }
@@ -232,7 +248,12 @@ mod tests {
                 control: &control,
                 flags: 0,
             };
-            let arrived = arrival(&endpoint("192.0.2.1:7"), &incoming, segments * train_len);
+            let arrived = arrival(
+                &endpoint("192.0.2.1:7"),
+                &incoming,
+                segments * train_len,
+                &mut Arrival::EMPTY.clone(),
+            );
             assert_eq!(arrived.is_ok(), is_answered, "{arrived:?}");
         }
     }

@@ -282,11 +282,11 @@ impl<R: Responder> Worker<R> {
         stats.counters.batches += u64::from(!batch.is_empty());
         let mut refused = None;
         let (slots, verdicts) = batch.parts_mut();
-        for slot in slots {
-            let arrival = slot.arrival;
-            slot.answer = match self.guard.admit(arrival.peer) {
+        for (slot, lease) in slots {
+            let arrival = &slot.arrival;
+            slot.answer = match self.guard.admit(&arrival.route.peer) {
                 Err(reason) => {
-                    let ip = arrival.peer.ip();
+                    let ip = arrival.route.peer.ip();
                     // What is denied on purpose needs no remedy.
                     if reason == DropReason::NotAllowed && !self.guard.is_denied(ip) {
                         refused = Some(ip);
@@ -296,19 +296,13 @@ impl<R: Responder> Worker<R> {
                 Ok(()) if R::AS_IS => Answer::Whole,
                 Ok(()) => {
                     let request = Request {
-                        peer: arrival.peer,
-                        local: arrival.local,
+                        peer: arrival.route.peer.addr(),
+                        local: arrival.route.local,
                         received_ns: arrival.received_ns,
                     };
                     let first = verdicts.len() as u32;
                     let segment_len = arrival.segment_len as usize;
-                    respond_each(
-                        &mut self.responder,
-                        &request,
-                        &mut slot.lease,
-                        segment_len,
-                        verdicts,
-                    );
+                    respond_each(&mut self.responder, &request, lease, segment_len, verdicts);
                     Answer::Each(first)
                 }
             };

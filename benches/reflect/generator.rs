@@ -11,7 +11,7 @@ use std::time::Duration;
 use reflector::clock;
 use reflector::datagram::segment_count;
 use reflector::sys::addr::Name;
-use reflector::sys::cmsg::{self, Control, Received};
+use reflector::sys::cmsg::{self, Received};
 use reflector::sys::memory::Lease;
 use reflector::sys::mmsg::{Inbox, Outbox, Piece};
 use reflector::sys::sockopt;
@@ -177,17 +177,17 @@ fn trains(target: SocketAddr, load: &Load) -> io::Result<Outbox> {
     for lease in Lease::carve(1, len, len as usize)? {
         outbox.adopt(lease);
     }
-    let mut control = Control::EMPTY;
-    if load.train_len > 1 {
-        control.push_segment_len(load.payload_len);
-    }
     for _ in 0..BATCH {
         let piece = Piece {
             lease: 0,
             start: 0,
             len,
         };
-        outbox.push(Name::new(target), control, [piece].into_iter());
+        let (name, control) = outbox.push([piece].into_iter());
+        *name = Name::new(target);
+        if load.train_len > 1 {
+            control.push_segment_len(load.payload_len);
+        }
     }
     outbox.seal();
     Ok(outbox)

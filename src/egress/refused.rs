@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use super::trains::Route;
 use crate::clock;
+use crate::datagram::Route;
 
 /// How long a refusal is remembered: long enough to be cheap, short enough to notice that a route
 /// or a device has changed.
@@ -89,6 +89,7 @@ impl Path {
 mod tests {
     use super::*;
     use crate::datagram::LocalAddr;
+    use crate::sys::addr::Name;
 
     fn route(peer: u8) -> Route {
         let local = LocalAddr {
@@ -97,7 +98,7 @@ mod tests {
         };
         Route {
             socket: 0,
-            peer: ([10, 0, 1, peer], 4000).into(),
+            peer: Name::new(([10, 0, 1, peer], 4000).into()),
             local,
             hop_limit: None,
         }

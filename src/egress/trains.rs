@@ -4,32 +4,21 @@
 //! not, a reply joins it or closes it.
 
 use std::hash::BuildHasher;
-use std::net::SocketAddr;
 
 use rustc_hash::FxBuildHasher;
 
 use super::{piece, run_count};
-use crate::datagram::{LocalAddr, SEGMENTS_MAX};
+use crate::datagram::{Route, SEGMENTS_MAX};
 use crate::sys::mmsg::Piece;
 
-/// Payload bytes that one IPv4 message can have: 65 535 less the IPv4 and UDP headers.
-const PAYLOAD_MAX_V4: u32 = 65_507;
-/// The same for IPv6, whose length field does not count the IPv6 header.
-const PAYLOAD_MAX_V6: u32 = 65_527;
-
-/// What replies must have in common to travel in one message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Route {
-    pub socket: usize,
-    pub peer: SocketAddr,
-    pub local: LocalAddr,
-    pub hop_limit: Option<u8>,
-}
+/// Payload bytes that a train is joined up to: what one IPv4 message can have, 65 535 less the IPv4
+/// and UDP headers. IPv6, whose length field does not count its header, could have 20 more.
+const PAYLOAD_MAX: u32 = 65_507;
 
 /// Datagrams of one length that lie one behind the other in a buffer; the last may be shorter.
 #[derive(Clone, Copy, Debug)]
 pub struct Run {
-    pub lease: usize,
+    pub lease: u32,
     pub start: u32,
     pub len: u32,
     pub segment_len: u32,
@@ -72,13 +61,14 @@ pub struct Limit {
 #[derive(Debug)]
 pub struct Train {
     pub route: Route,
+    hash: u64,
     /// Number of datagrams.
     pub count: u32,
     /// Payload bytes.
     pub len: u32,
     segment_len: u32,
-    first_piece: usize,
-    last_piece: usize,
+    first_piece: u32,
+    last_piece: u32,
 }
 
 impl Train {
@@ -87,28 +77,31 @@ impl Train {
         self.segment_len
     }
 
-    fn accepts(&self, run: &Run, limit: &Limit) -> bool {
-        let payload_max = if self.route.peer.is_ipv4() {
-            PAYLOAD_MAX_V4
-        } else {
-            PAYLOAD_MAX_V6
-        };
+    fn is_of(&self, route: &Route, hash: u64) -> bool {
+        self.hash == hash && self.route == *route
+    }
+
+    fn accepts(&self, run: &Run, count: u32, limit: &Limit) -> bool {
         let is_open = self.len == self.count * self.segment_len && self.segment_len > 0;
         let is_single = run.len <= run.segment_len;
         let fits = run.segment_len == self.segment_len
             || (is_single && run.len > 0 && run.len < self.segment_len);
         is_open
             && fits
-            && (self.count + run_count(run)) as usize <= limit.segments_max
-            && self.len + run.len <= payload_max
+            && (self.count + count) as usize <= limit.segments_max
+            && self.len + run.len <= PAYLOAD_MAX
             && self.segment_len <= limit.segment_len_max
     }
 }
 
 struct Link {
     piece: Piece,
-    next: Option<usize>,
+    /// Index of the next one of the train, or `NONE`.
+    next: u32,
 }
+
+/// No index.
+const NONE: u32 = u32::MAX;
 
 /// The trains of a batch, in the order they are to be sent.
 pub struct Trains {
@@ -117,7 +110,7 @@ pub struct Trains {
     open: Open,
     /// The train joined last, which is the open one of its route: where neighbours are of one peer,
     /// no table is asked.
-    recent: usize,
+    recent: u32,
 }
 
 impl Trains {
@@ -149,59 +142,61 @@ impl Trains {
 
     /// Appends `run` to the open train of `route`, or closes that and opens a new one. A run that
     /// exceeds `limit` by itself is taken apart.
-    pub fn join(&mut self, route: Route, run: Run, limit: &Limit) {
+    pub fn join(&mut self, route: &Route, run: Run, limit: &Limit) {
         let count = run_count(&run);
         let is_train = count > 1;
         if is_train
             && (count as usize > limit.segments_max || run.segment_len > limit.segment_len_max)
         {
             run.segments()
-                .for_each(|segment| self.join_run(route, segment, limit));
+                .for_each(|segment| self.join_run(route, segment, 1, limit));
         } else {
-            self.join_run(route, run, limit);
+            self.join_run(route, run, count, limit);
         }
     }
 
-    fn join_run(&mut self, route: Route, run: Run, limit: &Limit) {
-        let link = self.links.len();
+    fn join_run(&mut self, route: &Route, run: Run, count: u32, limit: &Limit) {
+        let hash = FxBuildHasher.hash_one(route);
+        let link = self.links.len() as u32;
         self.links.push(Link {
             piece: piece(&run),
-            next: None,
+            next: NONE,
         });
-        let trains = &self.trains;
-        let accepts = |train: &Train| train.accepts(&run, limit);
-        if trains
-            .get(self.recent)
-            .is_some_and(|train| train.route == route && accepts(train))
+        if let Some(train) = self.trains.get(self.recent as usize)
+            && train.is_of(route, hash)
+            && train.accepts(&run, count, limit)
         {
-            return self.extend(self.recent, link, &run);
+            return self.extend(self.recent, link, &run, count);
         }
-        let entry = self
+        let trains = &self.trains;
+        let open = self
             .open
-            .entry(&route, |train| trains[train].route == route);
-        match entry.train {
-            Some(open) if accepts(&trains[open]) => self.extend(open, link, &run),
-            _ => {
-                self.recent = self.trains.len();
-                entry.train = Some(self.recent);
-                self.trains.push(Train {
-                    route,
-                    count: run_count(&run),
-                    len: run.len,
-                    segment_len: run.segment_len,
-                    first_piece: link,
-                    last_piece: link,
-                });
-            }
+            .entry(hash, |train| trains[train as usize].is_of(route, hash));
+        if let Some(train) = trains.get(*open as usize)
+            && train.accepts(&run, count, limit)
+        {
+            let open = *open;
+            return self.extend(open, link, &run, count);
         }
+        *open = trains.len() as u32;
+        self.recent = *open;
+        self.trains.push(Train {
+            route: *route,
+            hash,
+            count,
+            len: run.len,
+            segment_len: run.segment_len,
+            first_piece: link,
+            last_piece: link,
+        });
     }
 
     /// Appends `link`, the piece of `run`, to the train at `index`.
-    fn extend(&mut self, index: usize, link: usize, run: &Run) {
-        let train = &mut self.trains[index];
-        self.links[train.last_piece].next = Some(link);
+    fn extend(&mut self, index: u32, link: u32, run: &Run, count: u32) {
+        let train = &mut self.trains[index as usize];
+        self.links[train.last_piece as usize].next = link;
         train.last_piece = link;
-        train.count += run_count(run);
+        train.count += count;
         train.len += run.len;
         self.recent = index;
     }
@@ -209,9 +204,8 @@ impl Trains {
     /// Every train with its pieces, in the order to be sent.
     pub fn iter(&self) -> impl Iterator<Item = (&Train, impl Iterator<Item = Piece>)> {
         self.trains.iter().map(|train| {
-            let links = std::iter::successors(Some(&self.links[train.first_piece]), |link| {
-                link.next.map(|next| &self.links[next])
-            });
+            let first = self.links.get(train.first_piece as usize);
+            let links = std::iter::successors(first, |link| self.links.get(link.next as usize));
             (train, links.map(|link| link.piece))
         })
     }
@@ -230,50 +224,50 @@ struct Open {
     epoch: u64,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 struct Entry {
     epoch: u64,
-    hash: u64,
-    train: Option<usize>,
+    /// The upper half of the route's hash; the lower half says where the search begins.
+    tag: u32,
+    train: u32,
 }
 
 impl Open {
     fn new(routes_max: usize) -> Self {
         let len = (routes_max * 2).next_power_of_two();
+        let unused = Entry {
+            epoch: 0,
+            tag: 0,
+            train: NONE,
+        };
         Self {
-            entries: vec![
-                Entry {
-                    epoch: 0,
-                    hash: 0,
-                    train: None
-                };
-                len
-            ],
+            entries: vec![unused; len],
             epoch: 1,
         }
     }
 
-    /// The entry of `route`, which `is_route` recognises by a train of it; a new one has none.
-    fn entry(&mut self, route: &Route, is_route: impl Fn(usize) -> bool) -> &mut Entry {
-        let hash = FxBuildHasher.hash_one(route);
+    /// The open train of the route with this hash, which `is_route` recognises by a train of it;
+    /// `NONE` where there was no such entry.
+    fn entry(&mut self, hash: u64, is_route: impl Fn(u32) -> bool) -> &mut u32 {
+        let tag = (hash >> 32) as u32;
         let mask = self.entries.len() - 1;
         let mut index = hash as usize & mask;
         loop {
-            let entry = &self.entries[index];
+            let entry = self.entries[index];
             if entry.epoch != self.epoch {
+                self.entries[index] = Entry {
+                    epoch: self.epoch,
+                    tag,
+                    train: NONE,
+                };
                 break;
             }
-            if entry.hash == hash && entry.train.is_some_and(&is_route) {
-                return &mut self.entries[index];
+            if entry.tag == tag && is_route(entry.train) {
+                break;
             }
             index = (index + 1) & mask;
         }
-        self.entries[index] = Entry {
-            epoch: self.epoch,
-            hash,
-            train: None,
-        };
-        &mut self.entries[index]
+        &mut self.entries[index].train
     }
 
     fn forget(&mut self) {
@@ -284,6 +278,8 @@ impl Open {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::datagram::LocalAddr;
+    use crate::sys::addr::Name;
 
     const LIMIT: Limit = Limit {
         segments_max: 128,
@@ -297,13 +293,13 @@ mod tests {
         };
         Route {
             socket: 0,
-            peer: peer.parse().unwrap(),
+            peer: Name::new(peer.parse().unwrap()),
             local,
             hop_limit: None,
         }
     }
 
-    fn single(lease: usize, len: u32) -> Run {
+    fn single(lease: u32, len: u32) -> Run {
         Run {
             lease,
             start: 0,
@@ -313,10 +309,10 @@ mod tests {
     }
 
     /// Peers and lengths in, messages out: (count, len, segment_len, buffers).
-    fn joined(replies: &[(&str, u32)], limit: &Limit) -> Vec<(u32, u32, u32, Vec<usize>)> {
+    fn joined(replies: &[(&str, u32)], limit: &Limit) -> Vec<(u32, u32, u32, Vec<u32>)> {
         let mut trains = Trains::new(replies.len() + SEGMENTS_MAX);
-        for (lease, &(peer, len)) in replies.iter().enumerate() {
-            trains.join(route(peer), single(lease, len), limit);
+        for (lease, &(peer, len)) in (0..).zip(replies) {
+            trains.join(&route(peer), single(lease, len), limit);
         }
         let message = |(train, pieces): (&Train, _)| {
             let pieces: Vec<Piece> = Iterator::collect(pieces);
@@ -401,9 +397,9 @@ mod tests {
             len: 64 * 3 + 10,
             segment_len: 64,
         };
-        trains.join(route(A), single(1, 64), &LIMIT);
-        trains.join(route(A), run, &LIMIT);
-        trains.join(route(A), single(2, 10), &LIMIT);
+        trains.join(&route(A), single(1, 64), &LIMIT);
+        trains.join(&route(A), run, &LIMIT);
+        trains.join(&route(A), single(2, 10), &LIMIT);
         let counts: Vec<_> = trains
             .iter()
             .map(|(train, _)| (train.count, train.len))
@@ -411,7 +407,7 @@ mod tests {
         assert_eq!(counts, [(5, 266), (1, 10)]);
         trains.clear();
         trains.join(
-            route(A),
+            &route(A),
             run,
             &Limit {
                 segments_max: 1,
@@ -434,11 +430,8 @@ mod tests {
             hop_limit: Some(3),
             ..route(A)
         };
-        for (lease, route) in [route(A), other_local, other_hops, route(A)]
-            .into_iter()
-            .enumerate()
-        {
-            trains.join(route, single(lease, 64), &LIMIT);
+        for (lease, route) in (0..).zip([route(A), other_local, other_hops, route(A)]) {
+            trains.join(&route, single(lease, 64), &LIMIT);
         }
         assert_eq!(
             trains

@@ -134,9 +134,10 @@ impl Mmsg {
     fn admit_next(&mut self, socket: usize, batch: &mut Batch, stats: &mut Stats) {
         let (lease, incoming) = self.inbox.take();
         let window = 0..lease.len() as u32;
-        let arrival = ingress::arrival(&self.endpoints[socket], &incoming, window.len());
+        let endpoint = &self.endpoints[socket];
+        let arrived = ingress::arrival(endpoint, &incoming, window.len(), batch.spare());
         self.refused
-            .extend(admit(lease, window, arrival, socket, batch, stats));
+            .extend(admit(lease, window, socket, arrived, batch, stats));
     }
 
     /// See [`Engine::transmit`](super::Engine::transmit).

@@ -40,10 +40,11 @@ fn try_out() -> io::Result<()> {
     enter(&mut ring, true)?;
     match ring.reap() {
         Some(Completion::Received {
-            result: Ok((lease, len)),
+            result: Ok((id, len)),
             is_live: true,
             ..
         }) => {
+            let lease = ring.take(id);
             let (_, payload) = buffers::parse(&lease, len);
             match &lease.buffer()[payload.start as usize..payload.end as usize] {
                 b"probe" => Ok(()),

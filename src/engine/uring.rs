@@ -31,7 +31,6 @@ use crate::datagram::Endpoint;
 use crate::egress::Egress;
 use crate::ingress;
 use crate::stats::Stats;
-use crate::sys::memory::Lease;
 
 /// Times that a spinning engine looks before it lets the worker look at its control.
 const SPINS: usize = 4096;
@@ -57,10 +56,15 @@ pub struct Uring<R = KernelRing> {
     spin: bool,
 }
 
+/// A buffer that a receive has filled.
+#[derive(Clone, Copy)]
 struct Arrived {
-    lease: Lease,
+    /// Which.
+    id: u16,
+    /// Of which socket.
+    socket: u16,
+    /// Bytes used.
     len: u32,
-    socket: usize,
 }
 
 impl Uring {
@@ -235,7 +239,11 @@ impl<R: Ring> Uring<R> {
             } => {
                 self.armed[socket] = is_live;
                 match result {
-                    Ok((lease, len)) => self.arrived.push_back(Arrived { lease, len, socket }),
+                    Ok((id, len)) => self.arrived.push_back(Arrived {
+                        id,
+                        socket: socket as u16,
+                        len,
+                    }),
                     Err(libc::ENOBUFS) => self.is_starved = true,
                     // Cancelled, or out of memory: not live any more, and armed again next time.
                     Err(_) => {}
@@ -272,10 +280,13 @@ impl<R: Ring> Uring<R> {
     /// Moves what has arrived into the batch, in the order of arrival.
     fn take_arrived(&mut self, batch: &mut Batch, stats: &mut Stats) {
         let mut has_refused = false;
-        while let Some(Arrived { lease, len, socket }) = self.arrived.pop_front() {
+        while let Some(Arrived { id, socket, len }) = self.arrived.pop_front() {
+            let lease = self.ring.take(id);
             let (incoming, window) = buffers::parse(&lease, len);
-            let arrival = ingress::arrival(&self.endpoints[socket], &incoming, window.len());
-            if let Some(lease) = admit(lease, window, arrival, socket, batch, stats) {
+            let socket = usize::from(socket);
+            let endpoint = &self.endpoints[socket];
+            let arrived = ingress::arrival(endpoint, &incoming, window.len(), batch.spare());
+            if let Some(lease) = admit(lease, window, socket, arrived, batch, stats) {
                 self.ring.recycle(lease);
                 has_refused = true;
             }

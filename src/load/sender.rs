@@ -10,7 +10,6 @@ use super::schedule::{Mix, Schedule};
 use super::tally::Tally;
 use crate::clock::Timeline;
 use crate::sys::addr::Name;
-use crate::sys::cmsg::Control;
 use crate::sys::memory::Lease;
 use crate::sys::mmsg::{Outbox, Piece};
 use crate::wire::probe::{Probe, fill_pattern};
@@ -220,16 +219,16 @@ impl Sender {
                 probe.emit(datagram);
                 probe.sequence += 1;
             }
-            let mut control = Control::EMPTY;
-            if message.count > 1 {
-                control.push_segment_len(class.len);
-            }
             let piece = Piece {
                 lease: self.outbox.adopt(lease),
                 start: 0,
                 len: message.count * len,
             };
-            self.outbox.push(self.target, control, [piece].into_iter());
+            let (name, control) = self.outbox.push([piece].into_iter());
+            *name = self.target;
+            if message.count > 1 {
+                control.push_segment_len(class.len);
+            }
         }
         self.outbox.seal();
         count

@@ -1,5 +1,6 @@
 //! Socket addresses as the kernel writes them.
 
+use std::hash::{Hash, Hasher};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 
 /// Bytes of a `sockaddr_in` (ip(7)).
@@ -33,14 +34,65 @@ impl Name {
         }
     }
 
-    /// The name of `addr` for an `AF_INET6` socket: an IPv4 address is written v4-mapped.
-    pub fn new_v6(addr: SocketAddr) -> Self {
-        match addr {
-            SocketAddr::V4(v4) => {
-                Self::v6(SocketAddrV6::new(v4.ip().to_ipv6_mapped(), v4.port(), 0, 0))
+    /// The name that the kernel wrote into `bytes`, without its flow label: that is the sender's,
+    /// and a reply carries none. `None` for another family or a short name.
+    pub fn received(bytes: &[u8]) -> Option<Self> {
+        let mut name = Self::EMPTY;
+        name.set_received(bytes).then_some(name)
+    }
+
+    /// Becomes [`received`](Self::received) of `bytes` and says whether there is one; if not, it is
+    /// of no use.
+    pub fn set_received(&mut self, bytes: &[u8]) -> bool {
+        match array(bytes, 0).map(u16::from_ne_bytes) {
+            Some(AF_INET) if bytes.len() >= SOCKADDR_IN_LEN => {
+                let (own, rest) = self.bytes.split_at_mut(SOCKADDR_IN_LEN);
+                own.copy_from_slice(&bytes[..SOCKADDR_IN_LEN]);
+                rest.fill(0);
+                self.len = SOCKADDR_IN_LEN as u8;
+                true
             }
-            SocketAddr::V6(v6) => Self::v6(v6),
+            Some(AF_INET6) if bytes.len() >= SOCKADDR_IN6_LEN => {
+                self.bytes.copy_from_slice(&bytes[..SOCKADDR_IN6_LEN]);
+                self.bytes[4..8].fill(0);
+                self.len = SOCKADDR_IN6_LEN as u8;
+                true
+            }
+            _ => false,
         }
+    }
+
+    /// The port.
+    pub fn port(&self) -> u16 {
+        u16::from_be_bytes([self.bytes[2], self.bytes[3]])
+    }
+
+    /// The address; never v4-mapped.
+    pub fn ip(&self) -> IpAddr {
+        if self.is_ipv4() {
+            return IpAddr::V4(Ipv4Addr::from(self.array(4)));
+        }
+        Ipv6Addr::from(self.array(8)).to_canonical()
+    }
+
+    /// Address and port; never v4-mapped.
+    pub fn addr(&self) -> SocketAddr {
+        match self.ip() {
+            IpAddr::V4(ip) => SocketAddr::V4(SocketAddrV4::new(ip, self.port())),
+            IpAddr::V6(ip) => {
+                let scope_id = u32::from_ne_bytes(self.array(24));
+                SocketAddr::V6(SocketAddrV6::new(ip, self.port(), 0, scope_id))
+            }
+        }
+    }
+
+    /// Whether it is a `sockaddr_in`: a v4-mapped one is not.
+    pub fn is_ipv4(&self) -> bool {
+        usize::from(self.len) == SOCKADDR_IN_LEN
+    }
+
+    fn array<const N: usize>(&self, offset: usize) -> [u8; N] {
+        array(&self.bytes, offset).expect("the names of both families are shorter")
     }
 
     fn v4(addr: SocketAddrV4) -> Self {
@@ -73,27 +125,21 @@ impl Name {
     }
 }
 
+impl Hash for Name {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        // Family, port and IPv4 address; for IPv6 the flow label, which is 0.
+        state.write_u64(u64::from_ne_bytes(self.array(0)));
+        if !self.is_ipv4() {
+            state.write_u128(u128::from_ne_bytes(self.array(8)));
+        }
+    }
+}
+
 /// Reads a name that the kernel wrote; `None` for another family or a short name.
 ///
 /// A v4-mapped address becomes IPv4, and the flow label of an IPv6 peer is left behind.
 pub fn parse_name(bytes: &[u8]) -> Option<SocketAddr> {
-    let family = u16::from_ne_bytes(array(bytes, 0)?);
-    let port = u16::from_be_bytes(array(bytes, 2)?);
-    match family {
-        AF_INET if bytes.len() >= SOCKADDR_IN_LEN => {
-            let ip = Ipv4Addr::from(array::<4>(bytes, 4)?);
-            Some(SocketAddr::V4(SocketAddrV4::new(ip, port)))
-        }
-        AF_INET6 if bytes.len() >= SOCKADDR_IN6_LEN => {
-            let ip = Ipv6Addr::from(array::<16>(bytes, 8)?);
-            let scope_id = u32::from_ne_bytes(array(bytes, 24)?);
-            Some(match ip.to_canonical() {
-                IpAddr::V4(ip) => SocketAddr::V4(SocketAddrV4::new(ip, port)),
-                IpAddr::V6(ip) => SocketAddr::V6(SocketAddrV6::new(ip, port, 0, scope_id)),
-            })
-        }
-        _ => None,
-    }
+    Name::received(bytes).map(|name| name.addr())
 }
 
 /// The `N` bytes of `bytes` at `offset`, if there are so many.
@@ -114,12 +160,23 @@ mod tests {
     }
 
     #[test]
-    fn an_ipv4_peer_of_an_ipv6_socket_is_mapped_and_read_back_as_ipv4() {
-        let addr: SocketAddr = "192.0.2.7:9007".parse().unwrap();
-        let name = Name::new_v6(addr);
-        assert_eq!(name.as_bytes().len(), 28);
-        assert_eq!(&name.as_bytes()[18..24], &[0xff, 0xff, 192, 0, 2, 7]);
-        assert_eq!(parse_name(name.as_bytes()), Some(addr));
+    fn an_ipv4_peer_of_an_ipv6_socket_is_read_as_ipv4_and_answered_as_it_came() {
+        let mapped = Name::new("[::ffff:192.0.2.7]:9007".parse().unwrap());
+        let name = Name::received(mapped.as_bytes()).unwrap();
+        assert_eq!(name.addr(), "192.0.2.7:9007".parse().unwrap());
+        assert_eq!((name, name.is_ipv4()), (mapped, false));
+    }
+
+    #[test]
+    fn the_flow_label_and_what_an_earlier_name_left_are_not_taken_over() {
+        let v6 = Name::new("[fe80::1%3]:7".parse().unwrap());
+        let mut labelled = v6.as_bytes().to_vec();
+        labelled[4..8].fill(0xff);
+        let mut name = Name::received(&labelled).unwrap();
+        assert_eq!(name, v6);
+        let v4 = Name::new("192.0.2.7:9007".parse().unwrap());
+        assert!(name.set_received(v4.as_bytes()));
+        assert_eq!(name, v4);
     }
 
     #[test]

@@ -87,11 +87,12 @@ impl<'a> Iterator for Cursor<'a> {
     type Item = (i32, i32, &'a [u8]);
 
     fn next(&mut self) -> Option<Self::Item> {
-        let len = usize::from_ne_bytes(array(self.rest, 0)?);
-        let level = i32::from_ne_bytes(array(self.rest, 8)?);
-        let kind = i32::from_ne_bytes(array(self.rest, 12)?);
+        let (header, _) = self.rest.split_first_chunk::<HEADER_LEN>()?;
+        let len = usize::from_ne_bytes(array(header, 0)?);
+        let level = i32::from_ne_bytes(array(header, 8)?);
+        let kind = i32::from_ne_bytes(array(header, 12)?);
         let value = self.rest.get(HEADER_LEN..len)?;
-        self.rest = self.rest.get(space(value.len())..).unwrap_or(&[]);
+        self.rest = self.rest.get(len.next_multiple_of(ALIGN)..).unwrap_or(&[]);
         Some((level, kind, value))
     }
 }
@@ -149,6 +150,12 @@ impl Control {
         single_len: 0,
     };
 
+    /// Takes all of them out.
+    pub fn clear(&mut self) {
+        self.len = 0;
+        self.single_len = 0;
+    }
+
     /// Appends `IP_PKTINFO` or `IPV6_PKTINFO` that makes `source` the source address.
     ///
     /// `interface` forces the output interface; 0 leaves it to the routing table, which is right
@@ -187,7 +194,12 @@ impl Control {
     }
 
     fn push(&mut self, level: i32, kind: i32, value: &[u8]) {
-        let start = usize::from(self.len).next_multiple_of(ALIGN);
+        let end = usize::from(self.len);
+        let start = end.next_multiple_of(ALIGN);
+        if start > end {
+            // Not what an earlier message left there.
+            self.bytes[end..start].fill(0);
+        }
         let len = HEADER_LEN + value.len();
         let message = &mut self.bytes[start..start + len];
         message[0..8].copy_from_slice(&len.to_ne_bytes());

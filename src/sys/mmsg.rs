@@ -144,8 +144,8 @@ impl Inbox {
 /// Where a piece of a message lies: a range of the payload of one adopted buffer.
 #[derive(Clone, Copy, Debug)]
 pub struct Piece {
-    /// Index that [`Outbox::adopt`] returned.
-    pub lease: usize,
+    /// Index of an adopted buffer.
+    pub lease: u32,
     /// First byte, counted from the start of the payload.
     pub start: u32,
     /// Bytes; 0 for an empty datagram.
@@ -175,17 +175,28 @@ impl Outbox {
         Self {
             leases: Vec::with_capacity(leases_max),
             headers: Vec::with_capacity(messages_max),
-            names: Vec::with_capacity(messages_max),
-            controls: Vec::with_capacity(messages_max),
+            names: vec![Name::EMPTY; messages_max],
+            controls: vec![Control::EMPTY; messages_max],
             iovecs: Vec::with_capacity(pieces_max),
             sealed: false,
         }
     }
 
     /// Takes a buffer in and says under which index.
-    pub fn adopt(&mut self, lease: Lease) -> usize {
+    pub fn adopt(&mut self, lease: Lease) -> u32 {
         self.leases.push(lease);
-        self.leases.len() - 1
+        self.leases.len() as u32 - 1
+    }
+
+    /// Takes all of `leases` in, under the indices that they have there; nothing if there are none.
+    ///
+    /// # Panics
+    /// If there are some, and the outbox has some already.
+    pub fn adopt_all(&mut self, leases: &mut Vec<Lease>) {
+        if !leases.is_empty() {
+            assert!(self.leases.is_empty(), "the buffers of one batch at a time");
+            mem::swap(&mut self.leases, leases);
+        }
     }
 
     /// Number of messages.
@@ -203,18 +214,21 @@ impl Outbox {
         self.headers.is_empty()
     }
 
-    /// Appends a message to `name`, gathered from `pieces`.
+    /// Appends a message gathered from `pieces`; to whom and with which control messages is for the
+    /// caller to write into what is returned, which are empty.
     ///
     /// # Panics
     /// If the outbox is sealed or full, or a piece lies outside its payload.
-    pub fn push(&mut self, name: Name, control: Control, pieces: impl Iterator<Item = Piece>) {
+    pub fn push(&mut self, pieces: impl Iterator<Item = Piece>) -> (&mut Name, &mut Control) {
+        let message = self.headers.len();
         assert!(
-            !self.sealed && self.headers.len() < self.headers.capacity(),
+            !self.sealed && message < self.headers.capacity(),
             "room for a message"
         );
         let before = self.iovecs.len();
         for piece in pieces {
-            let payload = &self.leases[piece.lease][piece.start as usize..][..piece.len as usize];
+            let payload = &self.leases[piece.lease as usize];
+            let payload = &payload[piece.start as usize..][..piece.len as usize];
             assert!(
                 self.iovecs.len() < self.iovecs.capacity(),
                 "room for a piece"
@@ -226,23 +240,27 @@ impl Outbox {
         }
         let mut header = empty_header();
         header.msg_hdr.msg_iovlen = self.iovecs.len() - before;
-        header.msg_hdr.msg_namelen = name.as_bytes().len() as libc::socklen_t;
-        header.msg_hdr.msg_controllen = control.as_bytes().len();
         self.headers.push(header);
-        self.names.push(name);
-        self.controls.push(control);
+        let (name, control) = (&mut self.names[message], &mut self.controls[message]);
+        *name = Name::EMPTY;
+        control.clear();
+        (name, control)
     }
 
     /// Points the headers at what they are about. Nothing is pushed after this.
     pub fn seal(&mut self) {
         let mut first = 0;
-        for (index, header) in self.headers.iter_mut().enumerate() {
+        let addresses = self.names.iter().zip(&self.controls);
+        for (header, (name, control)) in self.headers.iter_mut().zip(addresses) {
             let header = &mut header.msg_hdr;
-            header.msg_name = self.names[index].as_bytes().as_ptr().cast_mut().cast();
+            let (name, control) = (name.as_bytes(), control.as_bytes());
+            header.msg_name = name.as_ptr().cast_mut().cast();
+            header.msg_namelen = name.len() as libc::socklen_t;
             header.msg_iov = self.iovecs[first..].as_ptr().cast_mut();
             first += header.msg_iovlen;
-            if header.msg_controllen > 0 {
-                header.msg_control = self.controls[index].as_bytes().as_ptr().cast_mut().cast();
+            if !control.is_empty() {
+                header.msg_control = control.as_ptr().cast_mut().cast();
+                header.msg_controllen = control.len();
             }
         }
         self.sealed = true;
@@ -336,8 +354,6 @@ impl Outbox {
     pub fn clear(&mut self) {
         self.sealed = false;
         self.headers.clear();
-        self.names.clear();
-        self.controls.clear();
         self.iovecs.clear();
     }
 
@@ -457,8 +473,8 @@ mod tests {
                 len: 4,
             },
         ];
-        let name = Name::new(peer.local_addr().unwrap());
-        outbox.push(name, Control::EMPTY, pieces.into_iter());
+        let (name, _) = outbox.push(pieces.into_iter());
+        *name = Name::new(peer.local_addr().unwrap());
         outbox.seal();
         assert_eq!(outbox.send(socket.as_fd(), 0..1).unwrap(), 1);
         for segment in [0..4, 4..8, 8..12] {

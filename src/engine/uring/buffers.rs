@@ -87,9 +87,9 @@ pub fn fill(lease: &mut Lease, name: &[u8], control: &[u8], payload: &[u8]) -> u
 
 /// The ring through which buffers are lent to the kernel.
 ///
-/// Invariant: the entries between the kernel's head and `tail` name exactly the buffers whose
-/// leases are in `held`, except those recycled since the last [`commit`](Self::commit). There are
-/// never more than `entries`, so no entry is overwritten before the kernel has read it.
+/// Invariant: `held` has the leases of all buffers that the entries between the kernel's head and
+/// `tail` name, and of those that the kernel has filled and nobody has [taken](Self::take) yet.
+/// There are never more than `entries`, so no entry is overwritten before the kernel has read it.
 pub struct BufferRing {
     region: Region,
     entries: u16,
@@ -156,10 +156,10 @@ impl BufferRing {
         tail.store(self.tail, Ordering::Release);
     }
 
-    /// Takes back the buffer that a completion named.
+    /// Takes back the buffer that a completion named, once for each completion.
     ///
     /// # Panics
-    /// If the kernel did not have it: its memory and ours could no longer be told apart.
+    /// If it is not held: the kernel's memory and ours could no longer be told apart.
     pub fn take(&mut self, id: u16) -> Lease {
         self.held[usize::from(id)]
             .take()

@@ -76,6 +76,8 @@ struct FakeRing {
     recycled: Vec<Lease>,
     queued: VecDeque<Queued>,
     completions: VecDeque<Completion>,
+    /// Buffers that a completion has named or will name.
+    filled: BTreeMap<u16, Lease>,
     /// Completions that found no room, in order; the next `enter` brings them (a CQ overflow).
     held_back: Vec<Completion>,
     inbound: [VecDeque<Inbound>; SOCKETS],
@@ -94,6 +96,7 @@ impl FakeRing {
             recycled: Vec::new(),
             queued: VecDeque::new(),
             completions: VecDeque::new(),
+            filled: BTreeMap::new(),
             held_back: Vec::new(),
             inbound: Default::default(),
             is_armed: [false; SOCKETS],
@@ -240,6 +243,8 @@ impl FakeRing {
             };
             let inbound = self.inbound[socket].pop_front().expect("it is not empty");
             let len = deliver(&mut lease, &inbound);
+            let id = lease.id();
+            assert!(self.filled.insert(id, lease).is_none(), "two of one buffer");
             let is_empty = inbound.payload.is_empty();
             // A multishot that finds no room for a completion ends with it, data and all.
             let is_full = self.is_full();
@@ -249,9 +254,9 @@ impl FakeRing {
                 } else {
                     "ended a multishot with data"
                 });
-                return self.end_receive(socket, Ok((lease, len)), is_full);
+                return self.end_receive(socket, Ok((id, len)), is_full);
             }
-            let result = Ok((lease, len));
+            let result = Ok((id, len));
             self.completions.push_back(Completion::Received {
                 socket,
                 result,
@@ -260,7 +265,7 @@ impl FakeRing {
         }
     }
 
-    fn end_receive(&mut self, socket: usize, result: Result<(Lease, u32), i32>, is_full: bool) {
+    fn end_receive(&mut self, socket: usize, result: Result<(u16, u32), i32>, is_full: bool) {
         self.is_armed[socket] = false;
         let ended = Completion::Received {
             socket,
@@ -271,14 +276,7 @@ impl FakeRing {
     }
 
     fn lent_count(&self) -> usize {
-        self.published.len()
-            + self.recycled.len()
-            + self
-                .completions
-                .iter()
-                .chain(&self.held_back)
-                .filter(|it| matches!(it, Completion::Received { result: Ok(_), .. }))
-                .count()
+        self.published.len() + self.recycled.len() + self.filled.len()
     }
 }
 
@@ -353,6 +351,12 @@ impl Ring for FakeRing {
 
     fn reap(&mut self) -> Option<Completion> {
         self.completions.pop_front()
+    }
+
+    fn take(&mut self, id: u16) -> Lease {
+        self.filled
+            .remove(&id)
+            .expect("a completion named the buffer")
     }
 
     fn recycle(&mut self, lease: Lease) {
@@ -509,7 +513,7 @@ impl Driver {
     fn assert_every_buffer_is_somewhere(&mut self) {
         let engine = &mut self.engine;
         let in_sends = engine.egress.outbox().lease_count();
-        let places = engine.ring.lent_count() + engine.arrived.len() + self.batch.len() + in_sends;
+        let places = engine.ring.lent_count() + self.batch.len() + in_sends;
         assert_eq!(
             places,
             usize::from(BUFFERS),

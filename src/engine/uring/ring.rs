@@ -43,6 +43,9 @@ pub trait Ring {
     /// The next completion.
     fn reap(&mut self) -> Option<Completion>;
 
+    /// The buffer that a completion named, once for each completion.
+    fn take(&mut self, id: u16) -> Lease;
+
     /// Gives a buffer to the kernel, which sees it at the next [`commit`](Self::commit).
     fn recycle(&mut self, lease: Lease);
 
@@ -53,12 +56,12 @@ pub trait Ring {
 /// What has completed.
 #[derive(Debug)]
 pub enum Completion {
-    /// A receive brought a buffer with so many bytes used, or failed with an error number.
+    /// A receive filled a buffer, which is to be [taken](Ring::take), or failed.
     Received {
         /// Which socket's.
         socket: usize,
-        /// Buffer and bytes used, or the error number.
-        result: Result<(Lease, u32), i32>,
+        /// Which buffer and bytes used, or the error number.
+        result: Result<(u16, u32), i32>,
         /// Whether the multishot goes on.
         is_live: bool,
     },
@@ -278,7 +281,7 @@ impl Ring for KernelRing {
         Some(match Token::decode(entry.user_data()) {
             Token::Receive(socket) => {
                 let result = match (u32::try_from(result), cqueue::buffer_select(flags)) {
-                    (Ok(len), Some(id)) => Ok((self.buffers.take(id), len)),
+                    (Ok(len), Some(id)) => Ok((id, len)),
                     // A buffer is named only where one was filled.
                     (Ok(_), None) => Err(libc::ENOBUFS),
                     // A failed receive may name a buffer that the ring has not given up: lending it
@@ -298,6 +301,10 @@ impl Ring for KernelRing {
             Token::Wake => Completion::Woken,
             Token::Cancel => Completion::Other,
         })
+    }
+
+    fn take(&mut self, id: u16) -> Lease {
+        self.buffers.take(id)
     }
 
     fn recycle(&mut self, lease: Lease) {
