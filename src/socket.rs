@@ -47,6 +47,7 @@ pub struct Settings {
 pub struct Socket {
     inner: socket2::Socket,
     endpoint: Endpoint,
+    settings: Settings,
 }
 
 impl Socket {
@@ -60,12 +61,7 @@ impl Socket {
     /// What could not be done, with the remedy.
     pub fn open(addr: SocketAddr, is_first: bool, settings: &Settings) -> Result<Self, Error> {
         let cannot = |what: &str| format!("cannot {what} for {addr}");
-        let inner = socket2::Socket::new(
-            Domain::for_address(addr),
-            Type::DGRAM.nonblocking().cloexec(),
-            Some(Protocol::UDP),
-        )
-        .map_err(|e| Error::system(cannot("open a socket"), &e))?;
+        let inner = new_socket(addr).map_err(|e| Error::system(cannot("open a socket"), &e))?;
         let endpoint = Endpoint {
             addr,
             has_pktinfo: addr.ip().is_unspecified() || settings.same_interface,
@@ -97,7 +93,51 @@ impl Socket {
                 addr: bound.unwrap_or(addr),
                 ..endpoint
             },
+            settings: settings.clone(),
         })
+    }
+
+    /// Opens a socket that only sends, by the same port; `None` where this one has to do it.
+    ///
+    /// What leaves a socket walks the queue of those who wait at it (`sock_wfree`, net/core/sock.c),
+    /// and an armed receive waits there for good. At this one nobody does. It is bound to a loopback
+    /// address and connected to itself, so that the kernel chooses it for nobody's datagrams; the
+    /// source of what it sends is named by the control messages, which only the replies of a wildcard
+    /// socket have.
+    ///
+    /// # Errors
+    /// What socket(2), bind(2), connect(2) and setsockopt(2) say, such as EADDRNOTAVAIL where no
+    /// loopback interface is up.
+    pub fn open_sender(&self) -> io::Result<Option<Self>> {
+        let Self {
+            endpoint, settings, ..
+        } = self;
+        if !endpoint.is_wildcard() || settings.dual_stack || settings.device.is_some() {
+            return Ok(None);
+        }
+        let loopback: IpAddr = match endpoint.addr {
+            SocketAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+            SocketAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+        };
+        let addr = SocketAddr::new(loopback, endpoint.addr.port());
+        let inner = new_socket(addr)?;
+        set_options(&inner, endpoint, settings)?;
+        sockopt::reject_new(&inner)?;
+        // A port is shared where both agree, and by whoever else agrees with either: where there is
+        // no group, only for as long as it takes to bind.
+        let is_shared = self.inner.reuse_port()?;
+        self.inner.set_reuse_port(true)?;
+        inner.set_reuse_port(true)?;
+        let bound = inner.bind(&SockAddr::from(addr));
+        inner.set_reuse_port(is_shared)?;
+        self.inner.set_reuse_port(is_shared)?;
+        bound?;
+        inner.connect(&SockAddr::from(addr))?;
+        Ok(Some(Self {
+            inner,
+            endpoint: *endpoint,
+            settings: settings.clone(),
+        }))
     }
 
     /// What the datagram path needs to know of it.
@@ -143,6 +183,11 @@ impl AsFd for Socket {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.inner.as_fd()
     }
+}
+
+fn new_socket(addr: SocketAddr) -> io::Result<socket2::Socket> {
+    let kind = Type::DGRAM.nonblocking().cloexec();
+    socket2::Socket::new(Domain::for_address(addr), kind, Some(Protocol::UDP))
 }
 
 fn set_options(
@@ -294,4 +339,62 @@ fn refuse_broadcast(addr: SocketAddr) -> Result<(), Error> {
 /// Whether this host has IPv6 at all.
 pub fn has_ipv6() -> bool {
     std::net::UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)).is_ok()
+}
+
+#[cfg(test)]
+impl Settings {
+    /// Nothing asked for.
+    pub fn plain() -> Self {
+        Self {
+            dual_stack: false,
+            is_grouped: false,
+            share_port: false,
+            gro: false,
+            timestamps: false,
+            hop_limits: false,
+            same_interface: false,
+            df: false,
+            freebind: false,
+            receive_buffer_len: None,
+            send_buffer_len: None,
+            device: None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::UdpSocket;
+
+    use super::*;
+
+    #[test]
+    fn a_sender_gets_no_datagram_and_lets_nobody_else_in() {
+        let settings = Settings::plain();
+        for addr in ["0.0.0.0:0", "[::]:0"] {
+            let socket = Socket::open(addr.parse().unwrap(), true, &settings).unwrap();
+            let sender = socket.open_sender().unwrap().expect("it is a wildcard");
+            let asked = sender.inner.local_addr().unwrap().as_socket().unwrap();
+            assert_eq!(asked.port(), socket.endpoint().addr.port());
+
+            let peer = UdpSocket::bind(SocketAddr::new(asked.ip(), 0)).unwrap();
+            peer.send_to(b"ping", asked).unwrap();
+            let mut buffer = [std::mem::MaybeUninit::uninit(); 8];
+            assert_eq!(socket.inner.recv(&mut buffer).unwrap(), 4);
+            let nothing = sender.inner.recv(&mut buffer).unwrap_err();
+            assert_eq!(nothing.kind(), io::ErrorKind::WouldBlock);
+
+            let other = new_socket(asked).unwrap();
+            other.set_reuse_port(true).unwrap();
+            let taken = other.bind(&SockAddr::from(socket.endpoint().addr));
+            assert_eq!(taken.unwrap_err().raw_os_error(), Some(libc::EADDRINUSE));
+        }
+    }
+
+    #[test]
+    fn where_no_control_message_names_the_source_there_is_no_sender() {
+        let settings = Settings::plain();
+        let socket = Socket::open("127.0.0.1:0".parse().unwrap(), true, &settings).unwrap();
+        assert!(socket.open_sender().unwrap().is_none());
+    }
 }

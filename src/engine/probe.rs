@@ -9,7 +9,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixDatagram;
 
-use super::uring::{Completion, KernelRing, Ring, buffers};
+use super::uring::{Completion, KernelRing, Ring, Way, buffers};
 use crate::sys::wake::Wake;
 
 /// Why io_uring cannot be had, and what would change that.
@@ -32,8 +32,11 @@ pub fn probe() -> Result<(), Blocker> {
 fn try_out() -> io::Result<()> {
     let (receiver, sender) = UnixDatagram::pair()?;
     let wake = Wake::open()?;
-    let fds = [receiver.as_fd()].into_iter();
-    let mut ring = KernelRing::open(fds, wake.as_fd(), buffers::carve(1)?, 1)?;
+    let way = Way {
+        receiver: receiver.as_fd(),
+        sender: sender.as_fd(),
+    };
+    let mut ring = KernelRing::open(&[way], wake.as_fd(), buffers::carve(1)?, 1)?;
     ring.arm_receive(0);
     enter(&mut ring, false)?;
     sender.send(b"probe")?;

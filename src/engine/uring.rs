@@ -22,7 +22,7 @@ use std::io;
 use std::os::fd::AsFd;
 
 pub use ring::KernelRing;
-pub(super) use ring::{Completion, Ring};
+pub(super) use ring::{Completion, Ring, Way};
 
 use super::mmsg::Mmsg;
 use super::{Resources, Settings, Wait, admit, prepare};
@@ -30,6 +30,7 @@ use crate::batch::Batch;
 use crate::datagram::Endpoint;
 use crate::egress::Egress;
 use crate::ingress;
+use crate::socket::Socket;
 use crate::stats::Stats;
 
 /// Times that a spinning engine looks before it lets the worker look at its control.
@@ -39,6 +40,11 @@ const SPINS: usize = 4096;
 pub struct Uring<R = KernelRing> {
     ring: R,
     resources: Resources,
+    #[expect(
+        dead_code,
+        reason = "held so that `ss` tells whose they are; the ring has them open by itself"
+    )]
+    senders: Vec<Option<Socket>>,
     endpoints: Vec<Endpoint>,
     /// Which sockets have a live multishot receive.
     armed: Vec<bool>,
@@ -74,10 +80,20 @@ impl Uring {
     /// What the kernel refused.
     pub fn open(settings: &Settings, resources: Resources) -> io::Result<Self> {
         let leases = buffers::carve(settings.buffers)?;
-        let fds = resources.sockets.iter().map(AsFd::as_fd);
+        let sockets = &resources.sockets;
+        let senders: Vec<_> = sockets.iter().map(open_sender).collect();
+        let ways: Vec<_> = (sockets.iter().zip(&senders))
+            .map(|(socket, sender)| Way {
+                receiver: socket.as_fd(),
+                sender: sender.as_ref().unwrap_or(socket).as_fd(),
+            })
+            .collect();
         let messages_max = Egress::messages_max(leases.len());
-        let ring = KernelRing::open(fds, resources.wake.as_fd(), leases, messages_max)?;
-        Ok(Self::with(ring, settings, resources))
+        let ring = KernelRing::open(&ways, resources.wake.as_fd(), leases, messages_max)?;
+        Ok(Self {
+            senders,
+            ..Self::with(ring, settings, resources)
+        })
     }
 
     /// Ends the ring in the order that leaves nothing behind (receives cancelled and reaped, the
@@ -105,12 +121,21 @@ impl Uring {
     }
 }
 
+/// Where there is none, replies leave by the socket itself, only a little later.
+fn open_sender(socket: &Socket) -> Option<Socket> {
+    socket.open_sender().unwrap_or_else(|error| {
+        tracing::debug!("no socket of their own for replies: {error}");
+        None
+    })
+}
+
 impl<R: Ring> Uring<R> {
     fn with(ring: R, settings: &Settings, resources: Resources) -> Self {
         let slots_max = usize::from(settings.buffers);
         let endpoints = resources.endpoints();
         Self {
             ring,
+            senders: Vec::new(),
             armed: vec![false; endpoints.len()],
             first: 0,
             is_wake_armed: false,

@@ -418,7 +418,7 @@ struct Driver {
 
 impl Driver {
     fn new(seed: u64) -> Self {
-        let settings = socket_settings();
+        let settings = socket::Settings::plain();
         let open =
             |_| Socket::open((Ipv4Addr::LOCALHOST, 0).into(), true, &settings).expect("a socket");
         let resources = Resources {
@@ -599,23 +599,6 @@ impl Driver {
             let ids: Vec<_> = sent.filter(|it| it.0 == peer && it.1 != EMPTY).collect();
             assert!(ids.is_sorted(), "{peer} got its answers out of order");
         }
-    }
-}
-
-fn socket_settings() -> socket::Settings {
-    socket::Settings {
-        dual_stack: false,
-        is_grouped: false,
-        share_port: false,
-        gro: false,
-        timestamps: false,
-        hop_limits: false,
-        same_interface: false,
-        df: false,
-        freebind: false,
-        receive_buffer_len: None,
-        send_buffer_len: None,
-        device: None,
     }
 }
 

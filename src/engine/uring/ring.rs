@@ -111,6 +111,15 @@ impl Token {
     }
 }
 
+/// How datagrams come and go that have one socket's index.
+#[derive(Clone, Copy, Debug)]
+pub struct Way<'a> {
+    /// The socket that they are received by.
+    pub receiver: BorrowedFd<'a>,
+    /// The one that replies leave by.
+    pub sender: BorrowedFd<'a>,
+}
+
 /// A ring of the kernel's.
 ///
 /// Opened and used by one thread. The order of the fields is the order in which they go: the ring
@@ -121,11 +130,12 @@ pub struct KernelRing {
     /// What each receive asks for: room for name and control messages. The kernel reads it at
     /// submission.
     request: Box<libc::msghdr>,
+    /// Number of ways.
     sockets: usize,
 }
 
 impl KernelRing {
-    /// Opens a ring over `sockets` and `wake`, with `leases` as receive buffers and room to queue
+    /// Opens a ring over `ways` and `wake`, with `leases` as receive buffers and room to queue
     /// `messages_max` sends.
     ///
     /// `SINGLE_ISSUER` and `DEFER_TASKRUN`: completions happen only inside `enter`, on this thread,
@@ -134,13 +144,17 @@ impl KernelRing {
     ///
     /// # Errors
     /// What io_uring_setup(2) and io_uring_register(2) say.
-    pub fn open<'a>(
-        sockets: impl Iterator<Item = BorrowedFd<'a>>,
-        wake: BorrowedFd<'a>,
+    pub fn open(
+        ways: &[Way<'_>],
+        wake: BorrowedFd<'_>,
         leases: Vec<Lease>,
         messages_max: usize,
     ) -> io::Result<Self> {
-        let files: Vec<_> = sockets.chain([wake]).map(|fd| fd.as_raw_fd()).collect();
+        // Receivers, then senders, then the wake.
+        let receivers = ways.iter().map(|way| way.receiver);
+        let senders = ways.iter().map(|way| way.sender);
+        let files = receivers.chain(senders).chain([wake]);
+        let files: Vec<_> = files.map(|fd| fd.as_raw_fd()).collect();
         // Sends, a receive for each socket, the wake; the cancellations come when nothing is sent.
         let sq_entries = (messages_max + files.len()).next_power_of_two() as u32;
         // Each buffer and each submission can complete once before anything is reaped, and the
@@ -170,7 +184,7 @@ impl KernelRing {
             ring,
             buffers,
             request,
-            sockets: files.len() - 1,
+            sockets: ways.len(),
         })
     }
 
@@ -233,7 +247,7 @@ impl Ring for KernelRing {
     }
 
     fn arm_wake(&mut self) {
-        let file = types::Fixed(self.sockets as u32);
+        let file = types::Fixed(2 * self.sockets as u32);
         let entry = opcode::PollAdd::new(file, libc::POLLIN as u32).build();
         self.push(entry.user_data(Token::Wake.encode()));
     }
@@ -241,7 +255,8 @@ impl Ring for KernelRing {
     fn send(&mut self, socket: usize, message: usize, header: *const libc::msghdr) {
         // The caller keeps header, control messages and payload until `enter` has submitted all;
         // a send that does not wait is over then.
-        let entry = opcode::SendMsg::new(types::Fixed(socket as u32), header)
+        let file = types::Fixed((self.sockets + socket) as u32);
+        let entry = opcode::SendMsg::new(file, header)
             .flags(libc::MSG_DONTWAIT as u32)
             .build()
             .flags(squeue::Flags::SKIP_SUCCESS);
