@@ -114,7 +114,7 @@ const BARS: [Bar; 13] = [
     ),
 ];
 
-/// Prints each bar with what was measured.
+/// Prints each bar of which something was measured.
 pub fn print(all: &[Measured]) {
     println!("\nbars");
     for bar in &BARS {
@@ -122,18 +122,19 @@ pub fn print(all: &[Measured]) {
             .iter()
             .find(|it| it.scenario.name == bar.scenario)
             .and_then(|it| bar.ratios(&it.series));
+        let Some(ratios) = measured else { continue };
         let figure = match bar.figure {
             Figure::Rate => "rate",
             Figure::Cpu => "1 / cpu",
             Figure::RoundTrip => "p50",
         };
-        let subject = format!("{figure} of {} over {}", bar.contender, bar.against);
-        let result = measured.map_or("not run".to_owned(), |it| it.to_string());
         println!(
-            "  {:<50}{subject:<76}{:<22}{result:<24}{}",
+            "  {:<50}{figure} of {} over {}: {} {ratios} {}",
             bar.scenario,
+            bar.contender,
+            bar.against,
             bar.bound,
-            measured.map_or("", |it| bar.bound.verdict(it.median)),
+            bar.bound.verdict(ratios.median),
         );
     }
     println!("  samples in user space: scripts/profile.sh");
