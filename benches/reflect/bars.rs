@@ -4,6 +4,7 @@ use std::fmt;
 
 use Bound::{AtLeast, AtLeastOrBetter, AtMost};
 
+use super::distance::Placement;
 use super::output::Ratios;
 use super::scenario::{
     AS_SINGLES, BLOCKING, PEERS_64, PEERS_1000, SPINNING, TRAINS_OF_32, TRAINS_OF_64,
@@ -114,14 +115,14 @@ const BARS: [Bar; 13] = [
     ),
 ];
 
-/// Prints each bar of which something was measured.
-pub fn print(all: &[Measured]) {
-    println!("\nbars");
+/// Prints each bar of which something was measured while the CPUs were placed so.
+pub fn print(all: &[Measured], placement: Placement) {
+    println!("\nbars, CPUs {placement}");
     for bar in &BARS {
         let measured = all
             .iter()
             .find(|it| it.scenario.name == bar.scenario)
-            .and_then(|it| bar.ratios(&it.series));
+            .and_then(|it| bar.ratios(&it.during(placement).series));
         let Some(ratios) = measured else { continue };
         let figure = match bar.figure {
             Figure::Rate => "rate",
@@ -137,18 +138,17 @@ pub fn print(all: &[Measured]) {
             bar.bound.verdict(ratios.median),
         );
     }
-    println!("  samples in user space: scripts/profile.sh");
 }
 
 impl Bar {
     fn ratios(&self, series: &[Series]) -> Option<Ratios> {
         let of = |name: &str| series.iter().find(|it| it.contender.name == name);
         let (ours, theirs) = (of(self.contender)?, of(self.against)?);
-        Some(match self.figure {
+        match self.figure {
             Figure::Rate => ours.ratios(theirs, |it| it.rate),
             Figure::Cpu => theirs.ratios(ours, |it| it.cpu_ns),
             Figure::RoundTrip => ours.ratios(theirs, |it| it.rtt_us[0]),
-        })
+        }
     }
 }
 

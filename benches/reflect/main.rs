@@ -9,12 +9,14 @@
 //!
 //! Two network namespaces joined by a veth pair, or by a bridge as a container's would be; the server
 //! on the last CPU, the generator on the first. Rounds are interleaved (A B C A B C …) and figures are
-//! ratios of medians against the plain recvmmsg/sendmmsg loop of the same run, which runs twice in each
+//! medians of ratios within a round, against the plain recvmmsg/sendmmsg loop, which runs twice in each
 //! round so that the noise shows: the machines this runs on are shared, and an absolute figure from
-//! them means little. Needs root.
+//! them means little. Where virtual CPUs move about, samples are told apart by how far from each other
+//! the two were (`distance`). Needs root.
 
 mod bars;
 mod contender;
+mod distance;
 mod generator;
 mod measure;
 mod network;
@@ -30,6 +32,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use contender::Contender;
+use distance::Placement;
 use measure::Sample;
 use network::{Network, Topology};
 use scenario::Scenario;
@@ -73,16 +76,29 @@ struct Args {
     bench: bool,
 }
 
-/// What was measured of one contender in one scenario, round by round.
+/// What was measured of one contender in one scenario, round by round; nothing where it is left out.
+#[derive(Clone)]
 struct Series {
     contender: Contender,
-    samples: Vec<Sample>,
+    samples: Vec<Option<Sample>>,
 }
 
 /// What was measured in one scenario.
+#[derive(Clone)]
 struct Measured {
     scenario: Scenario,
     series: Vec<Series>,
+}
+
+impl Measured {
+    /// The part of it that was measured while the CPUs were placed so.
+    fn during(&self, placement: Placement) -> Self {
+        let mut part = self.clone();
+        for sample in part.series.iter_mut().flat_map(|it| &mut it.samples) {
+            sample.take_if(|it| Placement::during(it.cpu_distance_ns) != Some(placement));
+        }
+        part
+    }
 }
 
 fn main() -> ExitCode {
@@ -109,10 +125,12 @@ fn run(args: &Args) -> io::Result<()> {
     let duration = Duration::from_secs_f64(seconds);
     let network = Network::new(args.topology)?;
     let cpus = core_affinity::get_core_ids().unwrap_or_default();
-    if let Some(&first) = cpus.first() {
-        core_affinity::set_for_current(first);
-    }
-    let server_cpu = cpus.last().map_or(0, |cpu| cpu.id);
+    let [client_cpu, .., server_cpu] = cpus[..] else {
+        return Err(io::Error::other(
+            "one CPU is too few for a generator and a server",
+        ));
+    };
+    core_affinity::set_for_current(client_cpu);
     println!(
         "{rounds} rounds of {seconds} s, client and server joined by {}, {} CPUs",
         args.topology,
@@ -135,23 +153,33 @@ fn run(args: &Args) -> io::Result<()> {
             .collect();
         for _ in 0..rounds {
             for Series { contender, samples } in &mut series {
-                samples.push(measure::measure(
+                let before = distance::round_trip_ns([client_cpu, server_cpu]);
+                let sample = measure::measure(
                     &network,
-                    server_cpu,
+                    server_cpu.id,
                     contender,
                     scenario.measure,
                     duration,
-                )?);
+                )?;
+                let after = distance::round_trip_ns([client_cpu, server_cpu]);
+                samples.push(Some(Sample {
+                    cpu_distance_ns: [before, after],
+                    ..sample
+                }));
             }
         }
         let measured = Measured { scenario, series };
-        output::print_table(&measured);
+        for placement in Placement::ALL {
+            output::print_table(&measured, placement);
+        }
         if args.smoke {
             require_answers(&measured)?;
         }
         all.push(measured);
     }
-    bars::print(&all);
+    for placement in Placement::ALL {
+        bars::print(&all, placement);
+    }
     if let Some(path) = &args.json {
         let document = output::as_json(args.topology, rounds, seconds, &all);
         std::fs::write(path, serde_json::to_string_pretty(&document)?)?;
@@ -196,7 +224,7 @@ fn contenders(args: &Args, scenario: &Scenario) -> impl Iterator<Item = Contende
 
 fn require_answers(measured: &Measured) -> io::Result<()> {
     for Series { contender, samples } in &measured.series {
-        if samples.iter().any(|it| it.rate <= 0.0) {
+        if samples.iter().flatten().any(|it| it.rate <= 0.0) {
             return Err(io::Error::other(format!(
                 "{}: {} answered nothing",
                 measured.scenario.name, contender.name

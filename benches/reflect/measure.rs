@@ -32,6 +32,8 @@ pub struct Sample {
     pub workers: Vec<Worker>,
     /// Why less was offered than asked.
     pub limited_by: Option<String>,
+    /// How far apart the CPUs of generator and server were before and after, in nanoseconds.
+    pub cpu_distance_ns: [f64; 2],
 }
 
 fn is_unmeasured(rtt_us: &[f64; 3]) -> bool {

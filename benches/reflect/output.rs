@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde_json::{Value, json};
 
+use super::distance::Placement;
 use super::measure::Sample;
 use super::network::Topology;
 use super::scenario::Measure;
@@ -41,32 +42,55 @@ impl fmt::Display for Ratios {
 impl Series {
     /// The median of what `pick` finds in each sample.
     pub fn median(&self, pick: impl Fn(&Sample) -> f64) -> f64 {
-        median(self.samples.iter().map(pick))
+        median(self.samples.iter().flatten().map(pick))
     }
 
-    /// What `pick` finds here, over what it finds in `other`.
-    pub fn ratios(&self, other: &Self, pick: impl Fn(&Sample) -> f64) -> Ratios {
+    /// What `pick` finds here, over what it finds in `other`; nothing if no round has both.
+    pub fn ratios(&self, other: &Self, pick: impl Fn(&Sample) -> f64) -> Option<Ratios> {
         let rounds = self.samples.iter().zip(&other.samples);
         let ratios: Vec<_> = rounds
-            .map(|(ours, theirs)| pick(ours) / pick(theirs))
+            .filter_map(|(ours, theirs)| Some(pick(ours.as_ref()?) / pick(theirs.as_ref()?)))
             .collect();
-        Ratios {
+        if ratios.is_empty() {
+            return None;
+        }
+        Some(Ratios {
             median: median(ratios.iter().copied()),
             range: [
                 ratios.iter().copied().fold(f64::INFINITY, f64::min),
                 ratios.iter().copied().fold(0.0, f64::max),
             ],
-        }
+        })
     }
 }
 
-/// Prints what was measured in one scenario; the first of its series is what ratios refer to.
-pub fn print_table(measured: &Measured) {
-    println!("\n{}", measured.scenario.name);
-    let base = &measured.series[0];
-    match measured.scenario.measure {
-        Measure::Rate(load) => print_rates(base, &measured.series, load.payload_len),
-        Measure::HalfRate(_) | Measure::RoundTrip { .. } => print_times(base, &measured.series),
+/// Prints what was measured in one scenario while the CPUs were placed so, if anything; the first of
+/// its series is what ratios refer to.
+pub fn print_table(measured: &Measured, placement: Placement) {
+    let part = measured.during(placement);
+    let samples = part
+        .series
+        .iter()
+        .flat_map(|it| it.samples.iter().flatten());
+    let distances: Vec<_> = samples.flat_map(|it| it.cpu_distance_ns).collect();
+    if distances.is_empty() {
+        return;
+    }
+    println!(
+        "\n{}; CPUs {placement}, {:.0} ns apart in {} samples of {}",
+        part.scenario.name,
+        median(distances.iter().copied()),
+        distances.len() / 2,
+        measured
+            .series
+            .iter()
+            .map(|it| it.samples.len())
+            .sum::<usize>(),
+    );
+    let base = &part.series[0];
+    match part.scenario.measure {
+        Measure::Rate(load) => print_rates(base, &part.series, load.payload_len),
+        Measure::HalfRate(_) | Measure::RoundTrip { .. } => print_times(base, &part.series),
     }
 }
 
@@ -75,15 +99,18 @@ fn print_rates(base: &Series, all: &[Series], payload_len: u16) {
         "  {:<46}{:>11}{:>22}{:>8}{:>8}{:>22}{:>7}{:>9}{:>9}",
         "", "per s", "rate x", "Gbit/s", "cpu ns", "1 / cpu x", "batch", "loss %", "RSS KiB"
     );
-    for series in all {
+    for series in all
+        .iter()
+        .filter(|it| it.samples.iter().any(Option::is_some))
+    {
         let rate = series.median(|it| it.rate);
         println!(
             "  {:<46}{rate:>11.0}{:>22}{:>8.2}{:>8.0}{:>22}{:>7}{:>9.4}{:>9.0}{}",
             series.contender.name,
-            series.ratios(base, |it| it.rate),
+            or_dash(series.ratios(base, |it| it.rate)),
             rate * f64::from(payload_len) * 8.0 / 1e9,
             series.median(|it| it.cpu_ns),
-            base.ratios(series, |it| it.cpu_ns),
+            or_dash(base.ratios(series, |it| it.cpu_ns)),
             batch_len(series),
             series.median(|it| it.loss_percent),
             series.median(|it| it.resident_kib as f64),
@@ -97,14 +124,17 @@ fn print_times(base: &Series, all: &[Series]) {
         "  {:<46}{:>11}{:>9}{:>22}{:>9}{:>9}{:>8}{:>9}{:>9}",
         "", "per s", "p50 us", "p50 x", "p99 us", "p99.9 us", "cpu ns", "loss %", "RSS KiB"
     );
-    for series in all {
+    for series in all
+        .iter()
+        .filter(|it| it.samples.iter().any(Option::is_some))
+    {
         let us = |index: usize| series.median(|it| it.rtt_us[index]);
         println!(
             "  {:<46}{:>11.0}{:>9.1}{:>22}{:>9.1}{:>9.1}{:>8.0}{:>9.4}{:>9.0}{}",
             series.contender.name,
             series.median(|it| it.rate),
             us(0),
-            series.ratios(base, |it| it.rtt_us[0]),
+            or_dash(series.ratios(base, |it| it.rtt_us[0])),
             us(1),
             us(2),
             series.median(|it| it.cpu_ns),
@@ -115,9 +145,19 @@ fn print_times(base: &Series, all: &[Series]) {
     }
 }
 
+fn or_dash(ratios: Option<Ratios>) -> String {
+    ratios.map_or_else(|| "-".to_owned(), |it| it.to_string())
+}
+
 /// Datagrams that one receive brought, where there is one worker and it tells.
 fn batch_len(series: &Series) -> String {
-    match series.samples.first().map(|it| &it.workers[..]) {
+    match series
+        .samples
+        .iter()
+        .flatten()
+        .next()
+        .map(|it| &it.workers[..])
+    {
         Some([_]) => format!("{:.1}", series.median(|it| it.workers[0].batch_len)),
         _ => "-".to_owned(),
     }
@@ -125,7 +165,7 @@ fn batch_len(series: &Series) -> String {
 
 fn remarks(series: &Series) -> String {
     let mut words = String::new();
-    if let Some(sample) = series.samples.last()
+    if let Some(sample) = series.samples.iter().flatten().last()
         && sample.workers.len() > 1
     {
         let total = sample.workers.iter().map(|it| it.received).sum::<u64>();
@@ -136,7 +176,7 @@ fn remarks(series: &Series) -> String {
         let shares: Vec<_> = sample.workers.iter().map(share).collect();
         words += &format!("  workers: {}", shares.join(", "));
     }
-    let mut limited = series.samples.iter().rev();
+    let mut limited = series.samples.iter().flatten().rev();
     if let Some(by) = limited.find_map(|it| it.limited_by.as_deref()) {
         words += &format!("  limited by the {by}");
     }
