@@ -8,6 +8,8 @@ use std::fs;
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixDatagram;
+use std::panic::resume_unwind;
+use std::thread;
 
 use super::uring::{Completion, KernelRing, Ring, Way, buffers};
 use crate::sys::wake::Wake;
@@ -26,7 +28,17 @@ pub struct Blocker {
 /// # Errors
 /// What is in the way.
 pub fn probe() -> Result<(), Blocker> {
-    try_out().map_err(|error| blocker(&error))
+    // Some time after a ring is closed, the kernel interrupts what its thread is waiting for
+    // (io_ring_exit_work of io_uring/io_uring.c); so the ring is not the caller's, but a thread's of
+    // its own.
+    let trial = || {
+        let thread = thread::Builder::new().name("probe".to_owned());
+        thread::scope(|scope| {
+            let trial = thread.spawn_scoped(scope, try_out)?;
+            trial.join().unwrap_or_else(|panic| resume_unwind(panic))
+        })
+    };
+    trial().map_err(|error| blocker(&error))
 }
 
 fn try_out() -> io::Result<()> {
