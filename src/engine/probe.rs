@@ -56,7 +56,7 @@ fn try_out() -> io::Result<()> {
     match ring.reap() {
         Some(Completion::Received {
             result: Ok((id, len)),
-            is_live: true,
+            has_ended: false,
             ..
         }) => {
             let lease = ring.take(id);

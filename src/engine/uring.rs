@@ -1,16 +1,21 @@
-//! The io_uring engine: multishot receives into provided buffers, sends that are over when
-//! `io_uring_enter` returns.
+//! The io_uring engine: receives into provided buffers, sends that are over when `io_uring_enter`
+//! returns.
 //!
-//! One `enter` submits the last batch's replies and waits for the next batch. Sends carry
+//! One `enter` submits the last batch's replies and brings the next batch. Sends carry
 //! `MSG_DONTWAIT` and `IOSQE_CQE_SKIP_SUCCESS`: each has either gone silently or left one error
 //! completion by the time the submission returns, so buffers go home without send completions.
 //! That proof needs the ring's flags, which [`KernelRing`] states; where they cannot be had,
 //! neither can the engine.
 //!
+//! Receives are multishot, in two ways. Where little comes, one is armed for each socket, and the
+//! engine sleeps until it brings something. In a rush that would set off a poll for each datagram,
+//! at its sender's cost and at ours; so then what is armed is ended, and each `enter` looks at the
+//! sockets instead, once the replies have left. The first look that finds nothing ends the rush.
+//!
 //! A buffer is in exactly one place: the kernel's ring, a slot of the batch, or an unfinished send
 //! (the outbox). It is published again only after the error completions of its round have been
-//! reaped, since a refused train is sent again from the same buffers. When a receive has run out
-//! of buffers, the sends are submitted and settled first and the receive is armed afterwards.
+//! reaped, since a refused train is sent again from the same buffers. When the kernel is short of
+//! buffers, the sends are submitted and settled first, and received is afterwards.
 
 pub mod buffers;
 #[cfg(test)]
@@ -33,6 +38,8 @@ use crate::ingress;
 use crate::socket::Socket;
 use crate::stats::Stats;
 
+/// So many receives in a row that bring more than one datagram, or train, are a rush.
+const RUSH: u32 = 2;
 /// Times that a spinning engine looks before it lets the worker look at its control.
 const SPINS: usize = 4096;
 
@@ -46,13 +53,17 @@ pub struct Uring<R = KernelRing> {
     )]
     senders: Vec<Option<Socket>>,
     endpoints: Vec<Endpoint>,
-    /// Which sockets have a live multishot receive.
+    /// Which sockets have an armed receive.
     armed: Vec<bool>,
-    /// Socket that is armed first: each in turn, so that none can starve the others of buffers.
+    /// Socket that is asked first: each in turn, so that none can starve the others of buffers.
     first: usize,
     is_wake_armed: bool,
-    /// A receive ended for want of buffers: those of the last batch must go home before re-arming.
-    is_starved: bool,
+    /// Receives in a row that may be a rush.
+    rush: u32,
+    /// Datagrams or trains that the last receive brought.
+    last_len: usize,
+    /// Buffers that the kernel has.
+    lent: usize,
     /// Received, not yet in a batch.
     arrived: VecDeque<Arrived>,
     egress: Egress,
@@ -88,8 +99,8 @@ impl Uring {
                 sender: sender.as_ref().unwrap_or(socket).as_fd(),
             })
             .collect();
-        let messages_max = Egress::messages_max(leases.len());
-        let ring = KernelRing::open(&ways, resources.wake.as_fd(), leases, messages_max)?;
+        let entries_max = Self::entries_max(leases.len(), sockets.len());
+        let ring = KernelRing::open(&ways, resources.wake.as_fd(), leases, entries_max)?;
         Ok(Self {
             senders,
             ..Self::with(ring, settings, resources)
@@ -139,7 +150,9 @@ impl<R: Ring> Uring<R> {
             armed: vec![false; endpoints.len()],
             first: 0,
             is_wake_armed: false,
-            is_starved: false,
+            rush: 0,
+            last_len: 0,
+            lent: slots_max,
             arrived: VecDeque::with_capacity(slots_max),
             egress: Egress::new(settings.egress, endpoints.clone(), slots_max),
             outcomes: Vec::with_capacity(Egress::messages_max(slots_max)),
@@ -149,12 +162,18 @@ impl<R: Ring> Uring<R> {
         }
     }
 
+    /// Submissions of one round: the sends; for each socket its disarming and as many looks as there
+    /// are buffers for; the wake. When all is cancelled, nothing else is queued.
+    fn entries_max(buffers: usize, sockets: usize) -> usize {
+        Egress::messages_max(buffers) + sockets * (1 + buffers.div_ceil(R::RECEIVED_MAX)) + 1
+    }
+
     /// See [`Engine::arm`](super::Engine::arm).
     ///
     /// # Errors
     /// What the kernel refused.
     pub fn arm(&mut self) -> io::Result<()> {
-        self.queue_receives();
+        self.queue_armed();
         self.exchange(Wait::Never)
     }
 
@@ -163,13 +182,21 @@ impl<R: Ring> Uring<R> {
     /// # Errors
     /// What the kernel refused.
     pub fn receive(&mut self, batch: &mut Batch, stats: &mut Stats, wait: Wait) -> io::Result<()> {
-        if self.is_starved {
+        if self.is_short() {
             self.exchange(Wait::Never)?;
             self.settle(stats);
-            self.is_starved = false;
         }
-        self.queue_receives();
-        if wait == Wait::Never || !self.arrived.is_empty() || !batch.is_empty() {
+        let is_rush = self.rush >= RUSH;
+        if is_rush {
+            self.queue_looks();
+        } else {
+            self.queue_armed();
+        }
+        if !self.is_wake_armed {
+            self.ring.arm_wake();
+            self.is_wake_armed = true;
+        }
+        if is_rush || wait == Wait::Never || !self.arrived.is_empty() || !batch.is_empty() {
             self.exchange(Wait::Never)?;
         } else if self.spin {
             self.exchange_spinning()?;
@@ -177,6 +204,14 @@ impl<R: Ring> Uring<R> {
             self.exchange(Wait::Idle)?;
         }
         self.settle(stats);
+        self.last_len = self.arrived.len();
+        // A single datagram keeps a rush up, but does not make one.
+        let least = if is_rush { 1 } else { 2 };
+        self.rush = if self.last_len < least {
+            0
+        } else {
+            self.rush.saturating_add(1)
+        };
         self.take_arrived(batch, stats);
         Ok(())
     }
@@ -202,20 +237,42 @@ impl<R: Ring> Uring<R> {
         Ok(())
     }
 
-    /// Arms every receive that is not, and the wake.
-    fn queue_receives(&mut self) {
-        let count = self.armed.len();
-        for socket in (self.first..count).chain(0..self.first) {
+    /// Whether the kernel has no more buffers left than the last receive took, so that those of its
+    /// batch have to come home first: a receive that runs out of buffers makes a short batch.
+    fn is_short(&self) -> bool {
+        self.lent <= self.last_len
+    }
+
+    /// Ends what is armed and looks at every socket, so often that as much as the last time can come,
+    /// and more, if there are buffers.
+    fn queue_looks(&mut self) {
+        let for_buffers = self.lent.div_ceil(R::RECEIVED_MAX);
+        let looks = for_buffers.min(1 + self.last_len / R::RECEIVED_MAX);
+        for socket in self.in_turn() {
+            if self.armed[socket] {
+                self.ring.disarm(socket);
+            }
+            for _ in 0..looks {
+                self.ring.receive(socket);
+            }
+        }
+    }
+
+    /// Arms every receive that is not.
+    fn queue_armed(&mut self) {
+        for socket in self.in_turn() {
             if !self.armed[socket] {
                 self.ring.arm_receive(socket);
                 self.armed[socket] = true;
             }
         }
-        self.first = (self.first + 1) % count;
-        if !self.is_wake_armed {
-            self.ring.arm_wake();
-            self.is_wake_armed = true;
-        }
+    }
+
+    /// Every socket, another one first each time.
+    fn in_turn(&mut self) -> impl Iterator<Item = usize> + use<R> {
+        let (first, count) = (self.first, self.armed.len());
+        self.first = (first + 1) % count;
+        (first..count).chain(0..first)
     }
 
     fn exchange_spinning(&mut self) -> io::Result<()> {
@@ -260,18 +317,20 @@ impl<R: Ring> Uring<R> {
             Completion::Received {
                 socket,
                 result,
-                is_live,
+                has_ended,
             } => {
-                self.armed[socket] = is_live;
-                match result {
-                    Ok((id, len)) => self.arrived.push_back(Arrived {
+                if has_ended {
+                    self.armed[socket] = false;
+                }
+                // One that brought nothing found nothing, or no buffer, or no memory, or was
+                // cancelled: it is over, and the next one shows.
+                if let Ok((id, len)) = result {
+                    self.lent -= 1;
+                    self.arrived.push_back(Arrived {
                         id,
                         socket: socket as u16,
                         len,
-                    }),
-                    Err(libc::ENOBUFS) => self.is_starved = true,
-                    // Cancelled, or out of memory: not live any more, and armed again next time.
-                    Err(_) => {}
+                    });
                 }
             }
             Completion::SendFailed { message, errno } => self.outcomes[message] = errno,
@@ -298,6 +357,7 @@ impl<R: Ring> Uring<R> {
         self.egress.finish();
         while let Some(lease) = self.egress.release() {
             self.ring.recycle(lease);
+            self.lent += 1;
         }
         self.ring.commit();
     }
@@ -313,6 +373,7 @@ impl<R: Ring> Uring<R> {
             let arrived = ingress::arrival(endpoint, &incoming, window.len(), batch.spare());
             if let Some(lease) = admit(lease, window, socket, arrived, batch, stats) {
                 self.ring.recycle(lease);
+                self.lent += 1;
                 has_refused = true;
             }
         }

@@ -17,8 +17,19 @@ const ENTER_GETEVENTS: u32 = 1;
 
 /// What the engine needs of a ring. The tests have one that follows a script.
 pub trait Ring {
-    /// Queues a multishot receive on a socket.
+    /// Datagrams or trains that one [`receive`](Self::receive) brings at most.
+    const RECEIVED_MAX: usize;
+
+    /// Queues a receive of what a socket has. It is over when [`enter`](Self::enter) has submitted it,
+    /// whether it brought all or a part.
+    fn receive(&mut self, socket: usize);
+
+    /// Queues a receive that goes on when there is more, until it is [disarmed](Self::disarm) or
+    /// fails.
     fn arm_receive(&mut self, socket: usize);
+
+    /// Queues the end of that: it brings nothing more once [`enter`](Self::enter) has submitted this.
+    fn disarm(&mut self, socket: usize);
 
     /// Queues a wait for the worker's wake.
     fn arm_wake(&mut self);
@@ -60,10 +71,10 @@ pub enum Completion {
     Received {
         /// Which socket's.
         socket: usize,
-        /// Which buffer and bytes used, or the error number.
+        /// Which buffer and bytes used, or the error number; `EAGAIN` where there was nothing more.
         result: Result<(u16, u32), i32>,
-        /// Whether the multishot goes on.
-        is_live: bool,
+        /// Whether it was the last of an armed receive.
+        has_ended: bool,
     },
     /// The kernel refused a message.
     SendFailed {
@@ -82,6 +93,7 @@ pub enum Completion {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Token {
     Receive(usize),
+    ArmedReceive(usize),
     Send(usize),
     Wake,
     Cancel,
@@ -93,9 +105,10 @@ impl Token {
     fn encode(self) -> u64 {
         let (kind, index) = match self {
             Self::Receive(socket) => (0, socket),
-            Self::Send(message) => (1, message),
-            Self::Wake => (2, 0),
-            Self::Cancel => (3, 0),
+            Self::ArmedReceive(socket) => (1, socket),
+            Self::Send(message) => (2, message),
+            Self::Wake => (3, 0),
+            Self::Cancel => (4, 0),
         };
         (kind << Self::KIND_SHIFT) | index as u64
     }
@@ -104,8 +117,9 @@ impl Token {
         let index = user_data as u32 as usize;
         match user_data >> Self::KIND_SHIFT {
             0 => Self::Receive(index),
-            1 => Self::Send(index),
-            2 => Self::Wake,
+            1 => Self::ArmedReceive(index),
+            2 => Self::Send(index),
+            3 => Self::Wake,
             _ => Self::Cancel,
         }
     }
@@ -136,7 +150,7 @@ pub struct KernelRing {
 
 impl KernelRing {
     /// Opens a ring over `ways` and `wake`, with `leases` as receive buffers and room to queue
-    /// `messages_max` sends.
+    /// `entries_max` submissions.
     ///
     /// `SINGLE_ISSUER` and `DEFER_TASKRUN`: completions happen only inside `enter`, on this thread,
     /// after the submissions. `SUBMIT_ALL`: a refused send does not keep the next from going.
@@ -148,15 +162,14 @@ impl KernelRing {
         ways: &[Way<'_>],
         wake: BorrowedFd<'_>,
         leases: Vec<Lease>,
-        messages_max: usize,
+        entries_max: usize,
     ) -> io::Result<Self> {
         // Receivers, then senders, then the wake.
         let receivers = ways.iter().map(|way| way.receiver);
         let senders = ways.iter().map(|way| way.sender);
         let files = receivers.chain(senders).chain([wake]);
         let files: Vec<_> = files.map(|fd| fd.as_raw_fd()).collect();
-        // Sends, a receive for each socket, the wake; the cancellations come when nothing is sent.
-        let sq_entries = (messages_max + files.len()).next_power_of_two() as u32;
+        let sq_entries = entries_max.next_power_of_two() as u32;
         // Each buffer and each submission can complete once before anything is reaped, and the
         // last completion of each multishot comes on top.
         let cq_entries = (2 * leases.len() as u32 + sq_entries).next_power_of_two();
@@ -188,12 +201,15 @@ impl KernelRing {
         })
     }
 
-    /// Queues the cancellation of everything that is armed.
+    /// Queues the end of everything that is armed.
     pub fn cancel(&mut self) {
-        for token in (0..self.sockets).map(Token::Receive).chain([Token::Wake]) {
-            let entry = opcode::AsyncCancel::new(token.encode()).build();
-            self.push(entry.user_data(Token::Cancel.encode()));
-        }
+        (0..self.sockets).for_each(|socket| self.disarm(socket));
+        self.cancel_one(Token::Wake);
+    }
+
+    fn cancel_one(&mut self, token: Token) {
+        let entry = opcode::AsyncCancel::new(token.encode()).build();
+        self.push(entry.user_data(Token::Cancel.encode()));
     }
 
     /// Ends the ring and takes back the buffers that it had. Nothing is armed any more.
@@ -209,8 +225,18 @@ impl KernelRing {
         Ok(buffers.into_leases())
     }
 
+    /// Receives datagram after datagram, each into a buffer of the group.
+    fn push_receive(&mut self, socket: usize, flags: i32, token: Token) {
+        // The header is boxed, so it stays where it is, and lives as long as the ring.
+        let header = ptr::from_ref(&*self.request);
+        let entry = opcode::RecvMsgMulti::new(types::Fixed(socket as u32), header, GROUP)
+            .flags(flags as u32)
+            .build();
+        self.push(entry.user_data(token.encode()));
+    }
+
     fn push(&mut self, entry: squeue::Entry) {
-        // SAFETY: what the entries of `arm_receive`, `arm_wake`, `send` and `cancel` point to
+        // SAFETY: what the entries of `push_receive`, `arm_wake`, `send` and `cancel_one` point to
         // lives until they have been submitted, as argued there; the kernel copies what it needs
         // later (io_uring_enter(2), IORING_FEAT_SUBMIT_STABLE). The queue has room for one round
         // of everything, and each round is submitted before the next is queued.
@@ -236,14 +262,21 @@ fn build(sq_entries: u32, cq_entries: u32) -> io::Result<IoUring> {
 }
 
 impl Ring for KernelRing {
+    // MULTISHOT_MAX_RETRY of io_uring/net.c.
+    const RECEIVED_MAX: usize = 32;
+
+    fn receive(&mut self, socket: usize) {
+        // Ends where there is nothing, instead of arming a poll.
+        let flags = libc::MSG_DONTWAIT;
+        self.push_receive(socket, flags, Token::Receive(socket));
+    }
+
     fn arm_receive(&mut self, socket: usize) {
-        // The header is boxed, so it stays where it is, and lives as long as the ring.
-        let entry = opcode::RecvMsgMulti::new(
-            types::Fixed(socket as u32),
-            ptr::from_ref(&*self.request),
-            GROUP,
-        );
-        self.push(entry.build().user_data(Token::Receive(socket).encode()));
+        self.push_receive(socket, 0, Token::ArmedReceive(socket));
+    }
+
+    fn disarm(&mut self, socket: usize) {
+        self.cancel_one(Token::ArmedReceive(socket));
     }
 
     fn arm_wake(&mut self) {
@@ -294,7 +327,7 @@ impl Ring for KernelRing {
         let entry = self.ring.completion().next()?;
         let (result, flags) = (entry.result(), entry.flags());
         Some(match Token::decode(entry.user_data()) {
-            Token::Receive(socket) => {
+            token @ (Token::Receive(socket) | Token::ArmedReceive(socket)) => {
                 let result = match (u32::try_from(result), cqueue::buffer_select(flags)) {
                     (Ok(len), Some(id)) => Ok((id, len)),
                     // A buffer is named only where one was filled.
@@ -306,7 +339,7 @@ impl Ring for KernelRing {
                 Completion::Received {
                     socket,
                     result,
-                    is_live: cqueue::more(flags),
+                    has_ended: token == Token::ArmedReceive(socket) && !cqueue::more(flags),
                 }
             }
             Token::Send(message) => Completion::SendFailed {
@@ -340,6 +373,7 @@ mod tests {
         for token in [
             Token::Receive(0),
             Token::Receive(7),
+            Token::ArmedReceive(7),
             Token::Send(0),
             Token::Send(4095),
         ] {
