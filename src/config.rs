@@ -93,7 +93,7 @@ impl Config {
                 format!("--coalesce takes at most {COALESCE_MAX:?}"),
             ));
         }
-        let (kind, engine_blocker) = choose_engine(args.engine)?;
+        let (kind, abilities, engine_blocker) = choose_engine(args.engine)?;
         let buffers = buffers(args, &mut notes);
         let is_latency_on = args.latency == LatencySource::Kernel;
         let loop_guard = args.loop_guard == LoopGuard::Ttl;
@@ -116,6 +116,7 @@ impl Config {
                 kind,
                 buffers,
                 spin: args.spin,
+                looks: abilities.keeps_unused_buffers,
                 egress: egress::Settings {
                     gso: args.gso == Switch::On,
                     segments_max: segments_max(),
@@ -318,20 +319,20 @@ fn covers(a: SocketAddr, b: SocketAddr) -> bool {
     same_port && a.is_ipv4() == b.is_ipv4() && meets
 }
 
-fn choose_engine(choice: cli::EngineChoice) -> Result<(Kind, Option<Blocker>), Error> {
-    match choice {
+fn choose_engine(
+    choice: cli::EngineChoice,
+) -> Result<(Kind, probe::Abilities, Option<Blocker>), Error> {
+    let without_ring = |blocker| (Kind::Mmsg, probe::Abilities::default(), blocker);
+    if choice == cli::EngineChoice::Mmsg {
         // Without any io_uring system call, since some profiles kill for one.
-        cli::EngineChoice::Mmsg => Ok((Kind::Mmsg, None)),
-        cli::EngineChoice::Auto => Ok(match probe::probe() {
-            Ok(()) => (Kind::Uring, None),
-            Err(blocker) => (Kind::Mmsg, Some(blocker)),
-        }),
-        cli::EngineChoice::Uring => match probe::probe() {
-            Ok(()) => Ok((Kind::Uring, None)),
-            Err(Blocker { what, remedy }) => {
-                Err(Error::new("cannot use io_uring", what).try_this(remedy))
-            }
-        },
+        return Ok(without_ring(None));
+    }
+    match probe::probe() {
+        Ok(abilities) => Ok((Kind::Uring, abilities, None)),
+        Err(blocker) if choice == cli::EngineChoice::Auto => Ok(without_ring(Some(blocker))),
+        Err(Blocker { what, remedy }) => {
+            Err(Error::new("cannot use io_uring", what).try_this(remedy))
+        }
     }
 }
 

@@ -67,6 +67,9 @@ pub struct Settings {
     pub buffers: u16,
     /// Poll instead of sleeping.
     pub spin: bool,
+    /// Whether io_uring may look at sockets in a rush
+    /// ([`keeps_unused_buffers`](probe::Abilities::keeps_unused_buffers)).
+    pub looks: bool,
     /// How replies are sent.
     pub egress: egress::Settings,
 }

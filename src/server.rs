@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use crate::clock;
 use crate::config::{Config, SEND_BUFFER_SMALL};
-use crate::engine::Resources;
+use crate::engine::{Kind, Resources};
 use crate::error::Error;
 use crate::guard::Guard;
 use crate::responder::Responder;
@@ -126,6 +126,12 @@ impl Server {
                 "io_uring is not to be had: {}; serving with recvmmsg and sendmmsg; {}",
                 blocker.what,
                 blocker.remedy
+            );
+        }
+        if self.config.engine.kind == Kind::Uring && !self.config.engine.looks {
+            tracing::debug!(
+                "on this kernel a receive that finds nothing costs a buffer: receives stay armed in a \
+                 rush"
             );
         }
         let send_buffer_len = self.sockets[0][0].send_buffer_len();

@@ -103,7 +103,7 @@ fn the_filter_that_mmsg_survives_kills_the_others() {
 /// Runs `body` where the machine itself has no objection to io_uring, which would be named first.
 fn where_io_uring_is_allowed(test_name: &str, body: impl FnOnce()) {
     match support::io_uring() {
-        Ok(()) => in_namespaces(test_name, body),
+        Ok(_) => in_namespaces(test_name, body),
         Err(blocker) => skip(test_name, "uring", &blocker.what),
     }
 }

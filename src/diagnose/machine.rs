@@ -87,7 +87,7 @@ fn kernel() -> Check {
 
 fn io_uring() -> Check {
     match probe::probe() {
-        Ok(()) => Check::ok("io_uring", "allowed: a trial ring worked"),
+        Ok(_) => Check::ok("io_uring", "allowed: a trial ring worked"),
         Err(blocker) => Check::warn(
             "io_uring",
             format!("blocked: {}; the mmsg engine is used instead", blocker.what),

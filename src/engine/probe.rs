@@ -1,7 +1,7 @@
-//! Whether io_uring can be had here, tried out rather than guessed.
+//! Whether io_uring can be had here, and what it can do, tried out rather than guessed.
 //!
-//! A tiny ring with the engine's own flags receives one datagram from an AF_UNIX pair through a
-//! multishot receive and a buffer ring. No network is involved: a loopback interface that is down
+//! A tiny ring with the engine's own flags receives datagrams from an AF_UNIX pair through
+//! multishot receives and a buffer ring. No network is involved: a loopback interface that is down
 //! must not look like a missing io_uring.
 
 use std::fs;
@@ -23,11 +23,20 @@ pub struct Blocker {
     pub remedy: String,
 }
 
-/// Tries everything that the engine rests on.
+/// What a ring can do here, beyond what the engine rests on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Abilities {
+    /// Whether a receive that finds nothing leaves its buffer in the buffer ring. Older kernels,
+    /// Linux 6.6 for one, complete it with EAGAIN and count the buffer as used (`io_queue_async` and
+    /// `io_req_defer_failed` of io_uring/io_uring.c), so that a few hundred of them would use up all.
+    pub keeps_unused_buffers: bool,
+}
+
+/// Tries everything that the engine rests on, and what it can do without.
 ///
 /// # Errors
 /// What is in the way.
-pub fn probe() -> Result<(), Blocker> {
+pub fn probe() -> Result<Abilities, Blocker> {
     // Some time after a ring is closed, the kernel interrupts what its thread is waiting for
     // (io_ring_exit_work of io_uring/io_uring.c); so the ring is not the caller's, but a thread's of
     // its own.
@@ -41,7 +50,7 @@ pub fn probe() -> Result<(), Blocker> {
     trial().map_err(|error| blocker(&error))
 }
 
-fn try_out() -> io::Result<()> {
+fn try_out() -> io::Result<Abilities> {
     let (receiver, sender) = UnixDatagram::pair()?;
     let wake = Wake::open()?;
     let way = Way {
@@ -61,16 +70,37 @@ fn try_out() -> io::Result<()> {
         }) => {
             let lease = ring.take(id);
             let (_, payload) = buffers::parse(&lease, len);
-            match &lease.buffer()[payload.start as usize..payload.end as usize] {
-                b"probe" => Ok(()),
-                _ => Err(io::ErrorKind::InvalidData.into()),
+            if &lease.buffer()[payload.start as usize..payload.end as usize] != b"probe" {
+                return Err(io::ErrorKind::InvalidData.into());
             }
+            ring.recycle(lease);
+            ring.commit();
         }
         Some(Completion::Received {
             result: Err(errno), ..
-        }) => Err(io::Error::from_raw_os_error(errno)),
-        _ => Err(io::ErrorKind::Unsupported.into()),
+        }) => return Err(io::Error::from_raw_os_error(errno)),
+        _ => return Err(io::ErrorKind::Unsupported.into()),
     }
+    ring.disarm(0);
+    enter(&mut ring, false)?;
+    Ok(Abilities {
+        keeps_unused_buffers: !receives(&mut ring)? && {
+            sender.send(b"probe")?;
+            receives(&mut ring)?
+        },
+    })
+}
+
+/// Whether there is something to receive, into the one buffer of the ring.
+fn receives(ring: &mut KernelRing) -> io::Result<bool> {
+    while ring.reap().is_some() {}
+    ring.receive(0);
+    enter(ring, false)?;
+    let completion = ring.reap();
+    Ok(matches!(
+        completion,
+        Some(Completion::Received { result: Ok(_), .. })
+    ))
 }
 
 /// A signal that happens to arrive is no blocker.

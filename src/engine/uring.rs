@@ -11,6 +11,7 @@
 //! engine sleeps until it brings something. In a rush that would set off a poll for each datagram,
 //! at its sender's cost and at ours; so then what is armed is ended, and each `enter` looks at the
 //! sockets instead, once the replies have left. The first look that finds nothing ends the rush.
+//! Kernels in which such a look costs a buffer ([`Abilities`](super::probe::Abilities)) know no rush.
 //!
 //! A buffer is in exactly one place: the kernel's ring, a slot of the batch, or an unfinished send
 //! (the outbox). It is published again only after the error completions of its round have been
@@ -71,6 +72,7 @@ pub struct Uring<R = KernelRing> {
     /// has been heard of.
     outcomes: Vec<i32>,
     spin: bool,
+    looks: bool,
 }
 
 /// A buffer that a receive has filled.
@@ -157,6 +159,7 @@ impl<R: Ring> Uring<R> {
             egress: Egress::new(settings.egress, endpoints.clone(), slots_max),
             outcomes: Vec::with_capacity(Egress::messages_max(slots_max)),
             spin: settings.spin,
+            looks: settings.looks,
             endpoints,
             resources,
         }
@@ -186,7 +189,7 @@ impl<R: Ring> Uring<R> {
             self.exchange(Wait::Never)?;
             self.settle(stats);
         }
-        let is_rush = self.rush >= RUSH;
+        let is_rush = self.looks && self.rush >= RUSH;
         if is_rush {
             self.queue_looks();
         } else {

@@ -21,7 +21,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::Duration;
 
-use reflector::engine::probe::{self, Blocker};
+use reflector::engine::probe::{self, Abilities, Blocker};
 use reflector::lab::topology::{Namespace, skip};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -56,15 +56,10 @@ impl Engine {
     }
 }
 
-/// Whether io_uring can be had, tried once and on a thread of its own: the end of a ring is task
-/// work of the thread that made it, and interrupts (EINTR) what that waits for later.
-pub fn io_uring() -> &'static Result<(), Blocker> {
-    static PROBED: OnceLock<Result<(), Blocker>> = OnceLock::new();
-    PROBED.get_or_init(|| {
-        thread::spawn(probe::probe)
-            .join()
-            .expect("the probe does not panic")
-    })
+/// Whether io_uring can be had, tried once.
+pub fn io_uring() -> &'static Result<Abilities, Blocker> {
+    static PROBED: OnceLock<Result<Abilities, Blocker>> = OnceLock::new();
+    PROBED.get_or_init(probe::probe)
 }
 
 /// Makes two tests of each function, one for each engine, inside namespaces.

@@ -89,6 +89,7 @@ struct FakeRing {
     inbound: [VecDeque<Inbound>; SOCKETS],
     is_armed: [bool; SOCKETS],
     is_wake_armed: bool,
+    keeps_unused_buffers: bool,
     /// Datagrams that left by a send of the ring, in order.
     sent: Vec<(SocketAddr, Id)>,
     coverage: Coverage,
@@ -107,6 +108,7 @@ impl FakeRing {
             inbound: Default::default(),
             is_armed: [false; SOCKETS],
             is_wake_armed: false,
+            keeps_unused_buffers: true,
             sent: Vec::new(),
             coverage: Coverage::new(),
         }
@@ -146,7 +148,7 @@ impl FakeRing {
 
     fn execute(&mut self, queued: Queued) {
         match queued {
-            Queued::Receive(socket) => self.receive(socket, false),
+            Queued::Receive(socket) => self.look(socket),
             Queued::ArmedReceive(socket) => {
                 assert!(!self.is_armed[socket], "socket {socket} is armed twice");
                 self.is_armed[socket] = true;
@@ -223,6 +225,11 @@ impl FakeRing {
                 lease.id()
             );
         }
+    }
+
+    fn look(&mut self, socket: usize) {
+        assert!(self.keeps_unused_buffers, "a look may cost a buffer");
+        self.receive(socket, false);
     }
 
     /// Does what multishot receives do. An armed one stays, unless something ends it; another is
@@ -477,6 +484,7 @@ impl Driver {
             kind: Kind::Uring,
             buffers: BUFFERS,
             spin: seed.is_multiple_of(4),
+            looks: !seed.is_multiple_of(7),
             egress: egress::Settings {
                 gso: !seed.is_multiple_of(5),
                 segments_max: 128,
@@ -484,7 +492,8 @@ impl Driver {
                 latency: false,
             },
         };
-        let ring = FakeRing::new(seed, buffers::carve(BUFFERS).expect("memory"));
+        let mut ring = FakeRing::new(seed, buffers::carve(BUFFERS).expect("memory"));
+        ring.keeps_unused_buffers = engine.looks;
         let peer = |host| {
             let peer = UdpSocket::bind((Ipv4Addr::new(127, 0, 1, host), 0)).expect("a peer");
             peer.set_nonblocking(true).expect("a socket option");
