@@ -7,11 +7,11 @@
 //! That proof needs the ring's flags, which [`KernelRing`] states; where they cannot be had,
 //! neither can the engine.
 //!
-//! Receives are multishot, in two ways. Where little comes, one is armed for each socket, and the
-//! engine sleeps until it brings something. In a rush that would set off a poll for each datagram,
-//! at its sender's cost and at ours; so then what is armed is ended, and each `enter` looks at the
-//! sockets instead, once the replies have left. The first look that finds nothing ends the rush.
-//! Kernels in which such a look costs a buffer ([`Abilities`](super::probe::Abilities)) know no rush.
+//! Receives are multishot, in two ways. A socket to which little comes has one armed, and the engine
+//! sleeps until it brings something. In a rush that would set off a poll for each datagram, at its
+//! sender's cost and at ours; so then what is armed is ended, and each `enter` looks at the socket
+//! instead, once the replies have left. The first look that finds nothing ends the rush. Kernels
+//! in which such a look costs a buffer ([`Abilities`](super::probe::Abilities)) know no rush.
 //!
 //! A buffer is in exactly one place: the kernel's ring, a slot of the batch, or an unfinished send
 //! (the outbox). It is published again only after the error completions of its round have been
@@ -25,6 +25,7 @@ mod ring;
 
 use std::collections::VecDeque;
 use std::io;
+use std::mem;
 use std::os::fd::AsFd;
 
 pub use ring::KernelRing;
@@ -54,15 +55,11 @@ pub struct Uring<R = KernelRing> {
     )]
     senders: Vec<Option<Socket>>,
     endpoints: Vec<Endpoint>,
-    /// Which sockets have an armed receive.
-    armed: Vec<bool>,
+    /// How each socket is received from.
+    sources: Vec<Source>,
     /// Socket that is asked first: each in turn, so that none can starve the others of buffers.
     first: usize,
     is_wake_armed: bool,
-    /// Receives in a row that may be a rush.
-    rush: u32,
-    /// Datagrams or trains that the last receive brought.
-    last_len: usize,
     /// Buffers that the kernel has.
     lent: usize,
     /// Received, not yet in a batch.
@@ -73,6 +70,35 @@ pub struct Uring<R = KernelRing> {
     outcomes: Vec<i32>,
     spin: bool,
     looks: bool,
+}
+
+/// A socket, as far as receiving from it goes.
+#[derive(Clone, Default)]
+struct Source {
+    is_armed: bool,
+    /// Datagrams or trains that have come in this receive, until now, and in the one before.
+    len: usize,
+    last_len: usize,
+    /// Receives in a row that may be a rush.
+    rush: u32,
+}
+
+impl Source {
+    fn is_rush(&self) -> bool {
+        self.rush >= RUSH
+    }
+
+    /// Ends a receive.
+    fn close(&mut self) {
+        // A single datagram keeps a rush up, but does not make one.
+        let least = if self.is_rush() { 1 } else { 2 };
+        self.rush = if self.len < least {
+            0
+        } else {
+            self.rush.saturating_add(1)
+        };
+        self.last_len = mem::take(&mut self.len);
+    }
 }
 
 /// A buffer that a receive has filled.
@@ -118,7 +144,7 @@ impl Uring {
         self.exchange(Wait::Never)?;
         self.settle(stats);
         self.ring.cancel();
-        while self.is_wake_armed || self.armed.contains(&true) {
+        while self.is_wake_armed || self.sources.iter().any(|it| it.is_armed) {
             self.exchange(Wait::Idle)?;
         }
         self.take_arrived(batch, stats);
@@ -149,11 +175,9 @@ impl<R: Ring> Uring<R> {
         Self {
             ring,
             senders: Vec::new(),
-            armed: vec![false; endpoints.len()],
+            sources: vec![Source::default(); endpoints.len()],
             first: 0,
             is_wake_armed: false,
-            rush: 0,
-            last_len: 0,
             lent: slots_max,
             arrived: VecDeque::with_capacity(slots_max),
             egress: Egress::new(settings.egress, endpoints.clone(), slots_max),
@@ -176,7 +200,7 @@ impl<R: Ring> Uring<R> {
     /// # Errors
     /// What the kernel refused.
     pub fn arm(&mut self) -> io::Result<()> {
-        self.queue_armed();
+        self.queue_receives();
         self.exchange(Wait::Never)
     }
 
@@ -189,16 +213,12 @@ impl<R: Ring> Uring<R> {
             self.exchange(Wait::Never)?;
             self.settle(stats);
         }
-        let is_rush = self.looks && self.rush >= RUSH;
-        if is_rush {
-            self.queue_looks();
-        } else {
-            self.queue_armed();
-        }
+        self.queue_receives();
         if !self.is_wake_armed {
             self.ring.arm_wake();
             self.is_wake_armed = true;
         }
+        let is_rush = self.looks && self.sources.iter().any(Source::is_rush);
         if is_rush || wait == Wait::Never || !self.arrived.is_empty() || !batch.is_empty() {
             self.exchange(Wait::Never)?;
         } else if self.spin {
@@ -207,14 +227,7 @@ impl<R: Ring> Uring<R> {
             self.exchange(Wait::Idle)?;
         }
         self.settle(stats);
-        self.last_len = self.arrived.len();
-        // A single datagram keeps a rush up, but does not make one.
-        let least = if is_rush { 1 } else { 2 };
-        self.rush = if self.last_len < least {
-            0
-        } else {
-            self.rush.saturating_add(1)
-        };
+        self.sources.iter_mut().for_each(Source::close);
         self.take_arrived(batch, stats);
         Ok(())
     }
@@ -243,37 +256,32 @@ impl<R: Ring> Uring<R> {
     /// Whether the kernel has no more buffers left than the last receive took, so that those of its
     /// batch have to come home first: a receive that runs out of buffers makes a short batch.
     fn is_short(&self) -> bool {
-        self.lent <= self.last_len
+        self.lent <= self.sources.iter().map(|it| it.last_len).sum()
     }
 
-    /// Ends what is armed and looks at every socket, so often that as much as the last time can come,
-    /// and more, if there are buffers.
-    fn queue_looks(&mut self) {
+    /// Arms a receive for each socket that has none. In a rush it looks instead, so often that as
+    /// much as the last time can come, and more, if there are buffers.
+    fn queue_receives(&mut self) {
         let for_buffers = self.lent.div_ceil(R::RECEIVED_MAX);
-        let looks = for_buffers.min(1 + self.last_len / R::RECEIVED_MAX);
         for socket in self.in_turn() {
-            if self.armed[socket] {
-                self.ring.disarm(socket);
-            }
-            for _ in 0..looks {
-                self.ring.receive(socket);
-            }
-        }
-    }
-
-    /// Arms every receive that is not.
-    fn queue_armed(&mut self) {
-        for socket in self.in_turn() {
-            if !self.armed[socket] {
+            let source = &mut self.sources[socket];
+            if self.looks && source.is_rush() {
+                if source.is_armed {
+                    self.ring.disarm(socket);
+                }
+                for _ in 0..for_buffers.min(1 + source.last_len / R::RECEIVED_MAX) {
+                    self.ring.receive(socket);
+                }
+            } else if !source.is_armed {
                 self.ring.arm_receive(socket);
-                self.armed[socket] = true;
+                source.is_armed = true;
             }
         }
     }
 
     /// Every socket, another one first each time.
     fn in_turn(&mut self) -> impl Iterator<Item = usize> + use<R> {
-        let (first, count) = (self.first, self.armed.len());
+        let (first, count) = (self.first, self.sources.len());
         self.first = (first + 1) % count;
         (first..count).chain(0..first)
     }
@@ -322,12 +330,14 @@ impl<R: Ring> Uring<R> {
                 result,
                 has_ended,
             } => {
+                let source = &mut self.sources[socket];
                 if has_ended {
-                    self.armed[socket] = false;
+                    source.is_armed = false;
                 }
                 // One that brought nothing found nothing, or no buffer, or no memory, or was
                 // cancelled: it is over, and the next one shows.
                 if let Ok((id, len)) = result {
+                    source.len += 1;
                     self.lent -= 1;
                     self.arrived.push_back(Arrived {
                         id,

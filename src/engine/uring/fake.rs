@@ -57,7 +57,7 @@ enum Queued {
 type Coverage = BTreeMap<&'static str, usize>;
 
 /// Everything that it can do.
-const DEEDS: [&str; 14] = [
+const DEEDS: [&str; 13] = [
     "accepted a part",
     "failed an enter",
     "ran out of buffers",
@@ -67,7 +67,6 @@ const DEEDS: [&str; 14] = [
     "found nothing",
     "cut a look short",
     "disarmed a receive",
-    "disarmed what had ended",
     "refused a train",
     "refused a single",
     "held a completion back",
@@ -289,8 +288,6 @@ impl FakeRing {
         if self.is_armed[socket] {
             self.has_done("disarmed a receive");
             self.end_receive(socket, true, Err(libc::ECANCELED));
-        } else {
-            self.has_done("disarmed what had ended");
         }
         self.complete(Completion::Other);
     }
@@ -682,7 +679,7 @@ fn no_buffer_is_lost_shared_or_published_too_early_whatever_the_ring_does() {
             *covered.entry(deed).or_default() += count;
         }
     }
-    let is_covered = |deed: &str| covered.get(deed).is_some_and(|&count| count > 10);
+    let is_covered = |deed: &str| covered.get(deed).is_some_and(|&count| count > 20);
     assert!(
         DEEDS.into_iter().all(is_covered),
         "each has been through: {covered:?}"
