@@ -189,10 +189,11 @@ impl<R: Ring> Uring<R> {
         }
     }
 
-    /// Submissions of one round: the sends; for each socket its disarming and as many looks as there
-    /// are buffers for; the wake. When all is cancelled, nothing else is queued.
+    /// Submissions of one round: the sends; for each socket its disarming and a look; further looks,
+    /// of which each answers for a full one in the last receive, that is for as many buffers; the
+    /// wake. When all is cancelled, nothing else is queued.
     fn entries_max(buffers: usize, sockets: usize) -> usize {
-        Egress::messages_max(buffers) + sockets * (1 + buffers.div_ceil(R::RECEIVED_MAX)) + 1
+        Egress::messages_max(buffers) + 2 * sockets + buffers / R::RECEIVED_MAX + 1
     }
 
     /// See [`Engine::arm`](super::Engine::arm).
