@@ -315,6 +315,12 @@ impl FakeRing {
         self.post(ended, is_full);
     }
 
+    fn queue(&mut self, queued: Queued) {
+        self.queued.push_back(queued);
+        let most = Uring::<Self>::entries_max(usize::from(BUFFERS), SOCKETS);
+        assert!(self.queued.len() <= most, "the queue has room for a round");
+    }
+
     fn lent_count(&self) -> usize {
         self.published.len() + self.recycled.len() + self.filled.len()
     }
@@ -324,24 +330,24 @@ impl Ring for FakeRing {
     const RECEIVED_MAX: usize = 3;
 
     fn receive(&mut self, socket: usize) {
-        self.queued.push_back(Queued::Receive(socket));
+        self.queue(Queued::Receive(socket));
     }
 
     fn arm_receive(&mut self, socket: usize) {
-        self.queued.push_back(Queued::ArmedReceive(socket));
+        self.queue(Queued::ArmedReceive(socket));
     }
 
     fn disarm(&mut self, socket: usize) {
-        self.queued.push_back(Queued::Disarm(socket));
+        self.queue(Queued::Disarm(socket));
     }
 
     fn arm_wake(&mut self) {
         assert!(!self.is_wake_armed, "the wake is armed twice");
-        self.queued.push_back(Queued::Wake);
+        self.queue(Queued::Wake);
     }
 
     fn send(&mut self, _socket: usize, message: usize, header: *const libc::msghdr) {
-        self.queued.push_back(Queued::Send { message, header });
+        self.queue(Queued::Send { message, header });
     }
 
     fn enter(&mut self, wait: bool) -> io::Result<()> {
