@@ -22,9 +22,9 @@ use reflector::ingress;
 use reflector::responder::echo::Echo;
 use reflector::responder::{Request, Responder};
 use reflector::stats::Stats;
-use reflector::sys::addr::Name;
-use reflector::sys::memory::Lease;
-use reflector::sys::mmsg::Incoming;
+use reflector_udp::addr::Name;
+use reflector_udp::memory::Lease;
+use reflector_udp::mmsg::Incoming;
 
 /// Slots of a batch, in every body.
 const SLOTS: u16 = 32;

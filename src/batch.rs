@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use crate::datagram::{Arrival, DropReason, SEGMENTS_MAX, Verdict, segment_count};
-use crate::sys::memory::Lease;
+use reflector_udp::memory::Lease;
 
 /// What is known of one received buffer: of a datagram, or a train of them.
 #[derive(Clone, Copy, Debug)]

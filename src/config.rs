@@ -16,10 +16,10 @@ use crate::datagram::SEGMENTS_MAX;
 use crate::egress;
 use crate::engine::probe::{self, Blocker};
 use crate::engine::{self, Kind};
-use crate::error::Error;
 use crate::guard::{DEFAULT_ALLOW, DEFAULT_DENY_PORTS, Prefixes};
 use crate::socket;
 use crate::stats::latency::HISTOGRAM_BYTES;
+use reflector_measure::error::Error;
 
 /// The port that the reflector listens on unless told otherwise.
 pub const DEFAULT_PORT: u16 = 9007;

@@ -3,7 +3,7 @@
 use std::hash::{Hash, Hasher};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use crate::sys::addr::Name;
+use reflector_udp::addr::Name;
 
 /// Segments that one train may have: `UDP_MAX_SEGMENTS` (linux/udp.h) since Linux 6.9.
 pub const SEGMENTS_MAX: usize = 128;

@@ -29,8 +29,8 @@ pub mod machine;
 use std::io::{self, Write};
 
 use crate::cli::diagnose::DiagnoseArgs;
-use crate::error::Error;
-use crate::exit::Exit;
+use reflector_measure::error::Error;
+use reflector_measure::exit::Exit;
 
 /// Diagnoses the target, or this machine without one, and prints what was found.
 ///

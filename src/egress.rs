@@ -16,15 +16,15 @@ use std::ops::Range;
 use std::os::fd::BorrowedFd;
 
 use crate::batch::{Answer, Batch, Slot};
-use crate::clock::StepWatch;
 use crate::datagram::{
     DropReason, Endpoint, LocalAddr, Route, SEGMENTS_MAX, Verdict, segment_count,
 };
 use crate::stats::Stats;
-use crate::sys::addr::Name;
-use crate::sys::cmsg::Control;
-use crate::sys::memory::Lease;
-use crate::sys::mmsg::{Outbox, Piece};
+use reflector_measure::clock::StepWatch;
+use reflector_udp::addr::Name;
+use reflector_udp::cmsg::Control;
+use reflector_udp::memory::Lease;
+use reflector_udp::mmsg::{Outbox, Piece};
 use refused::Refused;
 use trains::{Run, Train, Trains};
 

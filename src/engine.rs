@@ -16,15 +16,15 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::batch::Batch;
-use crate::clock;
 use crate::datagram::{Endpoint, segment_count};
 use crate::egress::{self, Egress};
 use crate::ingress;
 use crate::socket::Socket;
 use crate::stats::Stats;
-use crate::sys::memory::Lease;
-use crate::sys::wake::Wake;
 use mmsg::Mmsg;
+use reflector_measure::clock;
+use reflector_udp::memory::Lease;
+use reflector_udp::wake::Wake;
 use uring::Uring;
 
 /// Payload bytes that a buffer has room for: the most that one UDP message, or one train, has.

@@ -10,7 +10,7 @@ use std::ops::RangeInclusive;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::datagram::DropReason;
-use crate::sys::addr::Name;
+use reflector_udp::addr::Name;
 
 /// The prefixes that are answered by default: those that are not routed on the Internet.
 ///

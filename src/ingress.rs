@@ -7,8 +7,8 @@
 use std::net::IpAddr;
 
 use crate::datagram::{Arrival, DropReason, Endpoint, LocalAddr, SEGMENTS_MAX, segment_count};
-use crate::sys::cmsg::{self, Received};
-use crate::sys::mmsg::Incoming;
+use reflector_udp::cmsg::{self, Received};
+use reflector_udp::mmsg::Incoming;
 
 /// A received buffer that cannot be answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,8 +121,8 @@ mod tests {
     use std::net::SocketAddr;
 
     use super::*;
-    use crate::sys::addr::Name;
-    use crate::sys::cmsg::Control;
+    use reflector_udp::addr::Name;
+    use reflector_udp::cmsg::Control;
 
     fn endpoint(addr: &str) -> Endpoint {
         let addr: SocketAddr = addr.parse().unwrap();

@@ -1,17 +1,3 @@
-//! Network namespaces of our own, with links, addresses, captures and a wrong server in them.
-//!
-//! The namespace tests, the benches and `reflector lab` ([`show`]) stand on these parts. Goals:
-//! nothing of the machine's own network is touched, nothing is left behind by a program that dies,
-//! and no program is needed besides this one, except `nft` for NAT and filter rules.
-//!
-//! Not here: the right server, and load (the wrong server answers one datagram at a time).
-
-pub mod topology;
-
-pub mod capture;
-pub mod naive;
-pub mod observe;
+//! `reflector lab`.
 
 pub mod show;
-
-mod netlink;

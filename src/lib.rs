@@ -6,15 +6,14 @@
 //! [`batch`] at a time, in the loop of a [`worker`]. The [`server`] opens the sockets, starts one
 //! worker per core and gathers what they count in [`stats`].
 //!
-//! `unsafe` lives in [`sys`] and [`engine::uring`] and nowhere else; only [`clock`] reads a clock;
+//! `unsafe` lives in `reflector_udp` and [`engine::uring`] and nowhere else; only
+//! `reflector_measure::clock` reads a clock;
 //! only [`egress`] writes a source address.
 
 #![deny(unsafe_code)]
 
 pub mod cli;
 pub mod config;
-pub mod error;
-pub mod exit;
 
 pub mod server;
 pub mod worker;
@@ -32,11 +31,8 @@ pub mod load;
 
 pub mod wire;
 
-pub mod clock;
 pub mod socket;
 pub mod stats;
-#[expect(unsafe_code, reason = "system calls; each block carries its proof")]
-pub mod sys;
 
 pub mod diagnose;
 pub mod lab;

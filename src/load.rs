@@ -40,11 +40,11 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 
 use crate::cli::load::LoadArgs;
-use crate::error::Error;
-use crate::exit::Exit;
-use crate::stats::hdr_log::HdrLog;
 use find_rate::{Found, Step, Trial};
 use plan::{Offer, Plan};
+use reflector_measure::error::Error;
+use reflector_measure::exit::Exit;
+use reflector_measure::hdr_log::HdrLog;
 use report::Reporter;
 use run::{Interval, measure};
 use summary::Summary;

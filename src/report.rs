@@ -35,9 +35,9 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use crate::cli::report::{ReportArgs, Unit};
-use crate::error::Error;
-use crate::exit::Exit;
 use group::Group;
+use reflector_measure::error::Error;
+use reflector_measure::exit::Exit;
 use run::Run;
 
 /// Reads the files that `args` name, prints what they come to, and says how to end.

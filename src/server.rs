@@ -10,17 +10,17 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crate::clock;
 use crate::config::{Config, SEND_BUFFER_SMALL};
 use crate::engine::{Kind, Resources};
-use crate::error::Error;
 use crate::guard::Guard;
 use crate::responder::Responder;
 use crate::socket::{self, Socket};
-use crate::stats::hdr_log::HdrLog;
 use crate::stats::report::{Ready, Report, Reporter, Summary};
 use crate::worker::{Command, Control, Event, Worker};
 use books::Books;
+use reflector_measure::clock;
+use reflector_measure::error::Error;
+use reflector_measure::hdr_log::HdrLog;
 
 /// A reflector that has all its sockets, and serves once it is [`run`](Server::run).
 pub struct Server {

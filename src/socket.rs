@@ -10,8 +10,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 use socket2::{Domain, Protocol, SockAddr, Type};
 
 use crate::datagram::Endpoint;
-use crate::error::Error;
-use crate::sys::sockopt;
+use reflector_measure::error::Error;
+use reflector_udp::sockopt;
 
 /// What is asked of a socket.
 #[derive(Clone, Debug)]

@@ -1,8 +1,6 @@
 //! What a worker counts. Plain numbers, written by one thread; the server gathers them by swapping.
 
 pub mod counters;
-pub mod hdr_log;
-pub mod host;
 pub mod latency;
 pub mod report;
 

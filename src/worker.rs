@@ -16,7 +16,7 @@ use crate::engine::{self, Engine, Resources, Wait};
 use crate::guard::Guard;
 use crate::responder::{Request, Responder};
 use crate::stats::Stats;
-use crate::sys::wake::Wake;
+use reflector_udp::wake::Wake;
 
 /// What a worker tells the server.
 #[derive(Debug)]

@@ -6,12 +6,12 @@ use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, UdpSocket};
 
 use reflector::datagram::{DropReason, Verdict};
-use reflector::lab::capture::Capture;
-use reflector::lab::naive::{NaiveServer, Wildcard};
-use reflector::lab::topology::{DockerHost, Namespace, Route, in_namespaces, net};
 use reflector::responder::{Request, Responder};
 use reflector::socket::Socket;
-use reflector::sys::sockopt;
+use reflector_netlab::capture::Capture;
+use reflector_netlab::naive::{NaiveServer, Wildcard};
+use reflector_netlab::topology::{DockerHost, Namespace, Route, in_namespaces, net};
+use reflector_udp::sockopt;
 use rustix::process::Signal;
 use serde_json::Value;
 use support::in_process::{InProcess, answer_queued, config, open_socket};

@@ -11,8 +11,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use reflector::lab::naive::{NaiveServer, Wildcard};
-use reflector::lab::topology::{
+use reflector_netlab::naive::{NaiveServer, Wildcard};
+use reflector_netlab::topology::{
     DockerHost, Namespace, Route, in_force, in_namespaces, net, nft, skip,
 };
 use serde_json::Value;

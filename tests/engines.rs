@@ -12,7 +12,7 @@ use std::env::consts::ARCH;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command};
 
-use reflector::lab::topology::{Namespace, in_namespaces, skip};
+use reflector_netlab::topology::{Namespace, in_namespaces, skip};
 use rustix::process::Signal;
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, apply_filter};
 use support::{Client, Engine, Reflector, command, text};

@@ -11,8 +11,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use reflector::lab::topology::skip;
-use reflector::sys::netns::{self, Ability};
+use reflector_netlab::topology::skip;
+use reflector_udp::netns::{self, Ability};
 use rustix::process::{Pid, Signal, getuid, kill_process};
 use serde_json::{Value, json};
 use support::command;

@@ -14,10 +14,10 @@ use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use reflector::lab::capture::{Capture, Kind};
-use reflector::lab::naive::{NaiveServer, Wildcard};
-use reflector::lab::topology::{DockerHost, Namespace, NftError, in_namespaces, nft, skip};
 use reflector::wire::probe::Packet;
+use reflector_netlab::capture::{Capture, Kind};
+use reflector_netlab::naive::{NaiveServer, Wildcard};
+use reflector_netlab::topology::{DockerHost, Namespace, NftError, in_namespaces, nft, skip};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use support::{Reflector, command};

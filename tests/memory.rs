@@ -6,7 +6,7 @@ mod support;
 use std::fs;
 use std::net::SocketAddr;
 
-use reflector::lab::topology::DockerHost;
+use reflector_netlab::topology::DockerHost;
 use support::queue::while_stopped;
 use support::random::Random;
 use support::train::Client;

@@ -8,8 +8,8 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{IpAddr, SocketAddr};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
-use reflector::lab::naive::Wildcard;
-use reflector::lab::topology::{DockerHost, Namespace, skip};
+use reflector_netlab::naive::Wildcard;
+use reflector_netlab::topology::{DockerHost, Namespace, skip};
 use support::asking::{beside_naive_server, eventually, no_ports, watch_packets};
 use support::{Engine, Reflector};
 

@@ -7,10 +7,10 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
 use reflector::datagram::{DropReason, Verdict};
-use reflector::lab::capture::{Capture, Kind};
-use reflector::lab::topology::{DockerHost, Namespace, net};
 use reflector::responder::{Request, Responder};
-use reflector::sys::{ethtool, sockopt};
+use reflector_netlab::capture::{Capture, Kind};
+use reflector_netlab::topology::{DockerHost, Namespace, net};
+use reflector_udp::{ethtool, sockopt};
 use support::in_process::{InProcess, answer_queued, config, open_socket};
 use support::queue::{Delivered, while_stopped};
 use support::random::Random;

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 
 use core_affinity::CoreId;
-use reflector::clock;
+use reflector_measure::clock;
 
 /// Turns, of which the shortest counts: the others were interrupted.
 const TURNS: usize = 20;

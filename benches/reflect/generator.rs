@@ -8,13 +8,13 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use reflector::clock;
 use reflector::datagram::segment_count;
-use reflector::sys::addr::Name;
-use reflector::sys::cmsg::{self, Received};
-use reflector::sys::memory::Lease;
-use reflector::sys::mmsg::{Inbox, Outbox, Piece};
-use reflector::sys::sockopt;
+use reflector_measure::clock;
+use reflector_udp::addr::Name;
+use reflector_udp::cmsg::{self, Received};
+use reflector_udp::memory::Lease;
+use reflector_udp::mmsg::{Inbox, Outbox, Piece};
+use reflector_udp::sockopt;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 /// What is offered.

@@ -5,7 +5,7 @@ use std::io;
 use std::net::Ipv4Addr;
 
 use clap::ValueEnum;
-use reflector::lab::topology::{Namespace, net};
+use reflector_netlab::topology::{Namespace, net};
 
 /// The server's address.
 pub const SERVER: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);

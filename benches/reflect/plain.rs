@@ -8,7 +8,7 @@ use std::net::{Ipv4Addr, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::ptr;
 
-use reflector::sys::sockopt;
+use reflector_udp::sockopt;
 
 /// The name of the loop over single datagrams.
 const RECVFROM: &str = "recvfrom/sendto";

@@ -6,9 +6,9 @@ use std::thread;
 use std::time::Duration;
 
 use super::question::Question;
-use crate::clock;
-use crate::error::Error;
-use crate::sys::errqueue::{self, Origin, QueuedError};
+use reflector_measure::clock;
+use reflector_measure::error::Error;
+use reflector_udp::errqueue::{self, Origin, QueuedError};
 
 /// How a socket asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,8 +9,8 @@ use super::question::Question;
 use super::target::Target;
 use super::witness::Witness;
 use crate::cli::diagnose::DiagnoseArgs;
-use crate::error::Error;
-use crate::sys::conntrack::ConntrackEntry;
+use reflector_measure::error::Error;
+use reflector_netlab::conntrack::ConntrackEntry;
 
 /// What was seen and what this host knows.
 #[derive(Clone, Debug)]

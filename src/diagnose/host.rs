@@ -17,9 +17,9 @@ use netlink_packet_route::neighbour::{
 use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteType};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
-use crate::sys::conntrack::{self, ConntrackEntry};
-use crate::sys::netlink::{Intent, Netlink};
-use crate::sys::snmp;
+use reflector_measure::snmp;
+use reflector_netlab::conntrack::{self, ConntrackEntry};
+use reflector_netlab::netlink::{Intent, Netlink};
 
 /// A network device.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -299,7 +299,7 @@ fn ip_of(address: &RouteAddress) -> Option<IpAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lab::topology::{DockerHost, in_namespaces};
+    use reflector_netlab::topology::{DockerHost, in_namespaces};
 
     #[test]
     fn a_container_knows_its_gateway_and_its_veth() {

@@ -13,8 +13,8 @@ use socket2::{Domain, Socket, Type};
 
 use super::host;
 use crate::engine::probe;
-use crate::exit::Exit;
-use crate::sys::sockopt;
+use reflector_measure::exit::Exit;
+use reflector_udp::sockopt;
 
 /// One thing looked at.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

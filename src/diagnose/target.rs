@@ -5,8 +5,8 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, ToSocketAddrs};
 use std::str::FromStr;
 
-use crate::error::Error;
-use crate::sys::netlink::Netlink;
+use reflector_measure::error::Error;
+use reflector_netlab::netlink::Netlink;
 
 /// `HOST:PORT`, not yet resolved.
 #[derive(Clone, Debug, PartialEq, Eq)]

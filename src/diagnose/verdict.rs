@@ -9,7 +9,7 @@ use super::ask::{Attempt, Outcome};
 use super::cures::{self, Cure};
 use super::facts::{Facts, is_same};
 use super::why::{self, Finding};
-use crate::exit::Exit;
+use reflector_measure::exit::Exit;
 
 /// What is the matter, in a word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

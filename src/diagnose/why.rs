@@ -9,7 +9,7 @@ use super::ask::{Attempt, Outcome, Refusal, Way};
 use super::facts::Facts;
 use super::question::Question;
 use super::verdict::{Relation, Verdict, is_right, relation};
-use crate::sys::conntrack::ConntrackEntry;
+use reflector_netlab::conntrack::ConntrackEntry;
 
 /// One thing that explains the verdict.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

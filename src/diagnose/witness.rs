@@ -4,8 +4,8 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::lab::capture::{Kind, Packet};
-use crate::sys::packet::{FRAME_LEN_MAX, PacketSocket};
+use reflector_netlab::capture::{Kind, Packet};
+use reflector_udp::packet::{FRAME_LEN_MAX, PacketSocket};
 
 /// How long the interface must be quiet before it is taken that nothing more comes.
 const QUIET: Duration = Duration::from_millis(20);

@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use crate::clock;
 use crate::datagram::Route;
+use reflector_measure::clock;
 
 /// How long a refusal is remembered: long enough to be cheap, short enough to notice that a route
 /// or a device has changed.
@@ -89,7 +89,7 @@ impl Path {
 mod tests {
     use super::*;
     use crate::datagram::LocalAddr;
-    use crate::sys::addr::Name;
+    use reflector_udp::addr::Name;
 
     fn route(peer: u8) -> Route {
         let local = LocalAddr {

@@ -9,7 +9,7 @@ use rustc_hash::FxBuildHasher;
 
 use super::{piece, run_count};
 use crate::datagram::{Route, SEGMENTS_MAX};
-use crate::sys::mmsg::Piece;
+use reflector_udp::mmsg::Piece;
 
 /// Payload bytes that a train is joined up to: what one IPv4 message can have, 65 535 less the IPv4
 /// and UDP headers. IPv6, whose length field does not count its header, could have 20 more.
@@ -279,7 +279,7 @@ impl Open {
 mod tests {
     use super::*;
     use crate::datagram::LocalAddr;
-    use crate::sys::addr::Name;
+    use reflector_udp::addr::Name;
 
     const LIMIT: Limit = Limit {
         segments_max: 128,

@@ -12,8 +12,8 @@ use crate::datagram::Endpoint;
 use crate::egress::{Egress, errno};
 use crate::ingress;
 use crate::stats::Stats;
-use crate::sys::memory::Lease;
-use crate::sys::mmsg::{Inbox, Poll};
+use reflector_udp::memory::Lease;
+use reflector_udp::mmsg::{Inbox, Poll};
 
 /// Times that a spinning engine looks before it lets the worker look at its control.
 const SPINS: usize = 256;

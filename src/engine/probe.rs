@@ -12,7 +12,7 @@ use std::panic::resume_unwind;
 use std::thread;
 
 use super::uring::{Completion, KernelRing, Ring, Way, buffers};
-use crate::sys::wake::Wake;
+use reflector_udp::wake::Wake;
 
 /// Why io_uring cannot be had, and what would change that.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -28,13 +28,13 @@ use signal_hook::low_level::emulate_default_handler;
 
 use crate::cli::EngineChoice;
 use crate::cli::lab::LabArgs;
-use crate::error::Error;
-use crate::exit::Exit;
-use crate::lab::topology::{DockerHost, NftError};
-use crate::sys::netns::{self, Ability};
 use case::Case;
 use household::Household;
 use page::Page;
+use reflector_measure::error::Error;
+use reflector_measure::exit::Exit;
+use reflector_netlab::topology::{DockerHost, NftError};
+use reflector_udp::netns::{self, Ability};
 use server::{Contestant, ServerCommand};
 use trial::{Question, Trial, Verdict};
 

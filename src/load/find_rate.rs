@@ -5,8 +5,8 @@ use serde::Serialize;
 
 use super::summary::Summary;
 use crate::cli::load::Rate;
-use crate::error::Error;
-use crate::exit::Exit;
+use reflector_measure::error::Error;
+use reflector_measure::exit::Exit;
 
 /// Steps of halving at most: the result is then within 0.1 % of the ceiling.
 const HALVINGS_MAX: usize = 10;

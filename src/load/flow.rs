@@ -11,9 +11,9 @@ use super::plan::{Plan, cannot_bind};
 use super::tally::Counts;
 use super::track::Track;
 use crate::cli::load::Rate;
-use crate::error::Error;
-use crate::sys::errqueue::{self, Origin, QueuedError};
-use crate::sys::sockopt;
+use reflector_measure::error::Error;
+use reflector_udp::errqueue::{self, Origin, QueuedError};
+use reflector_udp::sockopt;
 
 /// Bytes asked for all socket buffers together, and the bounds of one.
 const BUFFERS_LEN: usize = 512 << 20;

@@ -9,8 +9,8 @@ use core_affinity::CoreId;
 
 use crate::cli::Switch;
 use crate::cli::load::{LoadArgs, Rate};
-use crate::error::Error;
 use crate::wire::probe::{HEADER_LEN, PROBE_LEN_MAX};
+use reflector_measure::error::Error;
 
 /// Datagrams per second where neither a rate nor a window is asked for.
 const RATE_DEFAULT: Rate = Rate::Pps(10_000.0);

@@ -9,8 +9,8 @@ use super::find_rate::{Found, Step};
 use super::plan::{Offer, Plan};
 use super::run::{Interval, Outcome};
 use super::summary::{Quantiles, Ready, Summary, Totals};
-use crate::error::Error;
 use crate::stats::report::SCHEMA;
+use reflector_measure::error::Error;
 
 /// One JSON object.
 #[derive(Serialize)]

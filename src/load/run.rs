@@ -15,9 +15,9 @@ use super::schedule::{Schedule, Shape};
 use super::tally::Tally;
 use super::worker::{Ended, Parts, Shared, Worker};
 use crate::cli::load::Rate;
-use crate::clock::{self, Timeline};
-use crate::error::Error;
-use crate::stats::host;
+use reflector_measure::clock::{self, Timeline};
+use reflector_measure::error::Error;
+use reflector_measure::host;
 
 /// Between the workers' readiness and the first datagram.
 const RUN_UP_NS: u64 = 1_000_000;

@@ -8,11 +8,11 @@ use super::flow::Flow;
 use super::plan::Plan;
 use super::schedule::{Mix, Schedule};
 use super::tally::Tally;
-use crate::clock::Timeline;
-use crate::sys::addr::Name;
-use crate::sys::memory::Lease;
-use crate::sys::mmsg::{Outbox, Piece};
 use crate::wire::probe::{Probe, fill_pattern};
+use reflector_measure::clock::Timeline;
+use reflector_udp::addr::Name;
+use reflector_udp::memory::Lease;
+use reflector_udp::mmsg::{Outbox, Piece};
 
 /// Messages handed over in one call. More would make the last of them wait for the first.
 const BATCH: usize = 32;

@@ -11,8 +11,8 @@ use super::plan::{Offer, Plan};
 use super::run::{Interval, Outcome};
 use super::tally::{Counts, Tally};
 use crate::cli::load::Rate;
-use crate::exit::Exit;
 use crate::stats::counters::errno_name;
+use reflector_measure::exit::Exit;
 
 /// Send lag at the 99th percentile from which the generator has missed its schedule.
 const SEND_LAG_P99_NS_MAX: u64 = 1_000_000;

@@ -18,12 +18,12 @@ use super::plan::Plan;
 use super::schedule::Schedule;
 use super::sender::{Progress, Sender};
 use super::tally::Tally;
-use crate::clock::Timeline;
-use crate::sys::addr::parse_name;
-use crate::sys::cmsg::{self, Received};
-use crate::sys::memory::Lease;
-use crate::sys::mmsg::Inbox;
-use crate::sys::wake::Wake;
+use reflector_measure::clock::Timeline;
+use reflector_udp::addr::parse_name;
+use reflector_udp::cmsg::{self, Received};
+use reflector_udp::memory::Lease;
+use reflector_udp::mmsg::Inbox;
+use reflector_udp::wake::Wake;
 
 /// Buffers received in one call: few, so that what becomes due meanwhile does not wait long.
 const INBOX: usize = 32;

@@ -121,7 +121,7 @@ fn add(
     series.times.add(&histogram)
 }
 
-/// What our own logs say in their first line ([`HdrLog`](crate::stats::hdr_log::HdrLog)).
+/// What our own logs say in their first line ([`HdrLog`](reflector_measure::hdr_log::HdrLog)).
 fn kind_of_ours(text: &str) -> Option<Kind> {
     match text {
         "#[Round-trip times in nanoseconds, reflector]" => Some(Kind::RoundTrip),

@@ -8,7 +8,7 @@ use super::lines::{Fault, Lines};
 use super::run::Saved;
 use super::{document, hdr_log, json, percentiles};
 use crate::cli::report::Unit;
-use crate::error::Error;
+use reflector_measure::error::Error;
 
 /// Lines at the beginning that may say nothing about what a file is.
 const LOOK_AHEAD_MAX: usize = 200;

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use crate::config::Config;
 use crate::socket::Socket;
 use crate::stats::Stats;
-use crate::stats::host;
 use crate::stats::report::{KernelLoss, Summary, Totals, WorkerShare};
 use crate::worker::Control;
+use reflector_measure::host;
 
 /// How long a worker may take to hand over its counts. Longer than any batch takes.
 const PATIENCE: Duration = Duration::from_secs(2);

@@ -6,10 +6,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, UdpSocket};
 use std::thread;
 use std::time::Duration;
 
-use reflector::lab::capture::{Capture, Packet};
-use reflector::lab::naive::{NaiveServer, Wildcard};
-use reflector::lab::observe::{counter, counter6};
-use reflector::lab::topology::Namespace;
+use reflector_netlab::capture::{Capture, Packet};
+use reflector_netlab::naive::{NaiveServer, Wildcard};
+use reflector_netlab::observe::{counter, counter6};
+use reflector_netlab::topology::Namespace;
 use rustix::process::{Pid, Signal, WaitOptions, waitpid};
 
 use super::{PATIENCE, Reflector};

@@ -3,8 +3,8 @@
 use std::net::{IpAddr, SocketAddr};
 
 use etherparse::{NetSlice, SlicedPacket, TransportSlice, UdpSlice};
-use reflector::lab::topology::Namespace;
-use reflector::sys::packet::{FRAME_LEN_MAX, PacketSocket};
+use reflector_netlab::topology::Namespace;
+use reflector_udp::packet::{FRAME_LEN_MAX, PacketSocket};
 
 /// A UDP datagram, or a train of them, as an interface saw it.
 #[derive(Debug)]

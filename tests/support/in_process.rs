@@ -12,9 +12,7 @@ use clap::Parser;
 use reflector::cli::Cli;
 use reflector::config::Config;
 use reflector::engine::Resources;
-use reflector::error::Error;
 use reflector::guard::Guard;
-use reflector::lab::topology::Namespace;
 use reflector::responder::Responder;
 use reflector::responder::echo::Echo;
 use reflector::server::{Server, Stop};
@@ -22,6 +20,8 @@ use reflector::socket::Socket;
 use reflector::stats::Stats;
 use reflector::stats::report::Summary;
 use reflector::worker::{Command, Control, Worker};
+use reflector_measure::error::Error;
+use reflector_netlab::topology::Namespace;
 use serde_json::Value;
 
 use super::{Engine, PATIENCE, assert_books_close};

@@ -22,7 +22,7 @@ use std::thread;
 use std::time::Duration;
 
 use reflector::engine::probe::{self, Abilities, Blocker};
-use reflector::lab::topology::{Namespace, skip};
+use reflector_netlab::topology::{Namespace, skip};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
@@ -82,7 +82,7 @@ macro_rules! on_both_engines {
             fn run(engine: $crate::support::Engine) {
                 let name = format!("{}::{}", stringify!($name), engine.name());
                 if engine.is_available(&name) {
-                    reflector::lab::topology::in_namespaces(&name, || body(engine));
+                    reflector_netlab::topology::in_namespaces(&name, || body(engine));
                 }
             }
 

@@ -1,7 +1,7 @@
 //! Datagrams that are all there before the program looks at the first: it is stopped meanwhile.
 
-use reflector::lab::observe::{counter, counter6};
-use reflector::lab::topology::Namespace;
+use reflector_netlab::observe::{counter, counter6};
+use reflector_netlab::topology::Namespace;
 use rustix::process::{Pid, Signal, WaitOptions, waitpid};
 
 use super::Reflector;

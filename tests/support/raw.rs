@@ -3,7 +3,7 @@
 use std::net::SocketAddrV4;
 
 use etherparse::PacketBuilder;
-use reflector::lab::topology::Namespace;
+use reflector_netlab::topology::Namespace;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 /// Sends `payload` from `namespace` with the IPv4 header's source, source port and time to live

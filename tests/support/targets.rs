@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use reflector::clock;
-use reflector::sys::sockopt;
+use reflector_measure::clock;
+use reflector_udp::sockopt;
 
 /// What is wrong with a target. Datagrams are counted from 1, in the order of their arrival.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,11 +5,11 @@ use std::io::{ErrorKind, IoSlice};
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::AsFd;
 
-use reflector::lab::topology::Namespace;
-use reflector::sys::cmsg::{self, Control, Received};
-use reflector::sys::memory::Lease;
-use reflector::sys::mmsg::Inbox;
-use reflector::sys::sockopt;
+use reflector_netlab::topology::Namespace;
+use reflector_udp::cmsg::{self, Control, Received};
+use reflector_udp::memory::Lease;
+use reflector_udp::mmsg::Inbox;
+use reflector_udp::sockopt;
 use socket2::{MsgHdr, SockRef};
 
 use super::PATIENCE;

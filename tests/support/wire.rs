@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use reflector::lab::capture::{Capture, Kind, Packet};
+use reflector_netlab::capture::{Capture, Kind, Packet};
 
 /// One UDP packet: a datagram, or a train that the device would cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

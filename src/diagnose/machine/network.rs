@@ -8,7 +8,7 @@ use socket2::{Domain, Socket, Type};
 
 use super::Check;
 use crate::diagnose::host::{self, Interface, Tables};
-use crate::sys::{ethtool, sockopt};
+use reflector_udp::{ethtool, sockopt};
 
 /// All of them.
 pub fn check() -> Vec<Check> {

@@ -6,7 +6,7 @@ use super::*;
 use crate::diagnose::ask::{Refusal, Way};
 use crate::diagnose::host::{Address, Counters, Route};
 use crate::diagnose::question::Question;
-use crate::sys::conntrack::{ConntrackEntry, Tuple};
+use reflector_netlab::conntrack::{ConntrackEntry, Tuple};
 
 fn addr(text: &str) -> SocketAddr {
     text.parse().unwrap()

@@ -8,10 +8,10 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use io_uring::types::BufRingEntry;
 
 use super::super::PAYLOAD_MAX;
-use crate::sys::addr::SOCKADDR_IN6_LEN;
-use crate::sys::cmsg::RECEIVE_CONTROL_LEN;
-use crate::sys::memory::{Lease, Region};
-use crate::sys::mmsg::Incoming;
+use reflector_udp::addr::SOCKADDR_IN6_LEN;
+use reflector_udp::cmsg::RECEIVE_CONTROL_LEN;
+use reflector_udp::memory::{Lease, Region};
+use reflector_udp::mmsg::Incoming;
 
 /// Bytes of `struct io_uring_recvmsg_out`: name, control and payload length, flags.
 const OUT_LEN: usize = 4 * size_of::<u32>();

@@ -25,9 +25,9 @@ use crate::egress;
 use crate::engine::{Kind, Resources};
 use crate::socket::{self, Socket};
 use crate::stats::Stats;
-use crate::sys::addr::{Name, parse_name};
-use crate::sys::memory::Lease;
-use crate::sys::wake::Wake;
+use reflector_udp::addr::{Name, parse_name};
+use reflector_udp::memory::Lease;
+use reflector_udp::wake::Wake;
 
 const BUFFERS: u16 = 8;
 const SOCKETS: usize = 2;

@@ -8,7 +8,7 @@ use std::ptr;
 use io_uring::{IoUring, cqueue, opcode, squeue, types};
 
 use super::buffers::{BufferRing, CONTROL_LEN, NAME_LEN};
-use crate::sys::memory::Lease;
+use reflector_udp::memory::Lease;
 
 /// The one buffer group.
 const GROUP: u16 = 0;

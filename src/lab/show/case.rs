@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use clap::ValueEnum;
 
-use crate::lab::topology::{DockerHost, Namespace, NftError};
+use reflector_netlab::topology::{DockerHost, Namespace, NftError};
 
 /// One situation in which the source of an answer matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -3,7 +3,7 @@
 //! Three things see to it that none outlives the lab. A server leads a process group of its own,
 //! which is ended as a whole. What left the group, a daemon say, is found by the network namespace
 //! it lives in, which nobody else uses. And should the lab be killed (SIGKILL) without a chance to
-//! do either, the kernel kills the server itself ([`crate::sys::child`]), though not what a shell
+//! do either, the kernel kills the server itself ([`reflector_udp::child`]), though not what a shell
 //! in between has started.
 
 use std::fs;
@@ -18,8 +18,8 @@ use std::time::Duration;
 
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open, pidfd_send_signal};
 
-use crate::lab::topology::Namespace;
-use crate::sys::child;
+use reflector_netlab::topology::Namespace;
+use reflector_udp::child;
 
 /// All children of a lab, to be ended from any thread.
 #[derive(Clone, Debug, Default)]
@@ -240,7 +240,7 @@ impl LastWords {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lab::topology::in_namespaces;
+    use reflector_netlab::topology::in_namespaces;
     use std::process::Stdio;
 
     fn shell(script: &str) -> Command {

@@ -5,8 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 use super::case::{Case, Place};
 use super::server::Server;
 use super::trial::{Heard, Record, Role, Seen, Verdict};
-use crate::lab::capture::{Kind, Packet};
-use crate::lab::topology::DockerHost;
+use reflector_netlab::capture::{Kind, Packet};
+use reflector_netlab::topology::DockerHost;
 
 /// The packets that belong to the question at `asked`, each with its role.
 pub fn conversation(asked: SocketAddr, packets: Vec<(&'static str, Packet)>) -> Vec<Seen> {

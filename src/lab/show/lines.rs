@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::server::Contestant;
 use super::trial::{Heard, Record, Role, Seen, Trial};
 use super::{Outcome, Show};
-use crate::lab::observe::{ConntrackEntry, Tuple};
+use reflector_netlab::observe::{ConntrackEntry, Tuple};
 
 /// One case as a line.
 pub fn case(show: &Show, outcome: &Outcome) -> String {

@@ -8,8 +8,8 @@ use super::case::Case;
 use super::server::{self, Contestant};
 use super::trial::{Heard, Role, Seen, Trial, Verdict};
 use super::{Outcome, Show};
-use crate::exit::Exit;
-use crate::lab::observe::{ConntrackEntry, Tuple};
+use reflector_measure::exit::Exit;
+use reflector_netlab::observe::{ConntrackEntry, Tuple};
 use text::{BAD, BOLD, DIM, DOUBTFUL, GOOD, Line, PLAIN, hung, wrapped};
 
 /// Text of a certain width. Contains styles, which [`anstream`] takes out where they are not

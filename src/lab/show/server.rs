@@ -11,10 +11,10 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::household::{Household, LastWords, Servant};
-use crate::clock;
-use crate::lab::naive::NaiveServer;
-use crate::lab::observe::udp_sockets;
-use crate::lab::topology::Namespace;
+use reflector_measure::clock;
+use reflector_netlab::naive::NaiveServer;
+use reflector_netlab::observe::udp_sockets;
+use reflector_netlab::topology::Namespace;
 
 /// Which server is asked.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -8,11 +8,11 @@ use super::case::Case;
 use super::household::Household;
 use super::judge;
 use super::server::Contestant;
-use crate::clock;
-use crate::error::Error;
-use crate::lab::capture::{Capture, Packet};
-use crate::lab::observe::{ConntrackEntry, conntrack};
-use crate::lab::topology::DockerHost;
+use reflector_measure::clock;
+use reflector_measure::error::Error;
+use reflector_netlab::capture::{Capture, Packet};
+use reflector_netlab::observe::{ConntrackEntry, conntrack};
+use reflector_netlab::topology::DockerHost;
 
 /// The question of all trials.
 #[derive(Clone, Debug)]

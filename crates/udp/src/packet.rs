@@ -5,7 +5,7 @@
 //! a checksum that is not filled in yet; switch the offloads off
 //! ([`super::ethtool::set_feature`]) to see what a wire would carry.
 //!
-//! Not here: decoding (see [`crate::lab::capture`]) and sending.
+//! Not here: decoding (see the netlab crate) and sending.
 
 use std::io;
 use std::mem::{MaybeUninit, size_of};
@@ -13,7 +13,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::ptr;
 use std::time::Duration;
 
-use super::context::attempting;
+use crate::attempting;
 
 /// Bytes that hold any frame: an IP packet of 64 KiB, and 1 KiB for headers around it.
 pub const FRAME_LEN_MAX: usize = 65 * 1024;

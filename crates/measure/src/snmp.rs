@@ -6,15 +6,14 @@
 use std::fs;
 use std::io;
 
-use super::context::attempting;
-
 /// The text of the file `name` in `/proc/net`, as the calling thread's namespace has it.
 ///
 /// # Errors
 /// `NotFound` where the kernel has no such file.
 pub fn read(name: &str) -> io::Result<String> {
     let path = format!("/proc/thread-self/net/{name}");
-    fs::read_to_string(&path).map_err(attempting(format_args!("read {path}")))
+    fs::read_to_string(&path)
+        .map_err(|error| io::Error::new(error.kind(), format!("read {path}: {error}")))
 }
 
 /// The counter `name` of `group` in the text of `snmp` or `netstat`, where a group is a line of names and, after it, a line of values.

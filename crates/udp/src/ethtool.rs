@@ -11,7 +11,7 @@ use std::ptr;
 
 use socket2::{Domain, Socket, Type};
 
-use super::context::attempting;
+use crate::attempting;
 
 /// Whether feature `name` of device `interface` is active.
 ///

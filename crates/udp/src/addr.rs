@@ -143,7 +143,7 @@ pub fn parse_name(bytes: &[u8]) -> Option<SocketAddr> {
 }
 
 /// The `N` bytes of `bytes` at `offset`, if there are so many.
-pub(crate) fn array<const N: usize>(bytes: &[u8], offset: usize) -> Option<[u8; N]> {
+pub fn array<const N: usize>(bytes: &[u8], offset: usize) -> Option<[u8; N]> {
     bytes.get(offset..offset.checked_add(N)?)?.try_into().ok()
 }
 

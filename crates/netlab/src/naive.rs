@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use socket2::{Domain, Socket, Type};
 
-use super::topology::Namespace;
-use crate::sys::context::attempting;
+use crate::topology::Namespace;
+use reflector_udp::attempting;
 
 /// The wildcard address a server listens on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,9 +113,9 @@ fn echo(socket: &UdpSocket, stop: &AtomicBool) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lab::capture::{Capture, Packet};
-    use crate::lab::observe::{conntrack, counter, counter6};
-    use crate::lab::topology::{DockerHost, in_force, in_namespaces};
+    use crate::capture::{Capture, Packet};
+    use crate::observe::{conntrack, counter, counter6};
+    use crate::topology::{DockerHost, in_force, in_namespaces};
     use std::net::IpAddr;
 
     const PORT: u16 = 5151;

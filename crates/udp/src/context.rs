@@ -7,6 +7,6 @@ use std::io;
 ///
 /// The [kind](io::Error::kind) stays; the raw errno does not, for `io::Error` holds either an
 /// errno or a message.
-pub(crate) fn attempting(attempt: impl Display) -> impl FnOnce(io::Error) -> io::Error {
+pub fn attempting(attempt: impl Display) -> impl FnOnce(io::Error) -> io::Error {
     move |error| io::Error::new(error.kind(), format!("{attempt}: {error}"))
 }

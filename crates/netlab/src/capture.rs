@@ -13,15 +13,15 @@ use etherparse::{
     icmpv6,
 };
 
-use super::topology::Namespace;
-use crate::sys::context::attempting;
-use crate::sys::packet::{FRAME_LEN_MAX, PacketSocket};
+use crate::topology::Namespace;
+use reflector_udp::attempting;
+use reflector_udp::packet::{FRAME_LEN_MAX, PacketSocket};
 
 /// A recording of the IP packets of one interface, from [`start`](Capture::start) to
 /// [`stop`](Capture::stop).
 ///
 /// On `lo` every packet is there twice, once in each direction. With offloads on, a packet may be
-/// a train that the device would cut, or that GRO joined, as [`crate::sys::packet`] explains.
+/// a train that the device would cut, or that GRO joined, as [`reflector_udp::packet`] explains.
 #[derive(Debug)]
 pub struct Capture {
     stop: Arc<AtomicBool>,
@@ -333,9 +333,9 @@ impl fmt::Display for Packet {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lab::topology::{DockerHost, in_namespaces};
-    use crate::sys::ethtool;
+    use crate::topology::{DockerHost, in_namespaces};
     use etherparse::PacketBuilder;
+    use reflector_udp::ethtool;
     use socket2::{MsgHdr, SockAddr, SockRef};
     use std::io::IoSlice;
     use std::net::UdpSocket;

@@ -1,6 +1,6 @@
 //! Counters of the whole host, which are no one program's own and never reset.
 
-use crate::sys::snmp;
+use crate::snmp;
 
 /// UDP `SndbufErrors` of both families in this network namespace: datagrams that were lost after
 /// their send had succeeded, in a full device queue for instance (`/proc/net/snmp`, `snmp6`). A

@@ -7,7 +7,7 @@ use std::fs;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 
-use super::context::attempting;
+use reflector_udp::attempting;
 
 /// One direction of a tracked flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

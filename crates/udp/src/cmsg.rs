@@ -7,7 +7,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::addr::array;
+use crate::addr::array;
 
 /// Bytes of a `cmsghdr`.
 const HEADER_LEN: usize = size_of::<libc::cmsghdr>();

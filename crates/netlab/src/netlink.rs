@@ -12,11 +12,11 @@ use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{LinkAttribute, LinkMessage};
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 
-use super::addr::array;
+use reflector_udp::addr::array;
 
 /// What a request is meant to do.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Intent {
+pub enum Intent {
     /// Change or read one object.
     Change,
     /// Make an object: one that is there is an error.
@@ -27,13 +27,17 @@ pub(crate) enum Intent {
 
 /// A routing socket, in the namespace of the thread that opened it for good.
 #[derive(Debug)]
-pub(crate) struct Netlink {
+pub struct Netlink {
     socket: Socket,
     sequence_number: u32,
 }
 
 impl Netlink {
-    pub(crate) fn open() -> io::Result<Netlink> {
+    /// A socket in the calling thread's network namespace.
+    ///
+    /// # Errors
+    /// What socket(2) says; a sandbox such as gVisor may have no rtnetlink.
+    pub fn open() -> io::Result<Netlink> {
         let mut socket = Socket::new(NETLINK_ROUTE)?;
         socket.bind_auto()?;
         socket.connect(&SocketAddr::new(0, 0))?;
@@ -46,7 +50,7 @@ impl Netlink {
     /// One request, done when the kernel has acknowledged it; what it answered besides.
     ///
     /// An error is the errno that the kernel gave, without context.
-    pub(crate) fn request(
+    pub fn request(
         &mut self,
         message: RouteNetlinkMessage,
         intent: Intent,
@@ -103,7 +107,7 @@ impl Netlink {
     }
 
     /// The device named `name`, as the kernel describes it; ENODEV when there is none.
-    pub(crate) fn link(&mut self, name: &str) -> io::Result<LinkMessage> {
+    pub fn link(&mut self, name: &str) -> io::Result<LinkMessage> {
         let mut message = LinkMessage::default();
         message
             .attributes

@@ -5,10 +5,10 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 
-use super::topology::Namespace;
-use crate::sys::conntrack;
-pub use crate::sys::conntrack::{ConntrackEntry, Tuple};
-use crate::sys::snmp;
+use crate::conntrack;
+pub use crate::conntrack::{ConntrackEntry, Tuple};
+use crate::topology::Namespace;
+use reflector_measure::snmp;
 
 /// The connection tracking table of `namespace`, in the kernel's order.
 ///
@@ -81,7 +81,7 @@ fn local_addresses(table: &str) -> Vec<SocketAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lab::topology::in_namespaces;
+    use crate::topology::in_namespaces;
     use std::net::UdpSocket;
 
     #[test]

@@ -9,9 +9,9 @@ use std::ops::Range;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr;
 
-use super::addr::{Name, SOCKADDR_IN6_LEN};
-use super::cmsg::{Control, RECEIVE_CONTROL_LEN};
-use super::memory::Lease;
+use crate::addr::{Name, SOCKADDR_IN6_LEN};
+use crate::cmsg::{Control, RECEIVE_CONTROL_LEN};
+use crate::memory::Lease;
 
 /// An all-zero header: null pointers, zero lengths.
 fn empty_header() -> libc::mmsghdr {

@@ -5,12 +5,14 @@
 //! rtnetlink(7), never by running `ip`; only [`nft`] runs a program.
 //!
 //! ```no_run
-//! use reflector::lab::topology::{DockerHost, net};
+//! use reflector_netlab::topology::{DockerHost, net};
 //! let picture = DockerHost::new()?;
 //! picture.host.add_address("eth0", net("172.16.13.14/24"))?;
 //! picture.masquerade()?;
 //! # Ok::<(), std::io::Error>(())
 //! ```
+
+mod messages;
 
 use std::env;
 use std::fmt;
@@ -31,10 +33,10 @@ use netlink_packet_route::link::{
     InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, State,
 };
 
-use super::netlink::{address_message, route_message};
-use crate::sys::context::attempting;
-use crate::sys::netlink::{Intent, Netlink};
-use crate::sys::netns::{self, Ability};
+use crate::netlink::{Intent, Netlink};
+use messages::{address_message, route_message};
+use reflector_udp::attempting;
+use reflector_udp::netns::{self, Ability};
 
 /// A network namespace of our own, with `lo` up and nothing else in it.
 ///
@@ -742,7 +744,7 @@ fn say(line: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sys::ethtool;
+    use reflector_udp::ethtool;
     use std::net::UdpSocket;
     use std::sync::atomic::{AtomicBool, Ordering};
 

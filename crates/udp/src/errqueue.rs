@@ -8,9 +8,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd};
 use std::{mem, ptr};
 
-use super::addr::{SOCKADDR_IN6_LEN, array, parse_name};
-use super::cmsg::Cursor;
-use super::sockopt;
+use crate::addr::{SOCKADDR_IN6_LEN, array, parse_name};
+use crate::cmsg::Cursor;
+use crate::sockopt;
 
 /// Bytes of a `sock_extended_err` (linux/errqueue.h).
 const EXTENDED_ERR_LEN: usize = 16;

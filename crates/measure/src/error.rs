@@ -1,7 +1,7 @@
 //! Failures of set-up: what was attempted, what the system said, what to try.
 //!
 //! A datagram never makes an error; it is dropped for a reason
-//! ([`DropReason`](crate::datagram::DropReason)) or refused by the kernel with an error number,
+//! or refused by the kernel with an error number,
 //! and both are counted.
 
 use std::fmt;

@@ -5,7 +5,7 @@
 //! thread live where it is. A namespace lives as long as a thread, a descriptor or a mount holds
 //! it; here only threads and descriptors do, so nothing is left behind by a program that dies.
 //!
-//! Not here: what is inside a namespace (see [`crate::lab::topology`]).
+//! Not here: what is inside a namespace (see the netlab crate).
 
 use std::ffi::CStr;
 use std::ffi::OsStr;
@@ -17,7 +17,7 @@ use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 use std::thread;
 
-use super::context::attempting;
+use crate::attempting;
 
 /// The network namespace of the calling thread, held open.
 ///

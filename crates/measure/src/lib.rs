@@ -1,0 +1,14 @@
+//! What every part of the program measures and reports with: clocks, the histogram log, errors and
+//! exit codes.
+
+#![forbid(unsafe_code)]
+
+pub mod clock;
+
+pub mod hdr_log;
+
+pub mod host;
+pub mod snmp;
+
+pub mod error;
+pub mod exit;
