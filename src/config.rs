@@ -7,11 +7,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use core_affinity::CoreId;
-use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use ipnet::IpNet;
 
-use crate::cli::{
-    self, LatencySource, LoopGuard, Prefix, ReplyInterface, ServeArgs, Steer, Switch,
-};
 use crate::datagram::SEGMENTS_MAX;
 use crate::egress;
 use crate::engine::probe::{self, Blocker};
@@ -20,11 +17,14 @@ use crate::guard::{DEFAULT_ALLOW, DEFAULT_DENY_PORTS, Prefixes};
 use crate::socket;
 use crate::stats::latency::HISTOGRAM_BYTES;
 use reflector_measure::error::Error;
+use reflector_measure::host::kernel_is_at_least;
 
 /// The port that the reflector listens on unless told otherwise.
 pub const DEFAULT_PORT: u16 = 9007;
 /// Receive buffers of a worker unless told otherwise: few hot ones beat many (PERF.md).
 pub const BUFFERS_DEFAULT: u16 = 64;
+/// Bytes that each socket buffer is asked to have unless told otherwise.
+pub const SOCKET_BUFFER_DEFAULT: usize = 8 << 20;
 /// The longest wait for more datagrams: they wait, and so does whoever stops the worker.
 const COALESCE_MAX: Duration = Duration::from_secs(10);
 /// A send buffer below this fits no more than a few trains; EAGAIN drops are to be expected.
@@ -79,69 +79,9 @@ pub struct Config {
 }
 
 impl Config {
-    /// Makes sense of `args` on this machine; tries io_uring out unless told not to.
-    ///
-    /// # Errors
-    /// What contradicts itself, and what was demanded and cannot be had.
-    pub fn new(args: &ServeArgs) -> Result<Self, Error> {
-        let mut notes = Vec::new();
-        let workers = workers(args, &mut notes)?;
-        let listen = listen(args)?;
-        if args.coalesce > COALESCE_MAX {
-            return Err(Error::usage(
-                format!("cannot wait {:?} for more datagrams", args.coalesce),
-                format!("--coalesce takes at most {COALESCE_MAX:?}"),
-            ));
-        }
-        let (kind, abilities, engine_blocker) = choose_engine(args.engine)?;
-        let buffers = buffers(args, &mut notes);
-        let is_latency_on = args.latency == LatencySource::Kernel;
-        let loop_guard = args.loop_guard == LoopGuard::Ttl;
-        Ok(Self {
-            socket: socket::Settings {
-                dual_stack: args.dual_stack,
-                is_grouped: workers.len() > 1,
-                share_port: args.share_port,
-                gro: args.gro == Switch::On,
-                timestamps: is_latency_on,
-                hop_limits: loop_guard,
-                same_interface: args.reply_interface == ReplyInterface::Same,
-                df: args.df,
-                freebind: args.freebind,
-                receive_buffer_len: Some(args.rcvbuf.as_u64() as usize),
-                send_buffer_len: Some(args.sndbuf.as_u64() as usize),
-                device: args.device.clone(),
-            },
-            engine: engine::Settings {
-                kind,
-                buffers,
-                spin: args.spin,
-                looks: abilities.keeps_unused_buffers,
-                egress: egress::Settings {
-                    gso: args.gso == Switch::On,
-                    segments_max: segments_max(),
-                    loop_guard,
-                    latency: is_latency_on,
-                },
-            },
-            engine_blocker,
-            steer_cpu: args.steer == Steer::Cpu,
-            coalesce: args.coalesce,
-            allow: allow(&args.allow)?,
-            deny: prefixes(&args.deny),
-            deny_ports: match &args.deny_port {
-                Some(ports) => ports.0.clone(),
-                None => DEFAULT_DENY_PORTS.to_vec(),
-            },
-            interval: (!args.interval.is_zero()).then_some(args.interval),
-            duration: args.duration,
-            json: args.json,
-            hdr: args.hdr.clone(),
-            is_verbose: args.verbose,
-            listen,
-            workers,
-            notes,
-        })
+    /// Settings to start from, each with its default.
+    pub fn builder() -> Builder {
+        Builder::default()
     }
 
     /// The memory that this configuration may touch.
@@ -191,47 +131,390 @@ impl MemoryBudget {
     }
 }
 
-fn workers(args: &ServeArgs, notes: &mut Vec<String>) -> Result<Vec<Option<CoreId>>, Error> {
-    let allowed = core_affinity::get_core_ids().unwrap_or_default();
-    if let Some(cli::CpuList(cpus)) = &args.cpus {
-        if let Some(missing) = cpus
-            .iter()
-            .find(|&&cpu| !allowed.iter().any(|it| it.id == cpu))
-        {
-            let list: Vec<_> = allowed.iter().map(|core| core.id.to_string()).collect();
+/// Which engine is asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum EngineChoice {
+    /// io_uring where it is available, else recvmmsg(2) and sendmmsg(2).
+    #[default]
+    Auto,
+    /// io_uring or nothing.
+    Uring,
+    /// recvmmsg(2) and sendmmsg(2); no system call of io_uring is made.
+    Mmsg,
+}
+
+/// Settings as asked for. [`build`](Self::build) makes sense of them on this machine.
+///
+/// A method is named like the option of the program that it stands for, so that a remedy in an
+/// error helps both.
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct Builder {
+    listen: Vec<SocketAddr>,
+    cores: Option<u16>,
+    cpus: Option<Vec<usize>>,
+    engine: EngineChoice,
+    steer_cpu: bool,
+    spin: bool,
+    coalesce: Duration,
+    buffers: u16,
+    gso: bool,
+    loop_guard: bool,
+    latency: bool,
+    socket: socket::Settings,
+    allow: Option<Vec<IpNet>>,
+    deny: Vec<IpNet>,
+    deny_ports: Option<Vec<u16>>,
+    interval: Option<Duration>,
+    duration: Option<Duration>,
+    json: bool,
+    hdr: Option<PathBuf>,
+    is_verbose: bool,
+}
+
+impl Default for Builder {
+    fn default() -> Self {
+        Self {
+            listen: Vec::new(),
+            cores: None,
+            cpus: None,
+            engine: EngineChoice::Auto,
+            steer_cpu: false,
+            spin: false,
+            coalesce: Duration::ZERO,
+            buffers: BUFFERS_DEFAULT,
+            gso: true,
+            loop_guard: false,
+            latency: true,
+            socket: socket::Settings {
+                gro: true,
+                receive_buffer_len: Some(SOCKET_BUFFER_DEFAULT),
+                send_buffer_len: Some(SOCKET_BUFFER_DEFAULT),
+                ..socket::Settings::default()
+            },
+            allow: None,
+            deny: Vec::new(),
+            deny_ports: None,
+            interval: Some(Duration::from_secs(1)),
+            duration: None,
+            json: false,
+            hdr: None,
+            is_verbose: false,
+        }
+    }
+}
+
+impl Builder {
+    /// Reflects on `addr`, besides those named before; port 0 leaves the choice to the kernel.
+    ///
+    /// Without any it is `0.0.0.0:9007`, and `[::]:9007` where the host has IPv6.
+    pub fn listen(mut self, addr: SocketAddr) -> Self {
+        self.listen.push(addr);
+        self
+    }
+
+    /// Serves IPv4 and IPv6 peers by one `[::]` socket.
+    pub fn dual_stack(mut self, is_on: bool) -> Self {
+        self.socket.dual_stack = is_on;
+        self
+    }
+
+    /// Receives and sends through the interface `name` only (SO_BINDTODEVICE, socket(7)).
+    pub fn device(mut self, name: impl Into<String>) -> Self {
+        self.socket.device = Some(name.into());
+        self
+    }
+
+    /// Lets a reply leave by the interface that its request came by, whatever the routes say.
+    pub fn same_interface(mut self, is_on: bool) -> Self {
+        self.socket.same_interface = is_on;
+        self
+    }
+
+    /// Binds addresses that this host does not have yet.
+    pub fn freebind(mut self, is_on: bool) -> Self {
+        self.socket.freebind = is_on;
+        self
+    }
+
+    /// Shares the port with programs that agree to.
+    pub fn share_port(mut self, is_on: bool) -> Self {
+        self.socket.share_port = is_on;
+        self
+    }
+
+    /// Runs `count` workers, one per core while there are cores. Default: as many as CPU affinity
+    /// and cgroup allow.
+    pub fn cores(mut self, count: u16) -> Self {
+        self.cores = Some(count);
+        self
+    }
+
+    /// Runs one worker on each of these CPUs, which wins over [`cores`](Self::cores).
+    pub fn cpus(mut self, cpus: impl Into<Vec<usize>>) -> Self {
+        self.cpus = Some(cpus.into());
+        self
+    }
+
+    /// Asks for an engine.
+    pub fn engine(mut self, choice: EngineChoice) -> Self {
+        self.engine = choice;
+        self
+    }
+
+    /// Gives a datagram to the worker on the CPU that received it, instead of one for each flow.
+    pub fn steer_cpu(mut self, is_on: bool) -> Self {
+        self.steer_cpu = is_on;
+        self
+    }
+
+    /// Polls instead of sleeping.
+    pub fn spin(mut self, is_on: bool) -> Self {
+        self.spin = is_on;
+        self
+    }
+
+    /// Receives datagrams of one peer together (UDP_GRO, udp(7)).
+    pub fn gro(mut self, is_on: bool) -> Self {
+        self.socket.gro = is_on;
+        self
+    }
+
+    /// Sends replies to one peer together (UDP_SEGMENT, udp(7)).
+    pub fn gso(mut self, is_on: bool) -> Self {
+        self.gso = is_on;
+        self
+    }
+
+    /// Waits this long for more datagrams before answering, at most ten seconds.
+    pub fn coalesce(mut self, wait: Duration) -> Self {
+        self.coalesce = wait;
+        self
+    }
+
+    /// Receive buffers of each worker, rounded up to a power of two.
+    pub fn buffers(mut self, count: u16) -> Self {
+        self.buffers = count;
+        self
+    }
+
+    /// Bytes that each socket's receive buffer is asked to have.
+    pub fn receive_buffer_len(mut self, len: usize) -> Self {
+        self.socket.receive_buffer_len = Some(len);
+        self
+    }
+
+    /// Bytes that each socket's send buffer is asked to have.
+    pub fn send_buffer_len(mut self, len: usize) -> Self {
+        self.socket.send_buffer_len = Some(len);
+        self
+    }
+
+    /// Never fragments replies (IP_PMTUDISC_PROBE, ip(7)).
+    pub fn df(mut self, is_on: bool) -> Self {
+        self.socket.df = is_on;
+        self
+    }
+
+    /// Answers only peers in these prefixes, instead of those in
+    /// [`DEFAULT_ALLOW`].
+    pub fn allow(mut self, prefixes: impl IntoIterator<Item = IpNet>) -> Self {
+        self.allow = Some(prefixes.into_iter().collect());
+        self
+    }
+
+    /// Never answers peers in these prefixes, whatever is allowed.
+    pub fn deny(mut self, prefixes: impl IntoIterator<Item = IpNet>) -> Self {
+        self.deny.extend(prefixes);
+        self
+    }
+
+    /// Source ports that get no answer, instead of
+    /// [`DEFAULT_DENY_PORTS`].
+    pub fn deny_ports(mut self, ports: impl Into<Vec<u16>>) -> Self {
+        self.deny_ports = Some(ports.into());
+        self
+    }
+
+    /// Sends each reply with one hop less to go than its request had left.
+    pub fn loop_guard(mut self, is_on: bool) -> Self {
+        self.loop_guard = is_on;
+        self
+    }
+
+    /// Measures residence times, from the kernel's receive stamp to the reply.
+    pub fn latency(mut self, is_on: bool) -> Self {
+        self.latency = is_on;
+        self
+    }
+
+    /// Reports this often; `None` only at the end.
+    pub fn interval(mut self, interval: Option<Duration>) -> Self {
+        self.interval = interval;
+        self
+    }
+
+    /// Ends after this long.
+    pub fn duration(mut self, duration: Duration) -> Self {
+        self.duration = Some(duration);
+        self
+    }
+
+    /// Reports as JSON lines.
+    pub fn json(mut self, is_on: bool) -> Self {
+        self.json = is_on;
+        self
+    }
+
+    /// Logs residence times to this file.
+    pub fn hdr(mut self, path: Option<PathBuf>) -> Self {
+        self.hdr = path;
+        self
+    }
+
+    /// Says more.
+    pub fn verbose(mut self, is_on: bool) -> Self {
+        self.is_verbose = is_on;
+        self
+    }
+
+    /// Makes sense of the settings on this machine. Tries io_uring out unless told not to.
+    ///
+    /// # Errors
+    /// A [usage](Error::is_usage) error where settings contradict each other, and what was demanded
+    /// and is not available here.
+    pub fn build(self) -> Result<Config, Error> {
+        let mut notes = Vec::new();
+        let workers = self.workers(&mut notes)?;
+        let listen = self.listeners()?;
+        if self.coalesce > COALESCE_MAX {
             return Err(Error::usage(
-                format!("cannot run on CPU {missing}"),
-                format!("this process may use CPUs {}", list.join(",")),
+                format!("cannot wait {:?} for more datagrams", self.coalesce),
+                format!("--coalesce takes at most {COALESCE_MAX:?}"),
             ));
         }
-        let distinct: BTreeSet<_> = cpus.iter().collect();
-        note_sharing(cpus.len(), distinct.len(), notes);
-        return Ok(cpus.iter().map(|&id| Some(CoreId { id })).collect());
+        let (kind, abilities, engine_blocker) = choose_engine(self.engine)?;
+        let buffers = self.rounded_buffers(&mut notes);
+        Ok(Config {
+            socket: socket::Settings {
+                is_grouped: workers.len() > 1,
+                timestamps: self.latency,
+                hop_limits: self.loop_guard,
+                ..self.socket
+            },
+            engine: engine::Settings {
+                kind,
+                buffers,
+                spin: self.spin,
+                looks: abilities.keeps_unused_buffers,
+                egress: egress::Settings {
+                    gso: self.gso,
+                    segments_max: segments_max(),
+                    loop_guard: self.loop_guard,
+                    latency: self.latency,
+                },
+            },
+            engine_blocker,
+            steer_cpu: self.steer_cpu,
+            coalesce: self.coalesce,
+            allow: Prefixes::new(self.allow.unwrap_or_else(default_allow)),
+            deny: Prefixes::new(self.deny),
+            deny_ports: self
+                .deny_ports
+                .unwrap_or_else(|| DEFAULT_DENY_PORTS.to_vec()),
+            interval: self.interval.filter(|interval| !interval.is_zero()),
+            duration: self.duration,
+            json: self.json,
+            hdr: self.hdr,
+            is_verbose: self.is_verbose,
+            listen,
+            workers,
+            notes,
+        })
     }
-    let quota = std::thread::available_parallelism().map_or(1, usize::from);
-    if allowed.is_empty() {
-        let count = args.cores.map_or(quota, usize::from);
-        notes.push(format!(
-            "the CPUs of this process cannot be read (sched_getaffinity), perhaps for a seccomp \
-             profile: {count} workers run, not pinned"
-        ));
-        return Ok(vec![None; count]);
-    }
-    let Some(count) = args.cores.map(usize::from) else {
-        if quota < allowed.len() {
+
+    fn workers(&self, notes: &mut Vec<String>) -> Result<Vec<Option<CoreId>>, Error> {
+        let allowed = core_affinity::get_core_ids().unwrap_or_default();
+        if let Some(cpus) = &self.cpus {
+            return on_cpus(cpus, &allowed, notes);
+        }
+        let quota = std::thread::available_parallelism().map_or(1, usize::from);
+        if allowed.is_empty() {
+            let count = self.cores.map_or(quota, usize::from);
             notes.push(format!(
-                "the cgroup's quota allows {quota} of {} CPUs: the workers are not pinned, so \
-                 that containers do not meet on the same cores; --cpus pins them",
-                allowed.len()
+                "the CPUs of this process cannot be read (sched_getaffinity), perhaps for a \
+                 seccomp profile: {count} workers run, not pinned"
             ));
-            return Ok(vec![None; quota]);
+            return Ok(vec![None; count]);
         }
-        return Ok(allowed.into_iter().map(Some).collect());
-    };
-    note_sharing(count, allowed.len(), notes);
-    Ok((0..count)
-        .map(|worker| allowed.get(worker % allowed.len().max(1)).copied())
-        .collect())
+        let Some(count) = self.cores.map(usize::from) else {
+            if quota < allowed.len() {
+                notes.push(format!(
+                    "the cgroup's quota allows {quota} of {} CPUs: the workers are not pinned, so \
+                     that containers do not meet on the same cores; --cpus pins them",
+                    allowed.len()
+                ));
+                return Ok(vec![None; quota]);
+            }
+            return Ok(allowed.into_iter().map(Some).collect());
+        };
+        note_sharing(count, allowed.len(), notes);
+        Ok((0..count)
+            .map(|worker| allowed.get(worker % allowed.len()).copied())
+            .collect())
+    }
+
+    fn listeners(&self) -> Result<Vec<Listen>, Error> {
+        let dual_stack = self.socket.dual_stack;
+        if self.listen.is_empty() {
+            return Ok(default_listeners(dual_stack));
+        }
+        let mut listen: Vec<Listen> = Vec::new();
+        for &addr in &self.listen {
+            let addr = canonical(addr);
+            check_listener(addr, dual_stack)?;
+            if let Some(other) = listen.iter().find(|other| covers(other.addr, addr)) {
+                return Err(Error::usage(
+                    format!("cannot reflect on {addr}"),
+                    format!("--listen {} covers it already", other.addr),
+                ));
+            }
+            listen.push(Listen {
+                addr,
+                is_optional: false,
+            });
+        }
+        Ok(listen)
+    }
+
+    fn rounded_buffers(&self, notes: &mut Vec<String>) -> u16 {
+        let buffers = self.buffers.max(1).next_power_of_two();
+        if buffers != self.buffers {
+            notes.push(format!(
+                "--buffers {} is rounded up to {buffers}",
+                self.buffers
+            ));
+        }
+        buffers
+    }
+}
+
+fn on_cpus(
+    cpus: &[usize],
+    allowed: &[CoreId],
+    notes: &mut Vec<String>,
+) -> Result<Vec<Option<CoreId>>, Error> {
+    let is_missing = |cpu: &&usize| !allowed.iter().any(|it| it.id == **cpu);
+    if let Some(missing) = cpus.iter().find(is_missing) {
+        let list: Vec<_> = allowed.iter().map(|core| core.id.to_string()).collect();
+        return Err(Error::usage(
+            format!("cannot run on CPU {missing}"),
+            format!("this process may use CPUs {}", list.join(",")),
+        ));
+    }
+    let distinct: BTreeSet<_> = cpus.iter().collect();
+    note_sharing(cpus.len(), distinct.len(), notes);
+    Ok(cpus.iter().map(|&id| Some(CoreId { id })).collect())
 }
 
 fn note_sharing(workers: usize, cpus: usize, notes: &mut Vec<String>) {
@@ -243,68 +526,41 @@ fn note_sharing(workers: usize, cpus: usize, notes: &mut Vec<String>) {
     }
 }
 
-fn listen(args: &ServeArgs) -> Result<Vec<Listen>, Error> {
-    let v4 = SocketAddr::from((Ipv4Addr::UNSPECIFIED, DEFAULT_PORT));
-    let v6 = SocketAddr::from((Ipv6Addr::UNSPECIFIED, DEFAULT_PORT));
-    if args.listen.is_empty() {
-        let required = |addr| Listen {
-            addr,
-            is_optional: false,
-        };
-        return Ok(if args.dual_stack {
-            vec![required(v6)]
-        } else {
-            vec![
-                required(v4),
-                Listen {
-                    addr: v6,
-                    is_optional: true,
-                },
-            ]
-        });
-    }
-    let mut listen: Vec<Listen> = Vec::new();
-    for &addr in &args.listen {
-        // `[::ffff:0.0.0.0]` is a wildcard that does not look like one.
-        let addr = SocketAddr::new(addr.ip().to_canonical(), addr.port()).with_scope_of(addr);
-        if addr.ip().is_multicast() || addr.ip() == Ipv4Addr::BROADCAST {
-            return Err(Error::usage(
-                format!("cannot reflect on {addr}"),
-                "no reply can come from a multicast or broadcast address; listen on a unicast address \
-                 or a wildcard",
-            ));
-        }
-        if args.dual_stack && !(addr.is_ipv6() && addr.ip().is_unspecified()) {
-            return Err(Error::usage(
-                format!("cannot reflect on {addr}"),
-                "--dual-stack is for the wildcard [::] only",
-            ));
-        }
-        if let Some(other) = listen.iter().find(|other| covers(other.addr, addr)) {
-            return Err(Error::usage(
-                format!("cannot reflect on {addr}"),
-                format!("--listen {} covers it already", other.addr),
-            ));
-        }
-        listen.push(Listen {
-            addr,
-            is_optional: false,
-        });
-    }
-    Ok(listen)
+fn default_listeners(dual_stack: bool) -> Vec<Listen> {
+    let v4 = Listen {
+        addr: (Ipv4Addr::UNSPECIFIED, DEFAULT_PORT).into(),
+        is_optional: false,
+    };
+    let v6 = Listen {
+        addr: (Ipv6Addr::UNSPECIFIED, DEFAULT_PORT).into(),
+        is_optional: !dual_stack,
+    };
+    if dual_stack { vec![v6] } else { vec![v4, v6] }
 }
 
-trait WithScope {
-    fn with_scope_of(self, other: SocketAddr) -> Self;
+/// `addr`, as IPv4 where it is v4-mapped: `[::ffff:0.0.0.0]` is a wildcard that does not look like
+/// one.
+fn canonical(addr: SocketAddr) -> SocketAddr {
+    match addr {
+        SocketAddr::V6(v6) if v6.ip().to_ipv4_mapped().is_some() => {
+            SocketAddr::new(addr.ip().to_canonical(), addr.port())
+        }
+        _ => addr,
+    }
 }
 
-impl WithScope for SocketAddr {
-    fn with_scope_of(mut self, other: SocketAddr) -> Self {
-        if let (SocketAddr::V6(this), SocketAddr::V6(other)) = (&mut self, other) {
-            this.set_scope_id(other.scope_id());
-        }
-        self
+fn check_listener(addr: SocketAddr, dual_stack: bool) -> Result<(), Error> {
+    let refuse = |said: &str| Err(Error::usage(format!("cannot reflect on {addr}"), said));
+    if addr.ip().is_multicast() || addr.ip() == Ipv4Addr::BROADCAST {
+        return refuse(
+            "no reply can come from a multicast or broadcast address; listen on a unicast address \
+             or a wildcard",
+        );
     }
+    if dual_stack && !(addr.is_ipv6() && addr.ip().is_unspecified()) {
+        return refuse("--dual-stack is for the wildcard [::] only");
+    }
+    Ok(())
 }
 
 /// Whether one of the two receives what is sent to the other.
@@ -319,102 +575,81 @@ fn covers(a: SocketAddr, b: SocketAddr) -> bool {
     same_port && a.is_ipv4() == b.is_ipv4() && meets
 }
 
-fn choose_engine(
-    choice: cli::EngineChoice,
-) -> Result<(Kind, probe::Abilities, Option<Blocker>), Error> {
+fn choose_engine(choice: EngineChoice) -> Result<(Kind, probe::Abilities, Option<Blocker>), Error> {
     let without_ring = |blocker| (Kind::Mmsg, probe::Abilities::default(), blocker);
-    if choice == cli::EngineChoice::Mmsg {
+    if choice == EngineChoice::Mmsg {
         // Without any io_uring system call, since some profiles kill for one.
         return Ok(without_ring(None));
     }
     match probe::probe() {
         Ok(abilities) => Ok((Kind::Uring, abilities, None)),
-        Err(blocker) if choice == cli::EngineChoice::Auto => Ok(without_ring(Some(blocker))),
+        Err(blocker) if choice == EngineChoice::Auto => Ok(without_ring(Some(blocker))),
         Err(Blocker { what, remedy }) => {
             Err(Error::new("cannot use io_uring", what).try_this(remedy))
         }
     }
 }
 
-fn buffers(args: &ServeArgs, notes: &mut Vec<String>) -> u16 {
-    let buffers = args.buffers.next_power_of_two();
-    if buffers != args.buffers {
-        notes.push(format!(
-            "--buffers {} is rounded up to {buffers}",
-            args.buffers
-        ));
-    }
-    buffers
-}
-
 fn segments_max() -> usize {
-    if probe::kernel_is_at_least(6, 9) {
+    if kernel_is_at_least(6, 9) {
         SEGMENTS_MAX
     } else {
         SEGMENTS_MAX_OLD
     }
 }
 
-fn allow(asked: &[Prefix]) -> Result<Prefixes, Error> {
-    if asked.is_empty() {
-        let parse = |text: &str| text.parse::<IpNet>().expect("the defaults are prefixes");
-        return Ok(Prefixes::new(DEFAULT_ALLOW.map(parse)));
-    }
-    Ok(prefixes(asked))
-}
-
-fn prefixes(asked: &[Prefix]) -> Prefixes {
-    Prefixes::new(asked.iter().flat_map(|prefix| match *prefix {
-        Prefix::Any => {
-            vec![IpNet::V4(Ipv4Net::default()), IpNet::V6(Ipv6Net::default())]
-        }
-        Prefix::Net(net) => vec![net],
-    }))
+fn default_allow() -> Vec<IpNet> {
+    let parse = |text: &str| text.parse().expect("the defaults are prefixes");
+    DEFAULT_ALLOW.map(parse).to_vec()
 }
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser;
     use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
 
     use super::*;
-    use crate::cli::Cli;
 
-    fn config(args: &[&str]) -> Result<Config, Error> {
-        let args = ["reflector", "--engine", "mmsg"].iter().chain(args);
-        Config::new(&Cli::try_parse_from(args).unwrap().serve)
+    fn mmsg() -> Builder {
+        Config::builder().engine(EngineChoice::Mmsg)
     }
 
-    fn said(args: &[&str]) -> String {
-        let error = config(args).unwrap_err();
+    fn listening(addrs: &[&str]) -> Builder {
+        let addrs = addrs.iter().map(|addr| addr.parse().unwrap());
+        addrs.fold(mmsg(), Builder::listen)
+    }
+
+    fn said(builder: Builder) -> String {
+        let error = builder.build().unwrap_err();
         assert!(error.is_usage());
         error.to_string()
     }
 
     #[test]
     fn listening_twice_on_the_same_is_refused() {
-        let text = said(&["--listen", "0.0.0.0:9", "--listen", "10.0.0.1:9"]);
+        let text = said(listening(&["0.0.0.0:9", "10.0.0.1:9"]));
         assert_eq!(
             text,
             "cannot reflect on 10.0.0.1:9: --listen 0.0.0.0:9 covers it already"
         );
+        assert!(said(listening(&["0.0.0.0:9", "[::ffff:0.0.0.0]:9"])).contains("covers"));
+        assert!(listening(&["0.0.0.0:9", "[::]:9"]).build().is_ok());
+        assert!(listening(&["10.0.0.1:9", "10.0.0.2:9"]).build().is_ok());
         assert!(
-            said(&["--listen", "0.0.0.0:9", "--listen", "[::ffff:0.0.0.0]:9"]).contains("covers")
+            listening(&["[fe80::1%1]:9", "[fe80::1%2]:9"])
+                .build()
+                .is_ok()
         );
-        assert!(config(&["--listen", "0.0.0.0:9", "--listen", "[::]:9"]).is_ok());
-        assert!(config(&["--listen", "10.0.0.1:9", "--listen", "10.0.0.2:9"]).is_ok());
-        assert!(config(&["--listen", "[fe80::1%1]:9", "--listen", "[fe80::1%2]:9"]).is_ok());
     }
 
     #[test]
     fn multicast_and_specific_dual_stack_are_refused() {
-        assert!(said(&["--listen", "224.0.0.1:9"]).contains("unicast"));
-        assert!(said(&["--dual-stack", "--listen", "10.0.0.1:9"]).contains("wildcard"));
+        assert!(said(listening(&["224.0.0.1:9"])).contains("unicast"));
+        assert!(said(listening(&["10.0.0.1:9"]).dual_stack(true)).contains("wildcard"));
     }
 
     #[test]
     fn a_cpu_that_is_not_ours_is_refused() {
-        assert!(said(&["--cpus", "4000"]).starts_with("cannot run on CPU 4000: this process may"));
+        assert!(said(mmsg().cpus([4000])).starts_with("cannot run on CPU 4000: this process may"));
     }
 
     /// A container's seccomp profile may refuse it.
@@ -427,12 +662,13 @@ mod tests {
             std::env::consts::ARCH.try_into().unwrap(),
         );
         let refuse = BpfProgram::try_from(refuse.unwrap()).unwrap();
-        let workers = |args: &'static [&str]| {
+        let workers = |cores: Option<u16>| {
             let refuse = &refuse;
             // A filter stays with its thread.
             let thread = move || {
                 seccompiler::apply_filter(refuse).unwrap();
-                let config = config(args).unwrap();
+                let builder = cores.into_iter().fold(mmsg(), Builder::cores);
+                let config = builder.build().unwrap();
                 assert!(
                     config.notes[0].starts_with("the CPUs"),
                     "{:?}",
@@ -442,36 +678,28 @@ mod tests {
             };
             std::thread::scope(|scope| scope.spawn(thread).join().unwrap())
         };
-        assert_eq!(workers(&["--cores", "3"]), [None; 3]);
-        let by_default = workers(&[]);
+        assert_eq!(workers(Some(3)), [None; 3]);
+        let by_default = workers(None);
         assert!(!by_default.is_empty());
         assert!(by_default.iter().all(Option::is_none));
     }
 
     #[test]
     fn more_workers_than_cpus_run_with_a_warning() {
-        let config = config(&["--cores", "1000"]).unwrap();
+        let config = mmsg().cores(1000).build().unwrap();
         assert_eq!(config.workers.len(), 1000);
         assert!(config.notes[0].contains("1000 workers share"));
     }
 
     #[test]
     fn the_memory_of_a_worker_stays_below_its_limit() {
-        let with_gro = config(&["--cores", "1"]).unwrap().memory();
+        let with_gro = mmsg().cores(1).build().unwrap().memory();
         assert!(with_gro.worker <= 6 << 20, "{with_gro:?}");
         assert!(with_gro.base <= 16 << 20);
     }
 
     #[test]
     fn odd_buffer_counts_are_rounded_up() {
-        assert_eq!(config(&["--buffers", "100"]).unwrap().engine.buffers, 128);
-    }
-
-    #[test]
-    fn any_means_both_families() {
-        let config = config(&["--allow", "any", "--deny", "10.0.0.0/8"]).unwrap();
-        assert!(config.allow.contains("8.8.8.8".parse().unwrap()));
-        assert!(config.allow.contains("2001:db8::1".parse().unwrap()));
-        assert!(config.deny.contains("10.1.1.1".parse().unwrap()));
+        assert_eq!(mmsg().buffers(100).build().unwrap().engine.buffers, 128);
     }
 }

@@ -12,7 +12,6 @@
 
 #![deny(unsafe_code)]
 
-pub mod cli;
 pub mod config;
 
 pub mod server;
@@ -27,13 +26,5 @@ pub mod guard;
 pub mod ingress;
 pub mod responder;
 
-pub mod load;
-
-pub mod wire;
-
 pub mod socket;
 pub mod stats;
-
-pub mod diagnose;
-pub mod lab;
-pub mod report;

@@ -14,7 +14,7 @@ use reflector_measure::error::Error;
 use reflector_udp::sockopt;
 
 /// What is asked of a socket.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Settings {
     /// One `[::]` socket for IPv6 and v4-mapped peers.
     pub dual_stack: bool,
@@ -342,27 +342,6 @@ pub fn has_ipv6() -> bool {
 }
 
 #[cfg(test)]
-impl Settings {
-    /// Nothing asked for.
-    pub fn plain() -> Self {
-        Self {
-            dual_stack: false,
-            is_grouped: false,
-            share_port: false,
-            gro: false,
-            timestamps: false,
-            hop_limits: false,
-            same_interface: false,
-            df: false,
-            freebind: false,
-            receive_buffer_len: None,
-            send_buffer_len: None,
-            device: None,
-        }
-    }
-}
-
-#[cfg(test)]
 mod tests {
     use std::net::UdpSocket;
 
@@ -370,7 +349,7 @@ mod tests {
 
     #[test]
     fn a_sender_gets_no_datagram_and_lets_nobody_else_in() {
-        let settings = Settings::plain();
+        let settings = Settings::default();
         for addr in ["0.0.0.0:0", "[::]:0"] {
             let socket = Socket::open(addr.parse().unwrap(), true, &settings).unwrap();
             let sender = socket.open_sender().unwrap().expect("it is a wildcard");
@@ -393,7 +372,7 @@ mod tests {
 
     #[test]
     fn where_no_control_message_names_the_source_there_is_no_sender() {
-        let settings = Settings::plain();
+        let settings = Settings::default();
         let socket = Socket::open("127.0.0.1:0".parse().unwrap(), true, &settings).unwrap();
         assert!(socket.open_sender().unwrap().is_none());
     }

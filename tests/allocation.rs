@@ -11,6 +11,7 @@ use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use reflector::datagram::{DropReason, Verdict};
 use reflector::responder::echo::Echo;
@@ -18,7 +19,7 @@ use reflector::responder::{Request, Responder};
 use reflector_netlab::topology::DockerHost;
 use rustix::thread::gettid;
 use serde_json::Value;
-use support::in_process::InProcess;
+use support::in_process::{InProcess, on_port};
 use support::random::Random;
 use support::train::Client;
 
@@ -70,18 +71,6 @@ unsafe impl GlobalAlloc for Counting {
 }
 
 const PORT: u16 = 5151;
-/// One worker to watch. The reports are part of the path: the worker hands over its counts.
-const ARGS: [&str; 8] = [
-    "--listen",
-    "0.0.0.0:5151",
-    "--listen",
-    "[::]:5151",
-    "--cores",
-    "1",
-    "--interval",
-    "10ms",
-];
-
 /// Clients that make the worker go every way it has.
 struct Traffic {
     clients: Vec<Client>,
@@ -153,8 +142,12 @@ fn watch<R: Responder + Send + 'static>(
 ) -> (u64, Value) {
     let _serial = SERIAL.lock().unwrap_or_else(PoisonError::into_inner);
     let picture = DockerHost::new().unwrap();
+    // One worker to watch. The reports are part of the path: the worker hands over its counts.
+    let builder = on_port(engine, PORT)
+        .cores(1)
+        .interval(Some(Duration::from_millis(10)));
     let others = worker_threads();
-    let server = InProcess::start(&picture.host, engine, &ARGS, responder);
+    let server = InProcess::start(&picture.host, builder, responder);
     let ours: Vec<_> = worker_threads().difference(&others).copied().collect();
     let [worker] = ours[..] else {
         panic!("{ours:?} is not one worker")

@@ -14,7 +14,7 @@ use reflector_netlab::topology::{DockerHost, Namespace, Route, in_namespaces, ne
 use reflector_udp::sockopt;
 use rustix::process::Signal;
 use serde_json::Value;
-use support::in_process::{InProcess, answer_queued, config, open_socket};
+use support::in_process::{InProcess, answer_queued, config, on, on_port, open_socket};
 use support::queue::{Delivered, stop, while_stopped};
 use support::random::Random;
 use support::raw::send_forged;
@@ -206,7 +206,7 @@ on_both_engines! {
 
     fn what_comes_after_the_drain_has_begun_is_not_received(engine: Engine) {
         let picture = DockerHost::new().unwrap();
-        let config = config(engine, &[]);
+        let config = config(engine);
         let socket = open_socket(&picture.host, &config, "0.0.0.0:5151");
         let mut client = Client::any(&picture.container, at(DockerHost::HOST));
         let delivered = Delivered::count(&picture.host);
@@ -249,7 +249,7 @@ on_both_engines! {
     /// Buffers full of what cannot be answered are not the end of the queue.
     fn the_drain_looks_behind_datagrams_that_get_no_answer(engine: Engine) {
         let picture = DockerHost::new().unwrap();
-        let config = config(engine, &["--buffers", "4"]);
+        let config = on(engine).buffers(4).build().unwrap();
         let socket = open_socket(&picture.host, &config, "0.0.0.0:5151");
         let mut client = Client::any(&picture.container, at(DockerHost::HOST));
         let delivered = Delivered::count(&picture.host);
@@ -478,7 +478,7 @@ on_both_engines! {
 
     fn a_reply_longer_than_its_request_is_not_sent(engine: Engine) {
         let picture = DockerHost::new().unwrap();
-        let server = InProcess::start(&picture.host, engine, &LISTEN, || Boastful);
+        let server = InProcess::start(&picture.host, on_port(engine, PORT), || Boastful);
         let mut client = Client::any(&picture.container, at(DockerHost::HOST));
         let datagrams: Vec<_> = [&b"long"[..], b"ok", b"", b"long"].map(<[u8]>::to_vec).into();
         let delivered = Delivered::count(&picture.host);
@@ -494,8 +494,8 @@ on_both_engines! {
 
     fn a_responder_that_panics_ends_the_server_with_an_error(engine: Engine) {
         let picture = DockerHost::new().unwrap();
-        let args = [&LISTEN[..], &["--cores", "2"]].concat();
-        let server = InProcess::start(&picture.host, engine, &args, || Panicking);
+        let builder = on_port(engine, PORT).cores(2);
+        let server = InProcess::start(&picture.host, builder, || Panicking);
         let client = Client::any(&picture.container, at(DockerHost::HOST));
         client.send(b"boo");
         let error = server.end().unwrap_err().to_string();
@@ -514,7 +514,7 @@ fn assert_silent(
     spoil: impl FnOnce(&Socket),
 ) {
     let picture = DockerHost::new().unwrap();
-    let config = config(engine, &[]);
+    let config = config(engine);
     let socket = open_socket(&picture.host, &config, listen);
     spoil(&socket);
     let mut client = Client::any(&picture.container, asked);

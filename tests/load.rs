@@ -14,7 +14,7 @@ use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use reflector::wire::probe::Packet;
+use reflector_load::wire::Packet;
 use reflector_netlab::capture::{Capture, Kind};
 use reflector_netlab::naive::{NaiveServer, Wildcard};
 use reflector_netlab::topology::{DockerHost, Namespace, NftError, in_namespaces, nft, skip};

@@ -14,13 +14,9 @@ use std::process::{self, Output, Stdio};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use clap::Parser;
 use hdrhistogram::Histogram;
 use hdrhistogram::serialization::Deserializer;
 use hdrhistogram::serialization::interval_log::{IntervalLogIterator, LogEntry};
-use reflector::cli::Cli;
-use reflector::config::Config;
-use reflector::server::Server;
 use reflector_netlab::topology::{DockerHost, Namespace, in_namespaces, net};
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 use rustix::thread::{CapabilitySet, remove_capability_from_bounding_set};
@@ -187,24 +183,6 @@ fn a_cpu_that_the_process_may_not_use_is_refused() {
             list.join(",")
         );
         assert_refused(&run_to_end(&host, &["--cpus", "4095"]), USAGE, &sentence);
-    });
-}
-
-#[test]
-fn steering_by_cpu_without_pinned_workers_is_refused() {
-    in_namespaces("steering_by_cpu_without_pinned_workers_is_refused", || {
-        let args = "reflector --engine mmsg --steer cpu --listen 127.0.0.1:0";
-        let args = Cli::try_parse_from(args.split(' ')).unwrap();
-        let mut config = Config::new(&args.serve).unwrap();
-        // What a cgroup's quota below the number of CPUs leads to.
-        config.workers = vec![None, None];
-        let host = Namespace::new().unwrap();
-        let error = host.run(|| Server::open(config).err()).unwrap();
-        assert!(error.is_usage());
-        assert_eq!(
-            error.to_string(),
-            "cannot steer by CPU: the workers are not pinned to any; --cpus pins them"
-        );
     });
 }
 

@@ -11,7 +11,7 @@ use reflector::responder::{Request, Responder};
 use reflector_netlab::capture::{Capture, Kind};
 use reflector_netlab::topology::{DockerHost, Namespace, net};
 use reflector_udp::{ethtool, sockopt};
-use support::in_process::{InProcess, answer_queued, config, open_socket};
+use support::in_process::{InProcess, answer_queued, config, on_port, open_socket};
 use support::queue::{Delivered, while_stopped};
 use support::random::Random;
 use support::train::{Client, Message};
@@ -298,7 +298,7 @@ on_both_engines! {
     /// `EINVAL` for the train and for its first datagram: the source is at fault.
     fn a_train_refused_for_its_ipv6_source_is_counted_whole(engine: Engine) {
         let picture = DockerHost::new().unwrap();
-        let config = config(engine, &[]);
+        let config = config(engine);
         let socket = open_socket(&picture.host, &config, "[::]:5151");
         // As on a socket that must not answer from an address that the host does not have.
         sockopt::set_int(&socket, libc::SOL_IPV6, libc::IPV6_FREEBIND, 0).unwrap();
@@ -321,7 +321,7 @@ on_both_engines! {
     /// `EINVAL` for the train, and its first datagram goes: trains do not work on this path.
     fn where_trains_do_not_work_at_all_their_datagrams_go_singly(engine: Engine) {
         let picture = DockerHost::new().unwrap();
-        let config = config(engine, &[]);
+        let config = config(engine);
         let socket = open_socket(&picture.host, &config, "0.0.0.0:5151");
         // The kernel refuses to cut trains for a socket that sends without checksums.
         sockopt::enable(&socket, libc::SOL_SOCKET, libc::SO_NO_CHECK).unwrap();
@@ -342,7 +342,7 @@ on_both_engines! {
 
     fn each_datagram_of_a_train_gets_the_verdict_of_the_responder(engine: Engine) {
         let picture = DockerHost::new().unwrap();
-        let server = InProcess::start(&picture.host, engine, &LISTEN, || Picky);
+        let server = InProcess::start(&picture.host, on_port(engine, PORT), || Picky);
         for ip in ASKED {
             let mut client = Client::any(&picture.container, at(ip));
             let mut bytes = Random::new(11).bytes(64 * 30);

@@ -12,6 +12,7 @@ use std::panic::resume_unwind;
 use std::thread;
 
 use super::uring::{Completion, KernelRing, Ring, Way, buffers};
+use reflector_measure::host::kernel_release;
 use reflector_udp::wake::Wake;
 
 /// Why io_uring cannot be had, and what would change that.
@@ -177,23 +178,6 @@ fn not_permitted_by(sysctl: &str, status: &str) -> Blocker {
     }
 }
 
-/// The kernel's release, such as `6.12.3-amd64`.
-pub fn kernel_release() -> String {
-    fs::read_to_string("/proc/sys/kernel/osrelease")
-        .unwrap_or_default()
-        .trim()
-        .to_owned()
-}
-
-/// Whether the running kernel is at least `major.minor`. An unreadable release is an old one.
-pub fn kernel_is_at_least(major: u32, minor: u32) -> bool {
-    let release = kernel_release();
-    let mut numbers = release
-        .split(['.', '-', '+'])
-        .map_while(|part| part.parse::<u32>().ok());
-    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= (major, minor)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -233,11 +217,5 @@ mod tests {
             let blocker = blocker(&io::Error::from_raw_os_error(errno));
             assert!(!blocker.what.is_empty() && !blocker.remedy.is_empty());
         }
-    }
-
-    #[test]
-    fn kernel_releases_compare_by_number() {
-        assert!(kernel_is_at_least(3, 0));
-        assert!(!kernel_is_at_least(999, 0));
     }
 }

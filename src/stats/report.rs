@@ -10,11 +10,11 @@ use std::net::SocketAddr;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
-use super::Stats;
-use super::counters::{Counters, errno_name};
+use reflector_measure::errno;
+use reflector_measure::json::SCHEMA;
 
-/// Version of the JSON objects: counts up when a key changes its meaning or goes.
-pub const SCHEMA: u32 = 1;
+use super::Stats;
+use super::counters::Counters;
 
 /// The reflector is listening: every worker has an armed receive on each of its sockets.
 #[derive(Clone, Debug, Serialize)]
@@ -133,7 +133,7 @@ impl Totals {
                 .collect(),
             send_errors: counters
                 .send_errors()
-                .map(|(errno, n)| (errno_name(errno), n))
+                .map(|(errno, n)| (errno::name(errno), n))
                 .collect(),
             kernel,
             trains_received: counters.trains_received,

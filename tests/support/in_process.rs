@@ -2,15 +2,13 @@
 //! and for sockets that a test has its hands on.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use clap::Parser;
-use reflector::cli::Cli;
-use reflector::config::Config;
+use reflector::config::{Builder, Config, EngineChoice};
 use reflector::engine::Resources;
 use reflector::guard::Guard;
 use reflector::responder::Responder;
@@ -26,11 +24,24 @@ use serde_json::Value;
 
 use super::{Engine, PATIENCE, assert_books_close};
 
-/// The settings that `args` make.
-pub fn config(engine: Engine, args: &[&str]) -> Config {
-    let fixed = ["reflector", "--engine", engine.name()];
-    let cli = Cli::try_parse_from(fixed.iter().chain(args)).expect("arguments that exist");
-    Config::new(&cli.serve).expect("settings that agree")
+/// Settings with `engine`.
+pub fn on(engine: Engine) -> Builder {
+    Config::builder().engine(match engine {
+        Engine::Uring => EngineChoice::Uring,
+        Engine::Mmsg => EngineChoice::Mmsg,
+    })
+}
+
+/// Settings with `engine`, and a socket of each family on `port`.
+pub fn on_port(engine: Engine, port: u16) -> Builder {
+    on(engine)
+        .listen((Ipv4Addr::UNSPECIFIED, port).into())
+        .listen((Ipv6Addr::UNSPECIFIED, port).into())
+}
+
+/// The same without a socket.
+pub fn config(engine: Engine) -> Config {
+    on(engine).build().expect("settings that agree")
 }
 
 /// A server on threads of this process.
@@ -44,11 +55,10 @@ impl InProcess {
     /// Starts a server in `namespace` and waits until every worker is armed.
     pub fn start<R: Responder + Send + 'static>(
         namespace: &Namespace,
-        engine: Engine,
-        args: &[&str],
+        builder: Builder,
         responder: impl Fn() -> R + Send + 'static,
     ) -> Self {
-        let config = config(engine, args);
+        let config = builder.build().expect("settings that agree");
         let (ready, is_ready) = sync_channel(1);
         let (listen, stop, thread) = namespace.run(|| {
             let server = Server::open(config).expect("the port is free");

@@ -6,9 +6,11 @@
 pub mod clock;
 
 pub mod hdr_log;
+pub mod json;
 
 pub mod host;
 pub mod snmp;
 
+pub mod errno;
 pub mod error;
 pub mod exit;

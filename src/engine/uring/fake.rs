@@ -476,7 +476,7 @@ struct Driver {
 
 impl Driver {
     fn new(seed: u64) -> Self {
-        let settings = socket::Settings::plain();
+        let settings = socket::Settings::default();
         let open =
             |_| Socket::open((Ipv4Addr::LOCALHOST, 0).into(), true, &settings).expect("a socket");
         let resources = Resources {

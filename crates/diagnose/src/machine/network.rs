@@ -1,0 +1,274 @@
+//! The checks of sockets, interfaces and connection tracking.
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::time::Duration;
+
+use socket2::{Domain, Socket, Type};
+
+use super::Check;
+use crate::host::{self, Interface, Tables};
+use reflector_udp::{ethtool, sockopt};
+
+/// All of them.
+pub fn check() -> Vec<Check> {
+    let mut checks = vec![reuse_port(), trains()];
+    match Tables::open() {
+        Ok(tables) => {
+            let up: Vec<_> = tables
+                .interfaces()
+                .iter()
+                .filter(|it| it.is_up && !it.is_loopback)
+                .cloned()
+                .collect();
+            checks.extend([
+                receive_offload(&with_feature(&up, "rx-gro")),
+                send_offload(&with_feature(&up, "tx-udp-segmentation")),
+                rp_filter(&up),
+            ]);
+        }
+        Err(error) => checks.push(Check::ok(
+            "interfaces",
+            format!("cannot be listed here: {error}"),
+        )),
+    }
+    checks.push(conntrack(
+        host::sysctl("netfilter/nf_conntrack_count"),
+        host::sysctl("netfilter/nf_conntrack_max"),
+        [
+            host::sysctl("netfilter/nf_conntrack_udp_timeout"),
+            host::sysctl("netfilter/nf_conntrack_udp_timeout_stream"),
+        ],
+    ));
+    checks
+}
+
+fn reuse_port() -> Check {
+    let name = "SO_REUSEPORT";
+    match share_a_port() {
+        Ok(()) => Check::ok(name, "two sockets share a port"),
+        Err(error) => Check::warn(
+            name,
+            format!("two sockets cannot share a port: {error}"),
+            "run one worker: --cores 1",
+        ),
+    }
+}
+
+/// Two sockets on one port, bound as the reflector binds its own.
+fn share_a_port() -> io::Result<()> {
+    let open = || Socket::new(Domain::IPV4, Type::DGRAM, None);
+    let (first, second) = (open()?, open()?);
+    first.bind(&SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)).into())?;
+    first.set_reuse_port(true)?;
+    second.set_reuse_port(true)?;
+    second.bind(&first.local_addr()?)
+}
+
+fn trains() -> Check {
+    let name = "UDP_GRO, UDP_SEGMENT";
+    let remedy = "run Linux 5.0 or newer without a sandbox that hides these options; until then \
+                  --gro off --gso off";
+    match send_a_train() {
+        Ok(Some(true)) => Check::ok(name, "a train of three datagrams passed whole"),
+        Ok(Some(false)) => Check::warn(name, "a train arrived in pieces", remedy),
+        Ok(None) => Check::ok(name, "accepted; not tried, since lo is down"),
+        Err(error) => Check::warn(name, format!("refused: {error}"), remedy),
+    }
+}
+
+/// Whether a train sent over loopback arrives as one; `None` where there is no loopback.
+fn send_a_train() -> io::Result<Option<bool>> {
+    const SEGMENT_LEN: usize = 100;
+    let receiver = Socket::new(Domain::IPV4, Type::DGRAM, None)?;
+    let sender = Socket::new(Domain::IPV4, Type::DGRAM, None)?;
+    sockopt::enable(&receiver, libc::SOL_UDP, libc::UDP_GRO)?;
+    sockopt::set_int(
+        &sender,
+        libc::SOL_UDP,
+        libc::UDP_SEGMENT,
+        SEGMENT_LEN as i32,
+    )?;
+    let loopback = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    if receiver.bind(&loopback.into()).is_err() {
+        return Ok(None);
+    }
+    receiver.set_read_timeout(Some(Duration::from_secs(1)))?;
+    let train = [0; 3 * SEGMENT_LEN];
+    match sender.send_to(&train, &receiver.local_addr()?) {
+        Err(error) if error.raw_os_error() == Some(libc::ENETUNREACH) => return Ok(None),
+        result => result?,
+    };
+    let len = UdpSocket::from(receiver).recv(&mut [0; 2 * 3 * SEGMENT_LEN])?;
+    Ok(Some(len == train.len()))
+}
+
+/// The interfaces of which it is known, with the state of a feature.
+fn with_feature(interfaces: &[Interface], name: &str) -> Vec<(Interface, bool)> {
+    let state = |it: &Interface| Some((it.clone(), ethtool::feature(&it.name, name).ok()?));
+    interfaces.iter().filter_map(state).collect()
+}
+
+/// The names of those for which `wanted` holds; `None` without any.
+fn names<'a>(interfaces: impl Iterator<Item = &'a Interface>) -> Option<String> {
+    let names: Vec<_> = interfaces.map(|it| it.name.as_str()).collect();
+    (!names.is_empty()).then(|| names.join(", "))
+}
+
+fn on_and_off(interfaces: &[(Interface, bool)]) -> String {
+    let of = |wanted: bool| {
+        names(
+            interfaces
+                .iter()
+                .filter(|it| it.1 == wanted)
+                .map(|it| &it.0),
+        )
+    };
+    match (of(true), of(false)) {
+        (Some(on), Some(off)) => format!("on: {on}; off: {off}"),
+        (Some(on), None) => format!("on: {on}"),
+        (None, Some(off)) => format!("off: {off}"),
+        (None, None) => "no interface besides lo is up".to_owned(),
+    }
+}
+
+/// GRO joins datagrams of the wire into trains; software devices pass trains on as they are sent.
+fn receive_offload(interfaces: &[(Interface, bool)]) -> Check {
+    let name = "GRO of interfaces";
+    let found = on_and_off(interfaces);
+    let hardware = interfaces.iter().filter(|it| !it.1 && it.0.kind.is_empty());
+    match names(hardware.map(|it| &it.0)) {
+        None if interfaces.iter().any(|it| !it.1) => Check::ok(
+            name,
+            format!("{found} (software devices pass trains on without)"),
+        ),
+        None => Check::ok(name, found),
+        Some(without) => Check::warn(
+            name,
+            format!("{found}; datagrams that arrive there form no trains"),
+            format!(
+                "`ethtool -K {} gro on`",
+                without.split(", ").next().unwrap_or_default()
+            ),
+        ),
+    }
+}
+
+fn send_offload(interfaces: &[(Interface, bool)]) -> Check {
+    let found = on_and_off(interfaces);
+    let note = if interfaces.iter().any(|it| !it.1) {
+        " (there the kernel cuts trains itself)"
+    } else {
+        ""
+    };
+    Check::ok("segmentation offload", format!("{found}{note}"))
+}
+
+fn rp_filter(interfaces: &[Interface]) -> Check {
+    let settings: Vec<_> = interfaces
+        .iter()
+        .filter_map(|it| Some((it, host::rp_filter(&it.name)?)))
+        .collect();
+    judge_rp_filter(&settings)
+}
+
+/// A strict filter hinders where requests may come by another interface than the route back:
+/// where several uplinks are up.
+fn judge_rp_filter(settings: &[(&Interface, u64)]) -> Check {
+    let name = "rp_filter";
+    let strict = || settings.iter().filter(|it| it.1 == 1).map(|it| it.0);
+    let uplinks = settings.iter().filter(|it| it.0.kind.is_empty()).count();
+    match names(strict()) {
+        None => Check::ok(name, "off or loose everywhere"),
+        Some(strict) if uplinks < 2 => Check::ok(
+            name,
+            format!("strict on {strict}; one uplink, so it drops nothing legitimate"),
+        ),
+        Some(strict_names) => Check::warn(
+            name,
+            format!(
+                "strict on {strict_names}, with {uplinks} uplinks: requests that come by another \
+                 than the route back are dropped unseen"
+            ),
+            format!(
+                "`sysctl -w net.ipv4.conf.{}.rp_filter=2`",
+                strict().next().map_or("all", |it| &it.name)
+            ),
+        ),
+    }
+}
+
+fn conntrack(count: Option<u64>, max: Option<u64>, timeouts: [Option<u64>; 2]) -> Check {
+    let name = "conntrack";
+    let (Some(count), Some(max)) = (count, max) else {
+        return Check::ok(name, "no connection tracking here");
+    };
+    let mut found = format!("{count} of {max} entries");
+    if let [Some(first), Some(stream)] = timeouts {
+        found += &format!("; UDP flows stay {first} s unanswered, {stream} s answered");
+    }
+    // From 95 % on the kernel drops entries early; new flows come in bursts.
+    if max > 0 && count.saturating_mul(5) >= max.saturating_mul(4) {
+        let remedy = format!(
+            "`sysctl -w net.netfilter.nf_conntrack_max={}`, or do not track the reflector's port \
+             (`notrack` in an nft raw chain)",
+            max * 4
+        );
+        return Check::warn(
+            name,
+            format!("{found}: nearly full, new flows get lost"),
+            remedy,
+        );
+    }
+    Check::ok(name, found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn interface(name: &str, kind: &str) -> Interface {
+        Interface {
+            index: 1,
+            name: name.to_owned(),
+            kind: kind.to_owned(),
+            is_loopback: false,
+            is_up: true,
+        }
+    }
+
+    #[test]
+    fn a_full_table_hinders() {
+        let timeouts = [Some(30), Some(120)];
+        assert!(conntrack(Some(799), Some(1000), timeouts).is_ok);
+        let full = conntrack(Some(800), Some(1000), timeouts);
+        assert!(!full.is_ok && full.remedy.unwrap().contains("nf_conntrack_max=4000"));
+        assert!(conntrack(None, None, [None, None]).is_ok);
+    }
+
+    #[test]
+    fn only_hardware_needs_gro() {
+        let (eth0, veth1) = (interface("eth0", ""), interface("veth1", "veth"));
+        let check = receive_offload(&[(eth0.clone(), true), (veth1.clone(), false)]);
+        assert!(check.is_ok && check.found.starts_with("on: eth0; off: veth1"));
+        let check = receive_offload(&[(eth0, false), (veth1, true)]);
+        assert_eq!(check.remedy.as_deref(), Some("`ethtool -K eth0 gro on`"));
+        assert!(receive_offload(&[]).is_ok);
+    }
+
+    #[test]
+    fn a_strict_filter_hinders_two_uplinks() {
+        let (eth0, eth1) = (interface("eth0", ""), interface("eth1", ""));
+        let docker0 = interface("docker0", "bridge");
+        assert!(judge_rp_filter(&[(&eth0, 1), (&docker0, 1)]).is_ok);
+        assert!(judge_rp_filter(&[(&eth0, 2), (&eth1, 0)]).is_ok);
+        let check = judge_rp_filter(&[(&eth0, 2), (&eth1, 1)]);
+        assert!(check.remedy.unwrap().contains("conf.eth1.rp_filter=2"));
+    }
+
+    #[test]
+    fn sockets_are_tried() {
+        share_a_port().unwrap();
+        assert_ne!(send_a_train().unwrap(), Some(false));
+    }
+}

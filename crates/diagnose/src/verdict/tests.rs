@@ -1,0 +1,326 @@
+//! Facts in, verdict and explanation out.
+
+use std::time::Duration;
+
+use super::*;
+use crate::ask::{Refusal, Way};
+use crate::host::{Address, Counters, Route};
+use crate::question::Question;
+use reflector_netlab::conntrack::{ConntrackEntry, Tuple};
+
+fn addr(text: &str) -> SocketAddr {
+    text.parse().unwrap()
+}
+
+fn answered(from: &str) -> Outcome {
+    Outcome::Answered {
+        from: addr(from),
+        after: Duration::from_micros(80),
+        is_expected: true,
+    }
+}
+
+fn refused(by: &str, icmp_code: u8) -> Outcome {
+    Outcome::Refused(Refusal {
+        by: Some(by.parse().unwrap()),
+        is_v6: false,
+        icmp_type: 3,
+        icmp_code,
+    })
+}
+
+fn route(gateway: Option<&str>) -> Route {
+    Route {
+        interface: "eth0".to_owned(),
+        interface_index: 2,
+        gateway: gateway.map(|ip| ip.parse().unwrap()),
+        source: None,
+        is_local: false,
+    }
+}
+
+/// A container that asked 172.16.13.13:53 once by each socket, with these outcomes.
+fn container(connected: Outcome, unconnected: Outcome) -> Facts {
+    let attempt = |way, port, outcome| Attempt {
+        number: 1,
+        way,
+        local: SocketAddr::new([172, 17, 0, 3].into(), port),
+        outcome,
+    };
+    Facts {
+        target: "172.16.13.13:53".to_owned(),
+        asked: addr("172.16.13.13:53"),
+        others: Vec::new(),
+        question: Question::Echo,
+        timeout: Duration::from_secs(1),
+        attempts: vec![
+            attempt(Way::Connected, 40_001, connected),
+            attempt(Way::Unconnected, 40_002, unconnected),
+        ],
+        route: Some(route(Some("172.17.0.1"))),
+        interface_kind: "veth".to_owned(),
+        addresses: vec![Address {
+            net: "172.17.0.3/16".parse().unwrap(),
+            interface: "eth0".to_owned(),
+        }],
+        routes_to_seen: vec![(addr("172.17.0.1:53").ip(), route(None))],
+        unresolved: None,
+        rp_filter: Some(0),
+        counted: Counters::default(),
+        tracked: None,
+        witnessed: None,
+    }
+}
+
+fn texts(diagnosis: &Diagnosis) -> String {
+    let texts = diagnosis.findings.iter().map(|it| it.text.as_str());
+    texts.collect::<Vec<_>>().join("\n")
+}
+
+fn kinds(diagnosis: &Diagnosis) -> Vec<&'static str> {
+    diagnosis.findings.iter().map(|it| it.kind).collect()
+}
+
+fn commands(diagnosis: &Diagnosis) -> Vec<&str> {
+    let commands = diagnosis.cures.iter();
+    commands.filter_map(|it| it.command.as_deref()).collect()
+}
+
+#[test]
+fn the_right_address_needs_no_explanation() {
+    let right = || answered("172.16.13.13:53");
+    let diagnosis = diagnose(&container(right(), right()));
+    assert_eq!(diagnosis.verdict, Verdict::Answered);
+    assert_eq!(diagnosis.verdict.exit(), Exit::Done);
+    assert!(diagnosis.findings.is_empty() && diagnosis.cures.is_empty());
+}
+
+#[test]
+fn moby_15127_is_recognised_silent_or_refused() {
+    for connected in [Outcome::Silent, refused("172.17.0.1", 3)] {
+        let mut facts = container(connected, answered("172.17.0.1:53"));
+        facts.counted.no_ports = 1;
+        let diagnosis = diagnose(&facts);
+        assert_eq!(diagnosis.verdict, Verdict::WrongSource);
+        assert_eq!(diagnosis.verdict.exit(), Exit::WrongSource);
+        assert_eq!(diagnosis.seen, [(addr("172.17.0.1:53"), 1)].into());
+        assert!(diagnosis.headline.contains("172.16.13.13:53"));
+        assert!(
+            diagnosis
+                .headline
+                .contains("172.17.0.1:53 answered instead")
+        );
+        assert_eq!(kinds(&diagnosis), ["gateway", "connected_socket"]);
+        let texts = texts(&diagnosis);
+        assert!(
+            texts.contains("docker0") && texts.contains("moby#15127"),
+            "{texts}"
+        );
+        assert!(
+            diagnosis.cures[0]
+                .text
+                .contains("listen on 172.16.13.13:53")
+        );
+        assert_eq!(
+            commands(&diagnosis),
+            [
+                "reflector --listen 0.0.0.0:53",
+                "conntrack -D -p udp --orig-dst 172.16.13.13 --dport 53"
+            ]
+        );
+    }
+}
+
+#[test]
+fn every_place_of_the_wrong_source_has_its_explanation() {
+    let explain = |asked: &str, seen: &str, to_asked: Route, to_seen: Route| {
+        let mut facts = container(Outcome::Silent, answered(seen));
+        facts.asked = addr(asked);
+        facts.route = Some(to_asked);
+        facts.interface_kind = String::new();
+        facts.routes_to_seen = vec![(addr(seen).ip(), to_seen)];
+        diagnose(&facts).findings[0].clone()
+    };
+    let (near, far) = (|| route(None), || route(Some("10.0.0.1")));
+    let cases = [
+        (
+            explain("10.0.0.2:7", "10.0.0.2:8", near(), near()),
+            "other_port",
+            "TFTP",
+        ),
+        (
+            explain("10.0.0.2:7", "172.17.0.3:7", near(), near()),
+            "own_address",
+            "own address",
+        ),
+        (
+            explain("10.9.0.2:7", "10.0.0.1:7", far(), near()),
+            "gateway",
+            "gateway on eth0",
+        ),
+        (
+            explain("10.0.0.2:7", "10.0.0.3:7", near(), near()),
+            "same_network",
+            "one host",
+        ),
+        (
+            explain("10.9.0.2:7", "10.0.0.3:7", far(), near()),
+            "neighbour",
+            "hairpin",
+        ),
+        (
+            explain("192.0.2.1:7", "10.9.0.3:7", far(), far()),
+            "nat",
+            "is private",
+        ),
+        (
+            explain("10.9.0.2:7", "10.9.0.3:7", far(), far()),
+            "other_address",
+            "most likely",
+        ),
+    ];
+    for (finding, kind, said) in cases {
+        assert_eq!(finding.kind, kind);
+        assert!(finding.text.contains(said), "{}", finding.text);
+        assert!(kind == "gateway" || !finding.text.contains("docker0"));
+    }
+}
+
+#[test]
+fn several_servers_behind_one_address_are_told() {
+    let facts = container(answered("172.16.13.13:53"), answered("172.17.0.1:53"));
+    let diagnosis = diagnose(&facts);
+    assert_eq!(diagnosis.verdict, Verdict::WrongSource);
+    assert_eq!(kinds(&diagnosis), ["gateway", "mixed"]);
+}
+
+#[test]
+fn a_refusal_says_who_and_what_it_means() {
+    let both = |by: &str, code| container(refused(by, code), refused(by, code));
+    let diagnosis = diagnose(&both("172.16.13.13", 3));
+    assert_eq!(diagnosis.verdict, Verdict::Refused);
+    assert_eq!(diagnosis.verdict.exit(), Exit::Unanswered);
+    assert!(diagnosis.headline.contains("172.16.13.13 refuses"));
+    assert!(texts(&diagnosis).contains("Nobody listens on UDP port 53"));
+    let elsewhere = texts(&diagnose(&both("172.17.0.1", 3)));
+    assert!(
+        elsewhere.contains("an answer that came to nobody"),
+        "{elsewhere}"
+    );
+    let firewall = texts(&diagnose(&both("172.17.0.1", 13)));
+    assert!(
+        firewall.contains("administratively prohibited"),
+        "{firewall}"
+    );
+    assert!(
+        diagnose(&both("172.17.0.1", 99)).findings[0]
+            .text
+            .contains("code 99")
+    );
+}
+
+#[test]
+fn silence_is_explained_by_what_this_host_noticed() {
+    let silent = || container(Outcome::Silent, Outcome::Silent);
+    let diagnosis = diagnose(&silent());
+    assert_eq!(diagnosis.verdict, Verdict::Silent);
+    assert_eq!(diagnosis.verdict.exit(), Exit::Unanswered);
+    assert_eq!(kinds(&diagnosis), ["nothing_seen"]);
+    assert!(texts(&diagnosis).contains("This is a container"));
+    let absent = Facts {
+        unresolved: Some([172, 17, 0, 1].into()),
+        ..silent()
+    };
+    assert_eq!(kinds(&diagnose(&absent)), ["neighbour"]);
+    let filtered = Facts {
+        counted: Counters {
+            no_ports: 0,
+            reverse_path_filter: 2,
+        },
+        ..silent()
+    };
+    let diagnosis = diagnose(&filtered);
+    assert_eq!(kinds(&diagnosis), ["rp_filter", "nothing_seen"]);
+    assert_eq!(
+        commands(&diagnosis)[0],
+        "sysctl -w net.ipv4.conf.eth0.rp_filter=2"
+    );
+}
+
+#[test]
+fn what_only_the_interface_saw_counts() {
+    let witnessed = |from: &str| Facts {
+        witnessed: Some(vec![addr(from)]),
+        ..container(Outcome::Silent, Outcome::Silent)
+    };
+    let diagnosis = diagnose(&witnessed("172.17.0.1:53"));
+    assert_eq!(diagnosis.verdict, Verdict::WrongSource);
+    assert_eq!(kinds(&diagnosis), ["gateway", "dropped_here"]);
+    let diagnosis = diagnose(&witnessed("172.16.13.13:53"));
+    assert_eq!(diagnosis.verdict, Verdict::Silent);
+    assert_eq!(kinds(&diagnosis), ["dropped_here"]);
+    assert_eq!(commands(&diagnosis), ["nft list ruleset"]);
+}
+
+fn entry(port: u16, reply_source: &str) -> ConntrackEntry {
+    let source = SocketAddr::new([172, 17, 0, 3].into(), port);
+    ConntrackEntry {
+        protocol: "udp".to_owned(),
+        original: Tuple {
+            source,
+            destination: addr("172.16.13.13:53"),
+        },
+        reply: Tuple {
+            source: addr(reply_source),
+            destination: source,
+        },
+        is_replied: false,
+    }
+}
+
+#[test]
+fn a_dead_flow_beside_a_living_one_is_stale() {
+    let mut facts = container(Outcome::Silent, answered("172.16.13.13:53"));
+    let diagnosis = diagnose(&facts);
+    assert_eq!(diagnosis.verdict, Verdict::Partly);
+    assert_eq!(diagnosis.verdict.exit(), Exit::Done);
+    assert_eq!(kinds(&diagnosis), ["flow"]);
+    assert_eq!(
+        commands(&diagnosis),
+        ["conntrack -D -p udp --orig-src 172.17.0.3 --sport 40001 \
+          --orig-dst 172.16.13.13 --dport 53"]
+    );
+    facts.attempts[0].number = 0;
+    facts.tracked = Some(vec![
+        entry(40_001, "172.16.13.13:53"),
+        entry(40_002, "172.16.13.14:53"),
+    ]);
+    let diagnosis = diagnose(&facts);
+    assert_eq!(diagnosis.verdict, Verdict::FlowSilent);
+    assert_eq!(diagnosis.verdict.exit(), Exit::Unanswered);
+    assert!(diagnosis.headline.contains("port 40001"));
+    assert_eq!(kinds(&diagnosis), ["flow", "conntrack"]);
+}
+
+#[test]
+fn nat_of_this_host_is_told() {
+    let mut facts = container(Outcome::Silent, Outcome::Silent);
+    facts.tracked = Some(vec![entry(40_001, "10.0.0.9:53")]);
+    let diagnosis = diagnose(&facts);
+    assert_eq!(kinds(&diagnosis), ["nat", "nothing_seen"]);
+    assert!(texts(&diagnosis).contains("10.0.0.9:53 (DNAT)"));
+}
+
+#[test]
+fn ipv6_has_its_own_commands() {
+    let mut facts = container(Outcome::Silent, answered("[fd17::1]:53"));
+    facts.asked = addr("[fd13::13]:53");
+    let diagnosis = diagnose(&facts);
+    assert_eq!(
+        commands(&diagnosis),
+        [
+            "reflector --listen [::]:53",
+            "conntrack -D -f ipv6 -p udp --orig-dst fd13::13 --dport 53"
+        ]
+    );
+}

@@ -1,0 +1,446 @@
+//! Why the verdict is what it is, in sentences for this host.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+
+use serde::Serialize;
+
+use crate::ask::{Attempt, Outcome, Refusal, Way};
+use crate::facts::Facts;
+use crate::question::Question;
+use crate::verdict::{Relation, Verdict, is_right, relation};
+use reflector_netlab::conntrack::ConntrackEntry;
+
+/// One thing that explains the verdict.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// A word for programs.
+    pub kind: &'static str,
+    /// Sentences for people.
+    pub text: String,
+}
+
+/// What explains `verdict`, with `right` questions answered from the address asked.
+pub fn findings(
+    facts: &Facts,
+    verdict: Verdict,
+    seen: &BTreeMap<SocketAddr, usize>,
+    right: usize,
+) -> Vec<Finding> {
+    match verdict {
+        Verdict::Answered => answered(facts),
+        Verdict::Partly | Verdict::FlowSilent => partly(facts, right),
+        Verdict::WrongSource => wrong_source(facts, seen, right),
+        Verdict::Refused => refusals(facts),
+        Verdict::Silent => silent(facts),
+    }
+}
+
+fn finding(kind: &'static str, text: impl Into<String>) -> Finding {
+    Finding {
+        kind,
+        text: text.into(),
+    }
+}
+
+fn answered(facts: &Facts) -> Vec<Finding> {
+    let is_foreign = |it: &Attempt| {
+        matches!(
+            it.outcome,
+            Outcome::Answered {
+                is_expected: false,
+                ..
+            }
+        )
+    };
+    if !facts.attempts.iter().any(is_foreign) {
+        return Vec::new();
+    }
+    let what = match facts.question {
+        Question::Dns(_) => "It is no DNS answer to the query, but",
+        _ => "It does not echo, but",
+    };
+    vec![finding(
+        "other_service",
+        format!("{what} whatever it answers comes from the right address."),
+    )]
+}
+
+fn partly(facts: &Facts, right: usize) -> Vec<Finding> {
+    let silent: Vec<_> = facts
+        .attempts
+        .iter()
+        .filter(|it| !is_right(it, facts))
+        .map(|it| it.local.port().to_string())
+        .collect();
+    let mut findings = vec![finding(
+        "flow",
+        format!(
+            "{right} flows were answered, those from port {} were not. A stale conntrack entry \
+             looks like this: a NAT or stateful firewall on the way remembers the flow as it was \
+             before a rule or a server changed, and every datagram keeps the entry alive. A fresh \
+             source port gets a fresh entry. So does loss, of course: asking again with more \
+             --tries tells them apart.",
+            silent.join(" and ")
+        ),
+    )];
+    findings.extend(pinned(facts));
+    findings
+}
+
+/// The conntrack entry here that sends a dead flow elsewhere than the flows that are answered.
+fn pinned(facts: &Facts) -> Option<Finding> {
+    let entry = |attempt: &Attempt| entry_of(facts, attempt);
+    let alive = facts
+        .attempts
+        .iter()
+        .filter(|it| is_right(it, facts))
+        .find_map(entry)?;
+    let dead = facts
+        .attempts
+        .iter()
+        .filter(|it| !is_right(it, facts))
+        .find_map(entry)?;
+    if alive.reply.source == dead.reply.source {
+        return None;
+    }
+    Some(finding(
+        "conntrack",
+        format!(
+            "This host's own connection tracking shows it: the flow from port {} still goes to {}, \
+             fresh ones go to {}.",
+            dead.original.source.port(),
+            dead.reply.source,
+            alive.reply.source
+        ),
+    ))
+}
+
+/// The conntrack entry of an attempt's flow.
+fn entry_of<'a>(facts: &'a Facts, attempt: &Attempt) -> Option<&'a ConntrackEntry> {
+    facts.tracked.as_ref()?.iter().find(|entry| {
+        entry.original.source == attempt.local && entry.original.destination == facts.asked
+    })
+}
+
+fn wrong_source(facts: &Facts, seen: &BTreeMap<SocketAddr, usize>, right: usize) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for from in seen.keys() {
+        findings.push(origin(facts, *from));
+    }
+    if right > 0 {
+        findings.push(finding(
+            "mixed",
+            format!(
+                "{right} of {} questions were answered from the right address: several servers \
+                 share the address, and not all of them answer from it.",
+                facts.attempts.len()
+            ),
+        ));
+    }
+    let is_witnessed_only = facts
+        .attempts
+        .iter()
+        .all(|it| it.outcome == Outcome::Silent);
+    if is_witnessed_only {
+        findings.push(dropped_here(facts));
+    } else if connected_got_nothing(facts) {
+        findings.push(signature(facts));
+    }
+    findings.extend(translated(facts));
+    findings
+}
+
+fn connected_got_nothing(facts: &Facts) -> bool {
+    let mut connected = facts.attempts.iter().filter(|it| it.way == Way::Connected);
+    connected.all(|it| !matches!(it.outcome, Outcome::Answered { .. }))
+}
+
+/// What a connected socket makes of an answer from elsewhere: moby#15127.
+fn signature(facts: &Facts) -> Finding {
+    let counted = match facts.counted.no_ports {
+        0 => String::new(),
+        n => format!(" (this host counted {n} just now, UdpNoPorts)"),
+    };
+    finding(
+        "connected_socket",
+        format!(
+            "That is why connected sockets got nothing: their kernel takes datagrams from {} only, \
+             finds no socket for the others{counted} and returns ICMP port unreachable, which the \
+             server sees. A NAT or a stateful firewall between would drop them likewise. This is \
+             moby#15127.",
+            facts.asked
+        ),
+    )
+}
+
+/// Why no socket got an answer that was seen on the interface.
+fn dropped_here(facts: &Facts) -> Finding {
+    let interface = facts
+        .route
+        .as_ref()
+        .map_or("the interface", |it| &it.interface);
+    match facts.counted.reverse_path_filter {
+        0 => finding(
+            "dropped_here",
+            format!(
+                "The answer arrives on {interface}, but a filter of this host drops it before any \
+                 socket sees it: a rule such as `ct state established accept` lets only answers \
+                 from the address asked pass."
+            ),
+        ),
+        n => finding(
+            "rp_filter",
+            format!(
+                "The answer arrives on {interface}, but this host's reverse path filter drops it, \
+                 since its route to that source is another (IPReversePathFilter counted {n} just \
+                 now)."
+            ),
+        ),
+    }
+}
+
+/// What NAT on this host makes of the question.
+fn translated(facts: &Facts) -> Option<Finding> {
+    let entry = facts.attempts.iter().find_map(|it| entry_of(facts, it))?;
+    if entry.reply.source == facts.asked {
+        return None;
+    }
+    Some(finding(
+        "nat",
+        format!(
+            "A NAT rule of this host sends the question on to {} (DNAT).",
+            entry.reply.source
+        ),
+    ))
+}
+
+/// Who the other address is, and why it was taken.
+fn origin(facts: &Facts, from: SocketAddr) -> Finding {
+    let (seen, asked) = (from.ip(), facts.asked.ip());
+    let wildcard = "the server listens on a wildcard (0.0.0.0 or [::]) and answers without \
+                    naming a source";
+    match relation(facts, seen) {
+        Relation::OtherPort => finding(
+            "other_port",
+            "The address is right, the port is not: a NAT gave the answer a port of its own, or \
+             the server answers from another socket than the one asked, as TFTP does.",
+        ),
+        Relation::Own(interface) => finding(
+            "own_address",
+            format!(
+                "{seen} is this host's own address, on {interface}: the server runs on this very \
+                 host, or what is sent to {asked} is redirected to it. If it is one server, \
+                 {wildcard}, so the route to the peer chose."
+            ),
+        ),
+        Relation::Gateway(interface) => finding("gateway", gateway(facts, seen, &interface)),
+        Relation::Neighbour {
+            interface,
+            as_asked: true,
+        } => finding(
+            "same_network",
+            format!(
+                "{seen} is a neighbour on {interface}, as is {asked}: most likely both are \
+                 addresses of one host. {}, and its kernel took the address that it prefers on \
+                 this network.",
+                capitalised(wildcard)
+            ),
+        ),
+        Relation::Neighbour {
+            interface,
+            as_asked: false,
+        } => finding(
+            "neighbour",
+            format!(
+                "{seen} is a neighbour on {interface}, while {asked} lies behind a router. Either \
+                 {asked} is another address of that host: {wildcard}, so its kernel took the \
+                 address of the interface towards us. Or the router translated {asked} to {seen} \
+                 (DNAT, a published port), and the answer came straight back instead of through \
+                 it (hairpin NAT without source NAT)."
+            ),
+        ),
+        Relation::Inside => finding(
+            "nat",
+            format!(
+                "{seen} is private and {asked} is not: a NAT translated the question, and the \
+                 answer went around it or found its conntrack entry gone."
+            ),
+        ),
+        Relation::Elsewhere => finding(
+            "other_address",
+            format!(
+                "{seen} is most likely another address of the same server: {wildcard}, so its \
+                 kernel took the address of the interface by which its route to us leaves."
+            ),
+        ),
+    }
+}
+
+fn gateway(facts: &Facts, seen: IpAddr, interface: &str) -> String {
+    let bridge = if is_container(&facts.interface_kind) {
+        let docker = IpAddr::from([172, 17, 0, 1]);
+        let name = if seen == docker {
+            "docker0's address"
+        } else {
+            "its bridge's address (docker0, br-…, cni0)"
+        };
+        format!(
+            " {interface} is a {} link, so this is a container, and {seen} is the address of the \
+             container's host on the bridge: {name}.",
+            facts.interface_kind
+        )
+    } else {
+        String::new()
+    };
+    format!(
+        "{seen} is this host's gateway on {interface}, and {} most likely another address of that \
+         gateway.{bridge} The server listens on a wildcard (0.0.0.0 or [::]) and answers without \
+         naming a source, so its kernel took the address of the interface towards us.",
+        facts.asked.ip()
+    )
+}
+
+/// Whether an interface of this kind is one end of a container's link.
+fn is_container(kind: &str) -> bool {
+    ["veth", "netkit", "macvlan", "ipvlan"].contains(&kind)
+}
+
+fn capitalised(text: &str) -> String {
+    let mut chars = text.chars();
+    chars.next().map_or_else(String::new, |first| {
+        first.to_uppercase().chain(chars).collect()
+    })
+}
+
+/// The first ICMP error among the attempts.
+pub fn first_refusal(facts: &Facts) -> Option<Refusal> {
+    facts.attempts.iter().find_map(|it| match it.outcome {
+        Outcome::Refused(refusal) => Some(refusal),
+        _ => None,
+    })
+}
+
+fn refusals(facts: &Facts) -> Vec<Finding> {
+    let Some(refusal) = first_refusal(facts) else {
+        return Vec::new();
+    };
+    let by = refusal
+        .by
+        .map_or_else(|| "somebody".to_owned(), |ip| ip.to_string());
+    let said = format!("{by} says: {}.", refusal.meaning());
+    let port = facts.asked.port();
+    let text = if !refusal.is_port_unreachable() {
+        format!("{said} It is a router or a firewall on the way, not the service.")
+    } else if refusal.by == Some(facts.asked.ip()) {
+        format!(
+            "{said} Nobody listens on UDP port {port} there, or only on another address of that \
+             host, or a firewall rejects in its name."
+        )
+    } else {
+        format!(
+            "{said} That is not the address asked, so a NAT or a router took the question for its \
+             own: a published port with nobody behind it, or an answer that came to nobody \
+             because its flow is unknown there."
+        )
+    };
+    let mut findings = vec![finding("refused", text)];
+    findings.extend(translated(facts));
+    findings
+}
+
+impl Refusal {
+    /// Whether no socket has the port: ICMP type 3 code 3 (RFC 792), ICMPv6 type 1 code 4
+    /// (RFC 4443 §3.1).
+    pub fn is_port_unreachable(&self) -> bool {
+        (self.icmp_type, self.icmp_code) == if self.is_v6 { (1, 4) } else { (3, 3) }
+    }
+
+    /// What the ICMP message says, in words.
+    pub fn meaning(&self) -> String {
+        let known = match (self.is_v6, self.icmp_type, self.icmp_code) {
+            (false, 3, 3) | (true, 1, 4) => "port unreachable",
+            (false, 3, 0 | 6 | 11) | (true, 1, 0) => "network unreachable, there is no route",
+            (false, 3, 1 | 7 | 12) | (true, 1, 3) => "host unreachable, it does not respond",
+            (false, 3, 2) => "protocol unreachable, it knows no UDP",
+            (false, 3, 4) | (true, 2, _) => "the datagram is too long for the path",
+            (false, 3, 9 | 10 | 13) | (true, 1, 1) => "administratively prohibited by a firewall",
+            (true, 1, 5 | 6) => "rejected by policy",
+            (false, 11, _) | (true, 3, _) => "time exceeded, a routing loop perhaps",
+            _ => "",
+        };
+        let version = if self.is_v6 { "ICMPv6" } else { "ICMP" };
+        let (kind, code) = (self.icmp_type, self.icmp_code);
+        match known {
+            "" => format!("{version} type {kind} code {code}"),
+            known => format!("{known} ({version} type {kind} code {code})"),
+        }
+    }
+}
+
+fn silent(facts: &Facts) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    if let Some(neighbour) = facts.unresolved {
+        let interface = facts.route.as_ref().map_or("the link", |it| &it.interface);
+        findings.push(finding(
+            "neighbour",
+            format!(
+                "Nobody on {interface} says that it has {neighbour} (ARP or neighbour discovery \
+                 failed), so the question never left: the host is off, or on another network."
+            ),
+        ));
+        return findings;
+    }
+    if facts.witnessed.as_ref().is_some_and(|it| !it.is_empty()) {
+        findings.push(finding(
+            "dropped_here",
+            format!(
+                "{} does answer, from the right address, but a filter of this host drops the \
+                 answer before any socket sees it.",
+                facts.asked
+            ),
+        ));
+        return findings;
+    }
+    if facts.counted.reverse_path_filter > 0 {
+        findings.push(finding(
+            "rp_filter",
+            format!(
+                "This host's reverse path filter dropped {} packets meanwhile \
+                 (IPReversePathFilter): an answer may have come from an address whose route \
+                 leads elsewhere.",
+                facts.counted.reverse_path_filter
+            ),
+        ));
+    }
+    findings.extend(translated(facts));
+    findings.push(finding("nothing_seen", nothing_seen(facts)));
+    findings
+}
+
+fn nothing_seen(facts: &Facts) -> String {
+    let service = match &facts.question {
+        Question::Echo => "it is no echo service and ignores the question; ",
+        Question::Bytes(_) => "it ignores these bytes; ",
+        Question::Dns(_) => "it is no DNS server, or refuses to serve us; ",
+    };
+    let behind = match &facts.route {
+        Some(route) if route.gateway.is_some() && is_container(&facts.interface_kind) => {
+            " This is a container: if its host translates addresses (MASQUERADE), that is where a \
+             wrong source would be dropped."
+        }
+        _ => "",
+    };
+    let witness = match facts.witnessed {
+        Some(_) => "No answer reaches this host, on any socket or on the interface",
+        None => {
+            "No answer reaches a socket (as root this command also looks at the interface, before \
+             this host's own filters)"
+        }
+    };
+    format!(
+        "{witness}. What that can be: {service}a firewall drops the question or the answer; or \
+         the service answers from another address, and a NAT or a stateful firewall on the way \
+         drops that.{behind}"
+    )
+}

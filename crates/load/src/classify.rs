@@ -1,0 +1,391 @@
+//! What came back: judged datagram by datagram, booked train by train. Pure.
+//!
+//! A datagram is first asked whose it is and whether it is as it was sent, then where it came from,
+//! then when, then whether it is the first answer. Only one that passes everything is `received`;
+//! every other first answer settles its datagram as lost, so that nobody waits for it any more.
+
+use std::net::SocketAddr;
+
+use crate::tally::{Counts, Tally};
+use crate::track::Track;
+use crate::wire::{Packet, Probe, has_pattern};
+
+/// Datagrams of one buffer up to which each is compared with the pattern; of longer trains one is,
+/// at a position that moves.
+const COMPARED_EACH_MAX: usize = 4;
+
+/// One received buffer, as the kernel tells it.
+#[derive(Clone, Copy, Debug)]
+pub struct Arrival<'a> {
+    /// Index of the flow at whose socket it arrived.
+    pub flow: u32,
+    /// Who sent it; `None` if the kernel's word for it makes no sense.
+    pub source: Option<SocketAddr>,
+    /// When it arrived, in nanoseconds of the timeline of the probes.
+    pub received_ns: u64,
+    /// One datagram, or a train of them.
+    pub payload: &'a [u8],
+    /// Bytes of each datagram of a train; the last may be shorter.
+    pub segment_len: usize,
+}
+
+/// What is expected of a reply.
+#[derive(Debug)]
+pub struct Judge {
+    target: SocketAddr,
+    session: u32,
+    timeout_ns: u64,
+    /// Which datagram of the next long train is compared with the pattern.
+    sample: usize,
+}
+
+/// Answers of one buffer to consecutive datagrams that share all that matters.
+#[derive(Clone, Copy, Debug, Default)]
+struct Run {
+    first: u64,
+    count: u64,
+    scheduled_ns: u64,
+    sent_ns: u64,
+    is_corrupt: bool,
+}
+
+impl Run {
+    /// Whether `probe` continues it.
+    #[inline]
+    fn takes(&self, probe: &Probe, is_corrupt: bool) -> bool {
+        probe.sequence == self.first.wrapping_add(self.count)
+            && probe.scheduled_ns == self.scheduled_ns
+            && probe.sent_ns == self.sent_ns
+            && is_corrupt == self.is_corrupt
+    }
+}
+
+impl Judge {
+    /// A judge of replies from `target` to the probes of `session`.
+    pub fn new(target: SocketAddr, session: u32, timeout_ns: u64) -> Self {
+        Self {
+            target,
+            session,
+            timeout_ns,
+            sample: 0,
+        }
+    }
+
+    /// Judges every datagram of one received buffer and books it in `track` and `tally`.
+    pub fn judge(&mut self, arrival: &Arrival<'_>, track: &mut Track, tally: &mut Tally) {
+        let segment_len = arrival.segment_len.max(1);
+        let count = arrival.payload.len().div_ceil(segment_len).max(1);
+        self.sample = self.sample.wrapping_add(1);
+        let sample = self.sample % count;
+        if arrival.payload.is_empty() {
+            tally.counts.foreign += 1;
+        }
+        let mut run = Run::default();
+        for (index, datagram) in arrival.payload.chunks(segment_len).enumerate() {
+            let Some(probe) = self.identify(datagram, arrival.flow, &mut tally.counts) else {
+                continue;
+            };
+            let is_compared = count <= COMPARED_EACH_MAX || index == sample;
+            let is_corrupt = is_compared && !has_pattern(datagram);
+            if run.takes(&probe, is_corrupt) {
+                run.count += 1;
+                continue;
+            }
+            self.book(run, arrival, track, tally);
+            run = Run {
+                first: probe.sequence,
+                count: 1,
+                scheduled_ns: probe.scheduled_ns,
+                sent_ns: probe.sent_ns,
+                is_corrupt,
+            };
+        }
+        self.book(run, arrival, track, tally);
+    }
+
+    /// The probe that `datagram` is, if it is one of ours and its header is intact.
+    #[inline]
+    fn identify(&self, datagram: &[u8], flow: u32, counts: &mut Counts) -> Option<Probe> {
+        let Some(packet) = Packet::new_checked(datagram) else {
+            counts.foreign += 1;
+            return None;
+        };
+        let probe = packet.probe();
+        if packet.is_intact() && probe.session == self.session && probe.flow == flow {
+            return Some(probe);
+        }
+        // Damaged, if one of its two marks is still ours; otherwise somebody else's.
+        let is_ours = probe.session == self.session || packet.has_magic();
+        if is_ours && !packet.is_intact() {
+            counts.corrupt += 1;
+        } else {
+            counts.foreign += 1;
+        }
+        None
+    }
+
+    /// Books the answers of a run, once for all of them.
+    fn book(&self, run: Run, arrival: &Arrival<'_>, track: &mut Track, tally: &mut Tally) {
+        if run.count == 0 {
+            return;
+        }
+        let answers = track.answer(run.first, run.count);
+        let counts = &mut tally.counts;
+        // An intact header with a number that was never sent is damaged in a way of its own.
+        counts.corrupt += answers.unknown;
+        let counted = run.count - answers.unknown - answers.uncounted;
+        if run.is_corrupt {
+            counts.corrupt += counted;
+            counts.given_up += answers.first;
+            return;
+        }
+        if !arrival.source.is_some_and(|source| self.is_target(source)) {
+            if let Some(source) = arrival.source.filter(|_| counted > 0) {
+                counts.wrong_source.record(source, counted);
+            }
+            counts.given_up += answers.first;
+            return;
+        }
+        counts.duplicated += answers.again;
+        let rtt_ns = arrival.received_ns.checked_sub(run.sent_ns);
+        if rtt_ns.is_some_and(|rtt_ns| rtt_ns > self.timeout_ns) {
+            counts.late += answers.first + answers.given_up + answers.forgotten;
+            counts.given_up += answers.first;
+            return;
+        }
+        let received = answers.first + answers.given_up;
+        counts.received += received;
+        counts.recovered += answers.given_up;
+        counts.reordered += answers.reordered;
+        counts.late += answers.forgotten;
+        match rtt_ns {
+            None => counts.clock_stepped += received,
+            Some(uncorrected_ns) if received > 0 => {
+                let corrected_ns = arrival.received_ns.saturating_sub(run.scheduled_ns);
+                let (corrected, uncorrected) = (&mut tally.rtt_ns, &mut tally.rtt_uncorrected_ns);
+                corrected.saturating_record_n(corrected_ns, received);
+                uncorrected.saturating_record_n(uncorrected_ns, received);
+            }
+            Some(_) => {}
+        }
+    }
+
+    /// Whether `source` is who was asked. A scope says by which interface, not who.
+    fn is_target(&self, source: SocketAddr) -> bool {
+        source.ip() == self.target.ip() && source.port() == self.target.port()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::wire::fill_pattern;
+
+    const TIMEOUT_NS: u64 = 1_000_000;
+
+    struct Bench {
+        judge: Judge,
+        track: Track,
+        tally: Tally,
+    }
+
+    impl Bench {
+        fn new() -> Self {
+            let target = "192.0.2.1:7".parse().unwrap();
+            Self {
+                judge: Judge::new(target, 0xc0ffee, TIMEOUT_NS),
+                track: Track::new(4096, TIMEOUT_NS),
+                tally: Tally::new(),
+            }
+        }
+
+        /// Sends `count` datagrams of 64 bytes at time 1000, which were due at 500.
+        fn send(&mut self, count: u32) -> Vec<u8> {
+            let first = self.track.next();
+            self.track.send(count, 1000);
+            self.tally.counts.sent += u64::from(count);
+            let mut train = vec![0; 64 * count as usize];
+            for (datagram, sequence) in train.chunks_mut(64).zip(first..) {
+                fill_pattern(datagram);
+                let probe = Probe {
+                    session: 0xc0ffee,
+                    flow: 0,
+                    sequence,
+                    scheduled_ns: 500,
+                    sent_ns: 1000,
+                };
+                probe.emit(datagram);
+            }
+            train
+        }
+
+        fn receive(&mut self, payload: &[u8], source: &str, received_ns: u64) {
+            let arrival = Arrival {
+                flow: 0,
+                source: Some(source.parse().unwrap()),
+                received_ns,
+                payload,
+                segment_len: 64,
+            };
+            self.judge.judge(&arrival, &mut self.track, &mut self.tally);
+        }
+
+        fn end(mut self) -> Tally {
+            self.tally.counts.given_up += self.track.expire_all();
+            assert_eq!(
+                self.tally.counts.sent,
+                self.tally.counts.received + self.tally.counts.lost()
+            );
+            self.tally
+        }
+    }
+
+    #[test]
+    fn a_train_is_received_with_both_its_times() {
+        let mut bench = Bench::new();
+        let train = bench.send(64);
+        bench.receive(&train, "192.0.2.1:7", 2000);
+        let tally = bench.end();
+        assert_eq!((tally.counts.received, tally.counts.lost()), (64, 0));
+        assert_eq!((tally.rtt_ns.len(), tally.rtt_ns.max()), (64, 1500));
+        assert_eq!(tally.rtt_uncorrected_ns.max(), 1000);
+    }
+
+    #[test]
+    fn duplicates_reordered_and_late_ones_are_told_apart() {
+        let mut bench = Bench::new();
+        let train = bench.send(4);
+        bench.receive(&train[128..192], "192.0.2.1:7", 2000);
+        bench.receive(&train[..64], "192.0.2.1:7", 2000);
+        bench.receive(&train[..64], "192.0.2.1:7", 2000);
+        bench.receive(&train[64..128], "192.0.2.1:7", 1001 + TIMEOUT_NS);
+        let tally = bench.end();
+        assert_eq!((tally.counts.received, tally.counts.reordered), (2, 1));
+        assert_eq!(
+            (
+                tally.counts.duplicated,
+                tally.counts.late,
+                tally.counts.lost()
+            ),
+            (1, 1, 2)
+        );
+    }
+
+    #[test]
+    fn an_answer_in_time_that_is_read_late_is_received() {
+        let mut bench = Bench::new();
+        let train = bench.send(2);
+        bench.tally.counts.given_up += bench.track.expire(1000 + TIMEOUT_NS);
+        assert_eq!(bench.tally.counts.lost(), 2);
+        bench.receive(&train[..64], "192.0.2.1:7", 2000);
+        let tally = bench.end();
+        assert_eq!(
+            (
+                tally.counts.received,
+                tally.counts.lost(),
+                tally.counts.late
+            ),
+            (1, 1, 0)
+        );
+    }
+
+    #[test]
+    fn a_wrong_source_is_named_and_nothing_is_received_from_it() {
+        let mut bench = Bench::new();
+        let train = bench.send(3);
+        bench.receive(&train[..128], "172.17.0.1:7", 2000);
+        bench.receive(&train[128..], "192.0.2.1:8", 2000);
+        let tally = bench.end();
+        assert_eq!(
+            (
+                tally.counts.received,
+                tally.counts.lost(),
+                tally.rtt_ns.len()
+            ),
+            (0, 3, 0)
+        );
+        let seen: Vec<_> = tally.counts.wrong_source.seen;
+        assert_eq!(
+            seen,
+            [
+                ("172.17.0.1:7".parse().unwrap(), 2),
+                ("192.0.2.1:8".parse().unwrap(), 1)
+            ]
+        );
+    }
+
+    #[test]
+    fn what_is_none_of_ours_is_foreign() {
+        let mut bench = Bench::new();
+        bench.send(1);
+        bench.receive(b"", "192.0.2.1:7", 2000);
+        bench.receive(b"hello", "192.0.2.1:7", 2000);
+        bench.receive(&[7; 64], "192.0.2.1:7", 2000);
+        let mut other = bench.send(1);
+        let probe = Packet::new_checked(&other).unwrap().probe();
+        Probe {
+            session: 1,
+            ..probe
+        }
+        .emit(&mut other);
+        bench.receive(&other, "192.0.2.1:7", 2000);
+        Probe { flow: 1, ..probe }.emit(&mut other);
+        bench.receive(&other, "192.0.2.1:7", 2000);
+        let tally = bench.end();
+        assert_eq!(
+            (
+                tally.counts.foreign,
+                tally.counts.corrupt,
+                tally.counts.lost()
+            ),
+            (5, 0, 2)
+        );
+    }
+
+    #[test]
+    fn a_stamp_before_the_send_is_a_clock_that_was_set() {
+        let mut bench = Bench::new();
+        let train = bench.send(1);
+        bench.receive(&train, "192.0.2.1:7", 400);
+        let tally = bench.end();
+        assert_eq!(
+            (
+                tally.counts.received,
+                tally.counts.clock_stepped,
+                tally.rtt_ns.len()
+            ),
+            (1, 1, 0)
+        );
+    }
+
+    proptest! {
+        /// One damaged byte in a single datagram never passes, and makes nothing panic.
+        #[test]
+        fn damage_is_corrupt(at in 0usize..64, flip in 1u8..) {
+            let mut bench = Bench::new();
+            let mut datagram = bench.send(1);
+            datagram[at] ^= flip;
+            bench.receive(&datagram, "192.0.2.1:7", 2000);
+            let tally = bench.end();
+            prop_assert_eq!((tally.counts.corrupt, tally.counts.received, tally.counts.lost()), (1, 0, 1));
+        }
+
+        /// Whatever comes, each datagram ends once.
+        #[test]
+        fn the_books_close(
+            bytes in prop::collection::vec(any::<u8>(), 0..300),
+            order in prop::collection::vec((0usize..20, 0u64..2 * TIMEOUT_NS, any::<bool>()), 0..60),
+        ) {
+            let mut bench = Bench::new();
+            let train = bench.send(20);
+            bench.receive(&bytes, "192.0.2.1:7", 2000);
+            for (index, received_ns, is_right) in order {
+                let source = if is_right { "192.0.2.1:7" } else { "192.0.2.2:7" };
+                bench.receive(&train[index * 64..][..64], source, received_ns);
+            }
+            bench.end();
+        }
+    }
+}

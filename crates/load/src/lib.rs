@@ -1,0 +1,137 @@
+//! `reflector load`: sends probes to any UDP echo service and tells what comes back, when, and from
+//! where.
+//!
+//! Goals: a stall of the target shows in the latency of everything that was due meanwhile (open
+//! loop, times from the schedule); a lost datagram stalls nothing and takes at least its timeout;
+//! every answer is told by where it came from; the generator measures itself, and says when it, and
+//! not the target, was the limit. One core keeps one core of reflector busy.
+//!
+//! Not here: halved round trips, guesses where a datagram was lost that nobody reported, and any
+//! code of the reflector: the judge shares nothing with the judged.
+//!
+//! A [`plan`] is [`run`](mod@run) by workers. A [`worker`] sends what its [`schedule`] says is due by its
+//! [`sender`], and its judge ([`classify`]) books what comes in the [`track`] of the [`flow`] and in
+//! the [`tally`]. The [`summary`] draws the conclusions, the [`report`] writes them.
+//! [`find_rate`] does it again and again.
+
+#![forbid(unsafe_code)]
+
+pub mod options;
+pub mod plan;
+pub mod run;
+
+pub mod worker;
+
+pub mod schedule;
+pub mod sender;
+
+pub mod classify;
+pub mod flow;
+pub mod track;
+pub mod wire;
+
+pub mod tally;
+
+pub mod find_rate;
+pub mod report;
+pub mod summary;
+
+use std::io::{self, IsTerminal};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::flag;
+
+use find_rate::{Found, Step, Trial};
+use options::Options;
+use plan::{Offer, Plan};
+use reflector_measure::error::Error;
+use reflector_measure::exit::Exit;
+use reflector_measure::hdr_log::HdrLog;
+use report::Reporter;
+use run::{Interval, measure};
+use summary::Summary;
+
+/// The exit code of a second Ctrl-C: what was measured is not reported.
+const CUT_SHORT: i32 = Exit::Failed as i32;
+
+/// Does what `options` ask for, and says how to end.
+///
+/// # Errors
+/// What could not be set up, or failed.
+pub fn run(options: &Options) -> Result<Exit, Error> {
+    let plan = Plan::new(options)?;
+    let stop = stop_on_signals()?;
+    let out = io::stdout().lock();
+    let is_terminal = io::stdout().is_terminal();
+    let mut reporter = Reporter::new(out, plan.json, is_terminal);
+    reporter.ready(&plan)?;
+    match plan.find_rate {
+        Some(max_loss) => find(&plan, max_loss, &stop, &mut reporter),
+        None => load(&plan, &stop, &mut reporter),
+    }
+}
+
+/// SIGTERM and SIGINT end the sending; a second one ends the program at once.
+fn stop_on_signals() -> Result<Arc<AtomicBool>, Error> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        // In this order: the first signal finds the flag unset, and sets it.
+        flag::register_conditional_shutdown(signal, CUT_SHORT, Arc::clone(&stop))
+            .and_then(|_| flag::register(signal, Arc::clone(&stop)))
+            .map_err(|e| Error::system("cannot listen to signals", &e))?;
+    }
+    Ok(stop)
+}
+
+fn load(
+    plan: &Plan,
+    stop: &AtomicBool,
+    reporter: &mut Reporter<impl io::Write>,
+) -> Result<Exit, Error> {
+    let create = |path| HdrLog::create(path, "Round-trip times in nanoseconds");
+    let mut log = plan.hdr.as_deref().map(create).transpose()?;
+    let outcome = measure(plan, &plan.offer, stop, &mut |interval: &Interval<'_>| {
+        if let Some(log) = &mut log {
+            let times_ns = interval.tally.rtt_with_losses_ns(plan.timeout_ns());
+            log.write(&times_ns, interval.start, interval.length)?;
+        }
+        reporter.interval(plan, &plan.offer, interval)
+    })?;
+    let summary = Summary::new(plan, &plan.offer, &outcome);
+    reporter.summary(plan, &summary, &outcome)?;
+    Ok(summary.exit())
+}
+
+fn find(
+    plan: &Plan,
+    max_loss: f64,
+    stop: &AtomicBool,
+    reporter: &mut Reporter<impl io::Write>,
+) -> Result<Exit, Error> {
+    let mut is_first = true;
+    let seconds = plan.offer.duration.map_or(1.0, |it| it.as_secs_f64());
+    let found: Found = find_rate::search(plan.offer.rate, max_loss, seconds, |rate| {
+        let offer = Offer { rate, ..plan.offer };
+        let outcome = measure(plan, &offer, stop, &mut |interval: &Interval<'_>| {
+            reporter.interval(plan, &offer, interval)
+        })?;
+        let summary = Summary::new(plan, &offer, &outcome);
+        if outcome.is_interrupted {
+            return Ok(Trial::Stopped);
+        }
+        match summary.exit() {
+            exit @ (Exit::WrongSource | Exit::Unanswered | Exit::Failed) => {
+                Ok(Trial::Hopeless(exit, summary.notes))
+            }
+            _ => {
+                let step = Step::new(&summary, max_loss);
+                reporter.step(&step, std::mem::take(&mut is_first))?;
+                Ok(Trial::Measured(step))
+            }
+        }
+    })?;
+    reporter.found(&found)?;
+    Ok(found.exit)
+}

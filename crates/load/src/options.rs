@@ -1,0 +1,169 @@
+//! What is asked for, before it is [planned](crate::plan).
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+/// What `reflector load` is asked to do.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Who is asked, as `HOST:PORT`.
+    pub target: String,
+    /// Datagrams per second in all.
+    pub rate: Option<Rate>,
+    /// Unanswered datagrams per flow at most.
+    pub window: Option<u32>,
+    /// How long to send.
+    pub duration: Option<Duration>,
+    /// How many datagrams to send.
+    pub count: Option<u64>,
+    /// Bytes of payload.
+    pub size: Sizes,
+    /// Source ports that send in turn.
+    pub flows: u16,
+    /// Datagrams that are due at the same time.
+    pub burst: u32,
+    /// Whether the times between bursts are random.
+    pub poisson: bool,
+    /// Seed of everything random.
+    pub seed: Option<u64>,
+    /// What is sent before this does not count.
+    pub warmup: Duration,
+    /// Threads that send and receive.
+    pub cores: u16,
+    /// Whether bursts travel in trains.
+    pub gso: bool,
+    /// Address to send from.
+    pub bind: Option<IpAddr>,
+    /// What is not answered within this is lost.
+    pub timeout: Duration,
+    /// Loss that is too much.
+    pub max_loss: Option<Percent>,
+    /// 99th percentile from the scheduled time that is too long.
+    pub max_p99: Option<Duration>,
+    /// Loss at which the highest rate is searched.
+    pub find_rate: Option<Percent>,
+    /// How often to report; zero only at the end.
+    pub interval: Duration,
+    /// JSON lines instead of columns.
+    pub json: bool,
+    /// Where round trips are logged.
+    pub hdr: Option<PathBuf>,
+}
+
+/// How many datagrams per second.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Rate {
+    /// As many as can be sent.
+    Max,
+    /// So many, more than none.
+    Pps(f64),
+}
+
+/// Payload lengths in bytes, each with its weight.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sizes(pub Vec<(u16, u32)>);
+
+/// Hundredths, from 0 to 100.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Percent(pub f64);
+
+impl FromStr for Rate {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "max" {
+            return Ok(Rate::Max);
+        }
+        let scale = |suffix: char| match suffix {
+            'k' | 'K' => Some(1e3),
+            'M' => Some(1e6),
+            'G' => Some(1e9),
+            _ => None,
+        };
+        let (digits, factor) = match text.chars().last().and_then(scale) {
+            Some(factor) => (&text[..text.len() - 1], factor),
+            None => (text, 1.0),
+        };
+        let pps = digits.trim().parse::<f64>().ok().map(|it| it * factor);
+        match pps {
+            Some(pps) if pps.is_finite() && pps > 0.0 && pps <= 1e9 => Ok(Rate::Pps(pps)),
+            Some(0.0) => Err("at a rate of 0 nothing is sent".to_owned()),
+            _ => Err("expected datagrams per second such as 500, 20k or 1.5M, or `max`".to_owned()),
+        }
+    }
+}
+
+impl FromStr for Sizes {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let one = |part: &str| {
+            let (size, weight) = part.split_once(':').unwrap_or((part, "1"));
+            let size = size.trim().parse::<u32>().ok();
+            let size = match size.map(u16::try_from) {
+                Some(Err(_)) => return Err("no UDP payload is longer than 65527 bytes".to_owned()),
+                size => size.and_then(Result::ok),
+            };
+            let weight = weight.trim().parse().ok().filter(|&it| it > 0);
+            size.zip(weight)
+                .ok_or_else(|| format!("`{part}` is not a size in bytes, or SIZE:WEIGHT"))
+        };
+        let sizes: Vec<_> = text.split(',').map(one).collect::<Result<_, _>>()?;
+        if sizes.len() > SIZES_MAX {
+            return Err(format!("a mix has at most {SIZES_MAX} sizes"));
+        }
+        Ok(Sizes(sizes))
+    }
+}
+
+/// Sizes that a mix may have: each keeps buffers of its own.
+const SIZES_MAX: usize = 16;
+
+impl FromStr for Percent {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let digits = text.strip_suffix('%').unwrap_or(text).trim();
+        match digits.parse::<f64>() {
+            Ok(percent) if (0.0..=100.0).contains(&percent) => Ok(Percent(percent)),
+            _ => Err("expected a percentage from 0 to 100, such as 0.1%".to_owned()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rates_are_read() {
+        for (text, pps) in [("500", 500.0), ("20k", 2e4), ("1.5M", 1.5e6), ("0.1", 0.1)] {
+            assert_eq!(text.parse::<Rate>(), Ok(Rate::Pps(pps)), "{text}");
+        }
+        assert_eq!("max".parse::<Rate>(), Ok(Rate::Max));
+        for text in ["0", "-1", "k", "", "nan", "inf", "1e12", "5µ", "fast"] {
+            assert!(text.parse::<Rate>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn sizes_are_read() {
+        assert_eq!("64".parse::<Sizes>(), Ok(Sizes(vec![(64, 1)])));
+        let mix = Sizes(vec![(64, 7), (512, 4), (1400, 1)]);
+        assert_eq!("64:7,512:4,1400:1".parse::<Sizes>(), Ok(mix));
+        for text in ["", "64:0", "64:", "70000", "-1", "64;7"] {
+            assert!(text.parse::<Sizes>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn percentages_are_read() {
+        assert_eq!("0.1%".parse::<Percent>(), Ok(Percent(0.1)));
+        assert_eq!("100".parse::<Percent>(), Ok(Percent(100.0)));
+        for text in ["", "%", "101", "-0.1", "nan"] {
+            assert!(text.parse::<Percent>().is_err(), "{text}");
+        }
+    }
+}

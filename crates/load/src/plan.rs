@@ -1,0 +1,332 @@
+//! What is to be measured, validated.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use core_affinity::CoreId;
+
+use crate::options::{Options, Rate};
+use crate::wire::{HEADER_LEN, PROBE_LEN_MAX};
+use reflector_measure::error::Error;
+
+/// Datagrams per second where neither a rate nor a window is asked for.
+const RATE_DEFAULT: Rate = Rate::Pps(10_000.0);
+/// How long to send where neither a time nor a count is asked for.
+const DURATION_DEFAULT: Duration = Duration::from_secs(10);
+/// How long each step of a search for the rate is.
+const SEARCH_STEP_DEFAULT: Duration = Duration::from_secs(2);
+/// Largest payload of a UDP datagram over IPv4: 65535 less the IP and UDP headers (RFC 791).
+const PAYLOAD_V4_MAX: u16 = 65_507;
+/// Timeouts beyond this would need more memory than measuring is worth.
+const TIMEOUT_MAX: Duration = Duration::from_secs(60);
+
+/// What is sent, and for how long.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Offer {
+    /// Datagrams per second in all.
+    pub rate: Rate,
+    /// How long to send, after the warm-up.
+    pub duration: Option<Duration>,
+    /// How many datagrams to send, after the warm-up.
+    pub count: Option<u64>,
+}
+
+/// Everything that a measurement starts from.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Who is asked.
+    pub target: SocketAddr,
+    /// The same, as typed.
+    pub target_name: String,
+    /// Address to send from; unspecified leaves it to the routing table.
+    pub bind: IpAddr,
+    /// Source ports.
+    pub flows: usize,
+    /// One entry per worker: the CPU that it is pinned to, if to any.
+    pub cores: Vec<Option<CoreId>>,
+    /// What is sent.
+    pub offer: Offer,
+    /// Unanswered datagrams per flow at most.
+    pub window: Option<u32>,
+    /// Datagrams that are due together.
+    pub burst: u32,
+    /// Whether the times between bursts are random.
+    pub poisson: bool,
+    /// Seed of everything random.
+    pub seed: u64,
+    /// Payload lengths in bytes, with their weights.
+    pub sizes: Vec<(u16, u32)>,
+    /// What is sent before this does not count.
+    pub warmup: Duration,
+    /// Whether bursts travel in trains.
+    pub gso: bool,
+    /// What is not answered within this is lost.
+    pub timeout: Duration,
+    /// How often to report; `None` only at the end.
+    pub interval: Option<Duration>,
+    /// Reports as JSON lines.
+    pub json: bool,
+    /// Where round trips are logged.
+    pub hdr: Option<PathBuf>,
+    /// Loss in percent that is too much.
+    pub max_loss: Option<f64>,
+    /// 99th percentile from the scheduled time that is too long.
+    pub max_p99: Option<Duration>,
+    /// Loss in percent at which the highest rate is searched.
+    pub find_rate: Option<f64>,
+}
+
+impl Plan {
+    /// Makes sense of `options` on this machine, and resolves the target's name.
+    ///
+    /// # Errors
+    /// What contradicts itself, and a target that cannot be found or reached.
+    pub fn new(options: &Options) -> Result<Self, Error> {
+        let target = resolve(&options.target, options.bind)?;
+        let sizes = options.size.0.clone();
+        check_sizes(&sizes, target)?;
+        check_times(options)?;
+        let flows = usize::from(options.flows);
+        let cores = cores(usize::from(options.cores).min(flows));
+        let rate = match (options.rate, options.window) {
+            (Some(rate), _) => rate,
+            (None, Some(_)) => Rate::Max,
+            (None, None) if options.find_rate.is_some() => Rate::Max,
+            (None, None) => RATE_DEFAULT,
+        };
+        let duration = match (options.duration, options.count) {
+            (Some(duration), _) => Some(duration),
+            (None, Some(_)) => None,
+            (None, None) if options.find_rate.is_some() => Some(SEARCH_STEP_DEFAULT),
+            (None, None) => Some(DURATION_DEFAULT),
+        };
+        if options.poisson && rate == Rate::Max {
+            return Err(Error::usage(
+                "cannot send at random times",
+                "--poisson needs a --rate to be random around",
+            ));
+        }
+        Ok(Self {
+            target,
+            target_name: options.target.clone(),
+            bind: options.bind.unwrap_or_else(|| unspecified(target)),
+            flows,
+            cores,
+            offer: Offer {
+                rate,
+                duration,
+                count: options.count,
+            },
+            window: options.window,
+            burst: options.burst,
+            poisson: options.poisson,
+            seed: options.seed.unwrap_or_else(|| u64::from(fastrand::u32(..))),
+            sizes,
+            warmup: options.warmup,
+            gso: options.gso,
+            timeout: options.timeout,
+            interval: (!options.interval.is_zero()).then_some(options.interval),
+            json: options.json,
+            hdr: options.hdr.clone(),
+            max_loss: options.max_loss.map(|it| it.0),
+            max_p99: options.max_p99,
+            find_rate: options.find_rate.map(|it| it.0),
+        })
+    }
+
+    /// What is not answered within this is lost, in nanoseconds.
+    pub fn timeout_ns(&self) -> u64 {
+        self.timeout.as_nanos() as u64
+    }
+}
+
+fn unspecified(target: SocketAddr) -> IpAddr {
+    match target {
+        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    }
+}
+
+/// The CPUs of the workers, from the last one down: a reflector on the same machine takes the first.
+fn cores(count: usize) -> Vec<Option<CoreId>> {
+    let allowed = core_affinity::get_core_ids().unwrap_or_default();
+    let at = |worker: usize| {
+        let from_end = worker % allowed.len().max(1);
+        allowed.iter().rev().nth(from_end).copied()
+    };
+    (0..count).map(at).collect()
+}
+
+/// The address that `target` names, of the family of `bind` if that is given; the first that a
+/// route leads to if there are several.
+fn resolve(target: &str, bind: Option<IpAddr>) -> Result<SocketAddr, Error> {
+    let cannot = || format!("cannot ask {target}");
+    let (host, port) = target
+        .rsplit_once(':')
+        .filter(|(host, _)| !host.contains(':') || host.starts_with('['))
+        .ok_or_else(|| {
+            Error::usage(cannot(), "it names no port")
+                .try_this("write HOST:PORT, as in 192.0.2.7:9007 or [2001:db8::7]:9007")
+        })?;
+    let port = match port.parse::<u16>() {
+        Ok(0) => {
+            return Err(Error::usage(cannot(), "nobody listens on port 0")
+                .try_this("name the port of the echo service"));
+        }
+        Ok(port) => port,
+        Err(_) => return Err(Error::usage(cannot(), format!("`{port}` is not a port"))),
+    };
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let found = (host, port).to_socket_addrs().map_err(|e| {
+        Error::new(cannot(), resolver_said(&e)).try_this(format!(
+            "`getent ahosts {host}` shows what this host makes of the name"
+        ))
+    })?;
+    let canonical = |addr: SocketAddr| match addr {
+        SocketAddr::V6(v6) if v6.ip().to_ipv4_mapped().is_some() => {
+            SocketAddr::new(addr.ip().to_canonical(), port)
+        }
+        _ => addr,
+    };
+    let candidates: Vec<_> = found
+        .map(canonical)
+        .filter(|addr| bind.is_none_or(|bind| bind.is_ipv4() == addr.is_ipv4()))
+        .collect();
+    let mut refused = None;
+    for addr in candidates {
+        match reach(addr, bind) {
+            Ok(()) => return Ok(addr),
+            Err(error) => refused = refused.or(Some(error)),
+        }
+    }
+    Err(refused
+        .unwrap_or_else(|| Error::usage(cannot(), "it has no address of the family of --bind")))
+}
+
+/// What the resolver said, without the words that `std` puts before it.
+fn resolver_said(e: &io::Error) -> String {
+    let said = e.to_string();
+    let prefix = "failed to lookup address information: ";
+    said.strip_prefix(prefix).unwrap_or(&said).to_owned()
+}
+
+/// Asks the routing table whether `target` can be sent to. Nothing is sent.
+fn reach(target: SocketAddr, bind: Option<IpAddr>) -> Result<(), Error> {
+    let ip = target.ip();
+    if ip.is_unspecified() || ip.is_multicast() || ip == Ipv4Addr::BROADCAST {
+        return Err(Error::usage(
+            format!("cannot ask {target}"),
+            "it is no single host's address; name the one that should answer",
+        ));
+    }
+    let from = SocketAddr::new(bind.unwrap_or_else(|| unspecified(target)), 0);
+    let socket = UdpSocket::bind(from).map_err(|e| cannot_bind(from.ip(), &e))?;
+    socket.connect(target).map_err(|e| {
+        let error = Error::system(format!("cannot reach {target}"), &e);
+        match e.raw_os_error() {
+            Some(libc::ENETUNREACH | libc::EHOSTUNREACH) => error.try_this(format!(
+                "no route leads there: `ip route get {ip}` says more"
+            )),
+            Some(libc::EACCES) => error.try_this("it is a broadcast address; ask a host"),
+            Some(libc::EINVAL) if target.is_ipv6() => error
+                .try_this("a link-local address needs its interface, as in [fe80::1%eth0]:9007"),
+            _ => error,
+        }
+    })
+}
+
+/// Why `ip` cannot be sent from.
+pub fn cannot_bind(ip: IpAddr, e: &io::Error) -> Error {
+    let error = Error::system(format!("cannot send from {ip}"), e);
+    match e.raw_os_error() {
+        Some(libc::EADDRNOTAVAIL) => {
+            error.try_this("this host does not have the address: `ip addr` lists those it has")
+        }
+        _ => error,
+    }
+}
+
+fn check_sizes(sizes: &[(u16, u32)], target: SocketAddr) -> Result<(), Error> {
+    let len_max = match target {
+        SocketAddr::V4(_) => PAYLOAD_V4_MAX,
+        SocketAddr::V6(_) => PROBE_LEN_MAX as u16,
+    };
+    for &(size, _) in sizes {
+        let attempted = format!("cannot send datagrams of {size} bytes");
+        if usize::from(size) < HEADER_LEN {
+            return Err(Error::usage(
+                attempted,
+                format!("the header of a probe alone takes {HEADER_LEN}"),
+            ));
+        }
+        if size > len_max {
+            return Err(Error::usage(
+                attempted,
+                format!("UDP carries at most {len_max} to this target"),
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn check_times(options: &Options) -> Result<(), Error> {
+    if options.timeout.is_zero() || options.timeout > TIMEOUT_MAX {
+        return Err(Error::usage(
+            format!(
+                "cannot wait {} for an answer",
+                humantime::format_duration(options.timeout)
+            ),
+            format!(
+                "--timeout is more than 0 and at most {}",
+                humantime::format_duration(TIMEOUT_MAX)
+            ),
+        ));
+    }
+    if options.duration.is_some_and(|it| it.is_zero()) {
+        return Err(Error::usage(
+            "cannot send for 0s",
+            "--duration is more than 0",
+        ));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(target: &str, bind: Option<&str>) -> String {
+        let bind = bind.map(|bind| bind.parse().unwrap());
+        resolve(target, bind).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn targets_are_found_by_address_and_by_name() {
+        for target in ["127.0.0.1:7", "localhost:7", "[::ffff:127.0.0.1]:7"] {
+            let addr = resolve(target, Some(Ipv4Addr::LOCALHOST.into())).unwrap();
+            assert_eq!(addr, "127.0.0.1:7".parse().unwrap(), "{target}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_target_is_one_sentence() {
+        assert!(refused("127.0.0.1", None).contains("names no port"));
+        assert!(refused("::1", None).contains("names no port"));
+        assert!(refused("127.0.0.1:0", None).contains("nobody listens on port 0"));
+        assert!(refused("127.0.0.1:http", None).contains("`http` is not a port"));
+        assert!(refused("0.0.0.0:7", None).contains("no single host's address"));
+        assert!(refused("127.0.0.1:7", Some("::1")).contains("family of --bind"));
+        assert!(refused("127.0.0.1:7", Some("192.0.2.1")).contains("cannot send from 192.0.2.1"));
+    }
+
+    #[test]
+    fn sizes_hold_the_header_and_fit_a_datagram() {
+        let target = "127.0.0.1:7".parse().unwrap();
+        assert!(check_sizes(&[(40, 1), (65_507, 1)], target).is_ok());
+        assert!(check_sizes(&[(64, 1), (39, 1)], target).is_err());
+        assert!(check_sizes(&[(65_508, 1)], target).is_err());
+        assert!(check_sizes(&[(65_527, 1)], "[::1]:7".parse().unwrap()).is_ok());
+    }
+}

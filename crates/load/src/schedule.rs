@@ -1,0 +1,430 @@
+//! When datagrams are due. Pure: the time is handed in.
+//!
+//! Scheduled times are absolute. A sender that was held up finds everything that became due
+//! meanwhile still due at its old time, so that a stall shows in the latencies of all the datagrams
+//! that it delayed, and not in one (coordinated omission).
+
+use fastrand::Rng;
+
+use crate::options::Rate;
+
+/// What a schedule is made from. Times are nanoseconds since the start.
+#[derive(Clone, Copy, Debug)]
+pub struct Shape {
+    /// How many datagrams per second.
+    pub rate: Rate,
+    /// Datagrams that are due together.
+    pub burst: u32,
+    /// Whether the times between bursts are random, exponentially distributed.
+    pub poisson: bool,
+    /// Seed of the random times.
+    pub seed: u64,
+    /// When the first burst is due, in parts of the time between two.
+    pub phase: f64,
+    /// What is due before this does not count.
+    pub warmup_ns: u64,
+    /// How long to go on after that.
+    pub duration_ns: Option<u64>,
+    /// How many datagrams to send after that.
+    pub count: Option<u64>,
+}
+
+/// Bursts up to which a backlog is counted one by one.
+const BACKLOG_STEPS_MAX: usize = 100_000;
+
+/// Datagrams that are due at the same time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Due {
+    /// When, in nanoseconds since the start.
+    pub scheduled_ns: u64,
+    /// How many are not taken yet.
+    pub count: u32,
+}
+
+/// The times of one sender's datagrams.
+#[derive(Clone, Debug)]
+pub struct Schedule {
+    shape: Shape,
+    /// Mean time between two bursts; 0 where the rate has no bound.
+    interval_ns: f64,
+    random: Rng,
+    /// Bursts begun before the next one.
+    bursts: u64,
+    /// When the next burst is due.
+    next_ns: f64,
+    /// Datagrams of it that are not taken.
+    in_burst: u32,
+    /// Datagrams that are still to be counted.
+    remaining: u64,
+}
+
+impl Schedule {
+    /// The schedule of `shape`, at its start.
+    pub fn new(shape: Shape) -> Self {
+        let interval_ns = match shape.rate {
+            Rate::Max => 0.0,
+            Rate::Pps(pps) => f64::from(shape.burst) * 1e9 / pps,
+        };
+        let mut schedule = Self {
+            shape,
+            interval_ns,
+            random: Rng::with_seed(shape.seed),
+            bursts: 0,
+            next_ns: shape.phase * interval_ns,
+            in_burst: shape.burst,
+            remaining: shape.count.unwrap_or(u64::MAX),
+        };
+        if shape.poisson {
+            schedule.next_ns = schedule.random_interval_ns();
+        }
+        schedule
+    }
+
+    /// What is due at `now_ns`, the oldest first.
+    #[inline]
+    pub fn due(&self, now_ns: u64) -> Option<Due> {
+        let scheduled_ns = self.next_ns(now_ns)?;
+        (scheduled_ns <= now_ns).then(|| Due {
+            scheduled_ns,
+            count: self.capped(scheduled_ns),
+        })
+    }
+
+    /// When the next datagram is due; `None` if there will be no more.
+    #[inline]
+    pub fn next_ns(&self, now_ns: u64) -> Option<u64> {
+        let next_ns = match self.shape.rate {
+            Rate::Max => now_ns,
+            Rate::Pps(_) => self.next_ns as u64,
+        };
+        (next_ns < self.limit_ns() && self.remaining > 0).then_some(next_ns)
+    }
+
+    /// Takes `count` of the datagrams that were due at `scheduled_ns`.
+    #[inline]
+    pub fn take(&mut self, scheduled_ns: u64, count: u32) {
+        if self.counts(scheduled_ns) {
+            self.remaining -= u64::from(count);
+        }
+        self.in_burst -= count;
+        if self.in_burst == 0 {
+            self.in_burst = self.shape.burst;
+            self.bursts += 1;
+            if self.shape.poisson {
+                self.next_ns += self.random_interval_ns();
+            } else {
+                self.next_ns = (self.shape.phase + self.bursts as f64) * self.interval_ns;
+            }
+        }
+    }
+
+    /// Whether what is due at `scheduled_ns` is past the warm-up.
+    #[inline]
+    pub fn counts(&self, scheduled_ns: u64) -> bool {
+        scheduled_ns >= self.shape.warmup_ns
+    }
+
+    /// When the last datagram's share of the time is over: what rates are to be divided by. `None`
+    /// where only the sender can tell.
+    pub fn end_ns(&self) -> Option<u64> {
+        match self.shape.rate {
+            Rate::Max => (self.remaining > 0).then(|| self.limit_ns()),
+            Rate::Pps(_) => Some((self.next_ns as u64).min(self.limit_ns())),
+        }
+    }
+
+    /// Datagrams that were due before `end_ns` and count, and have not been taken; of random times
+    /// that would take long to draw, as many as are to be expected.
+    pub fn backlog(&self, end_ns: u64) -> u64 {
+        if self.shape.rate == Rate::Max {
+            return 0;
+        }
+        let mut rest = self.clone();
+        let mut backlog = 0;
+        for _ in 0..BACKLOG_STEPS_MAX {
+            let due = end_ns.checked_sub(1).and_then(|last| rest.due(last));
+            let Some(Due {
+                scheduled_ns,
+                count,
+            }) = due
+            else {
+                return backlog;
+            };
+            rest.take(scheduled_ns, count);
+            backlog += u64::from(count) * u64::from(self.counts(scheduled_ns));
+        }
+        backlog + rest.expected(end_ns)
+    }
+
+    /// Datagrams that come due from now on until `end_ns` and count, to within a burst.
+    fn expected(&self, end_ns: u64) -> u64 {
+        let first_ns = self.next_ns.max(self.shape.warmup_ns as f64);
+        let end_ns = end_ns.min(self.limit_ns()) as f64;
+        let bursts = ((end_ns - first_ns) / self.interval_ns).ceil().max(0.0);
+        (bursts * f64::from(self.shape.burst)).min(self.remaining as f64) as u64
+    }
+
+    /// Ends the schedule at `now_ns`.
+    pub fn stop(&mut self, now_ns: u64) {
+        let duration_ns = now_ns.saturating_sub(self.shape.warmup_ns);
+        self.shape.duration_ns = Some(duration_ns.min(self.shape.duration_ns.unwrap_or(u64::MAX)));
+        self.shape.warmup_ns = self.shape.warmup_ns.min(now_ns);
+    }
+
+    /// When the warm-up is over.
+    pub fn warmup_ns(&self) -> u64 {
+        self.shape.warmup_ns
+    }
+
+    /// When it is over, whatever has been taken by then.
+    pub fn limit_ns(&self) -> u64 {
+        let duration_ns = self.shape.duration_ns.unwrap_or(u64::MAX);
+        self.shape.warmup_ns.saturating_add(duration_ns)
+    }
+
+    fn capped(&self, scheduled_ns: u64) -> u32 {
+        if self.counts(scheduled_ns) {
+            self.in_burst
+                .min(u32::try_from(self.remaining).unwrap_or(u32::MAX))
+        } else {
+            self.in_burst
+        }
+    }
+
+    fn random_interval_ns(&mut self) -> f64 {
+        // 1 - [0, 1) is never 0, whose logarithm would be infinite.
+        -(1.0 - self.random.f64()).ln() * self.interval_ns
+    }
+}
+
+/// Payload lengths, drawn by weight.
+#[derive(Clone, Debug)]
+pub struct Mix {
+    /// Weights up to and including each size.
+    cumulative: Vec<u32>,
+    random: Rng,
+}
+
+impl Mix {
+    /// A mix of sizes with these weights, drawn in an order that `seed` decides.
+    pub fn new(weights: impl Iterator<Item = u32>, seed: u64) -> Self {
+        let mut sum = 0u32;
+        let cumulative = weights.map(|weight| {
+            sum = sum.saturating_add(weight);
+            sum
+        });
+        Self {
+            cumulative: cumulative.collect(),
+            random: Rng::with_seed(seed),
+        }
+    }
+
+    /// The index of a size.
+    #[inline]
+    pub fn draw(&mut self) -> usize {
+        let [_, .., last] = self.cumulative[..] else {
+            return 0;
+        };
+        let ticket = self.random.u32(..last);
+        self.cumulative.partition_point(|&sum| sum <= ticket)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    fn shape(pps: f64) -> Shape {
+        Shape {
+            rate: Rate::Pps(pps),
+            burst: 1,
+            poisson: false,
+            seed: 7,
+            phase: 0.0,
+            warmup_ns: 0,
+            duration_ns: Some(SECOND),
+            count: None,
+        }
+    }
+
+    /// Takes everything that is due at each of the times; returns the scheduled times.
+    fn taken(schedule: &mut Schedule, times: impl Iterator<Item = u64>) -> Vec<u64> {
+        let mut all = Vec::new();
+        for now_ns in times {
+            while let Some(due) = schedule.due(now_ns) {
+                schedule.take(due.scheduled_ns, due.count);
+                all.extend((0..due.count).map(|_| due.scheduled_ns));
+            }
+        }
+        all
+    }
+
+    #[test]
+    fn a_constant_rate_is_even_and_ends_in_time() {
+        let mut schedule = Schedule::new(shape(1000.0));
+        let times = taken(&mut schedule, (0..2 * SECOND).step_by(250_000));
+        assert_eq!(times.len(), 1000);
+        assert!(
+            times
+                .iter()
+                .zip(0..)
+                .all(|(&time, i)| time == i * 1_000_000)
+        );
+        assert_eq!(
+            (schedule.next_ns(0), schedule.end_ns()),
+            (None, Some(SECOND))
+        );
+    }
+
+    #[test]
+    fn a_stall_moves_no_scheduled_time() {
+        let mut smooth = Schedule::new(shape(1000.0));
+        let mut stalled = smooth.clone();
+        let expected = taken(&mut smooth, (0..SECOND).step_by(1_000_000));
+        let late = [100_000_000, 900_000_000, SECOND, SECOND + 1].into_iter();
+        assert_eq!(taken(&mut stalled, late), expected);
+    }
+
+    #[test]
+    fn a_burst_has_one_time_and_can_be_taken_in_parts() {
+        let shape = Shape {
+            burst: 100,
+            ..shape(1000.0)
+        };
+        let mut schedule = Schedule::new(shape);
+        let due = schedule.due(0).unwrap();
+        assert_eq!(
+            due,
+            Due {
+                scheduled_ns: 0,
+                count: 100
+            }
+        );
+        schedule.take(0, 64);
+        assert_eq!(
+            schedule.due(0),
+            Some(Due {
+                scheduled_ns: 0,
+                count: 36
+            })
+        );
+        schedule.take(0, 36);
+        assert_eq!(schedule.due(0), None);
+        assert_eq!(schedule.next_ns(0), Some(100_000_000));
+    }
+
+    #[test]
+    fn poisson_times_are_random_repeatable_and_of_the_right_mean() {
+        let shape = Shape {
+            poisson: true,
+            ..shape(100_000.0)
+        };
+        let times = taken(&mut Schedule::new(shape), std::iter::once(2 * SECOND));
+        assert_eq!(
+            times,
+            taken(&mut Schedule::new(shape), std::iter::once(2 * SECOND))
+        );
+        // The count is Poisson distributed: five standard deviations are 1.6 %.
+        assert!((98_400..101_600).contains(&times.len()), "{}", times.len());
+        let gaps: Vec<_> = times
+            .windows(2)
+            .map(|pair| (pair[1] - pair[0]) as f64)
+            .collect();
+        let mean = gaps.iter().sum::<f64>() / gaps.len() as f64;
+        let variance = gaps.iter().map(|gap| (gap - mean).powi(2)).sum::<f64>() / gaps.len() as f64;
+        // An exponential distribution has a standard deviation equal to its mean.
+        assert!((0.95..1.05).contains(&(variance.sqrt() / mean)));
+    }
+
+    #[test]
+    fn the_warm_up_is_sent_and_not_counted() {
+        let shape = Shape {
+            warmup_ns: SECOND,
+            count: Some(10),
+            duration_ns: None,
+            ..shape(100.0)
+        };
+        let mut schedule = Schedule::new(shape);
+        let times = taken(&mut schedule, std::iter::once(9 * SECOND));
+        assert_eq!(
+            times.iter().filter(|&&time| !schedule.counts(time)).count(),
+            100
+        );
+        assert_eq!(times.len(), 110);
+    }
+
+    #[test]
+    fn a_count_ends_in_the_middle_of_a_burst() {
+        let shape = Shape {
+            burst: 64,
+            count: Some(100),
+            ..shape(1e6)
+        };
+        assert_eq!(
+            taken(&mut Schedule::new(shape), std::iter::once(SECOND)).len(),
+            100
+        );
+    }
+
+    #[test]
+    fn what_was_not_sent_in_time_is_the_backlog() {
+        let mut schedule = Schedule::new(shape(1000.0));
+        taken(&mut schedule, std::iter::once(300_000_000));
+        assert_eq!(schedule.backlog(SECOND), 1000 - 301);
+        schedule.stop(500_000_000);
+        assert_eq!(schedule.backlog(SECOND), 500 - 301);
+    }
+
+    #[test]
+    fn a_backlog_beyond_counting_is_told_within_a_burst() {
+        for poisson in [false, true] {
+            let shape = Shape {
+                poisson,
+                duration_ns: Some(3600 * SECOND),
+                ..shape(1e9)
+            };
+            let backlog = Schedule::new(shape).backlog(u64::MAX) as f64;
+            assert!((backlog / 3.6e12 - 1.0).abs() < 1e-6, "{backlog}");
+            let counted = Shape {
+                count: Some(5_000_000),
+                ..shape
+            };
+            assert_eq!(Schedule::new(counted).backlog(u64::MAX), 5_000_000);
+        }
+    }
+
+    #[test]
+    fn without_a_rate_everything_is_due_now() {
+        let mut schedule = Schedule::new(Shape {
+            rate: Rate::Max,
+            burst: 64,
+            ..shape(1.0)
+        });
+        for now_ns in [5, 77, SECOND - 1] {
+            let due = schedule.due(now_ns).unwrap();
+            assert_eq!(
+                due,
+                Due {
+                    scheduled_ns: now_ns,
+                    count: 64
+                }
+            );
+            schedule.take(now_ns, 64);
+        }
+        assert_eq!(schedule.due(SECOND), None);
+        assert_eq!(schedule.end_ns(), Some(SECOND));
+    }
+
+    #[test]
+    fn sizes_are_drawn_by_weight() {
+        let mut mix = Mix::new([7, 4, 1].into_iter(), 1);
+        let mut counts = [0u32; 3];
+        (0..12_000).for_each(|_| counts[mix.draw()] += 1);
+        for (count, weight) in counts.into_iter().zip([7, 4, 1]) {
+            assert!(count.abs_diff(weight * 1000) < 200, "{counts:?}");
+        }
+        assert_eq!(Mix::new([3].into_iter(), 1).draw(), 0);
+    }
+}

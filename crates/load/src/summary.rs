@@ -1,0 +1,461 @@
+//! The verdict: what a measurement comes to, and what is to be said about it.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+use serde::Serialize;
+
+use crate::options::Rate;
+use crate::plan::{Offer, Plan};
+use crate::run::{Interval, Outcome};
+use crate::tally::{Counts, Tally};
+use reflector_measure::errno;
+use reflector_measure::exit::Exit;
+
+/// Send lag at the 99th percentile from which the generator has missed its schedule.
+const SEND_LAG_P99_NS_MAX: u64 = 1_000_000;
+/// Part of what was due that may be left out before the generator has missed its schedule.
+const UNSENT_MAX: f64 = 0.01;
+/// Source ports without an answer that are told by number.
+const SILENT_PORTS_MAX: usize = 32;
+
+/// Times in microseconds; zero where `count` is.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Quantiles {
+    /// Datagrams measured.
+    pub count: u64,
+    /// Shortest.
+    pub min: f64,
+    /// Median.
+    pub p50: f64,
+    /// 90th percentile.
+    pub p90: f64,
+    /// 99th percentile.
+    pub p99: f64,
+    /// 99.9th percentile.
+    pub p99_9: f64,
+    /// 99.99th percentile.
+    pub p99_99: f64,
+    /// Longest.
+    pub max: f64,
+}
+
+impl Quantiles {
+    /// Those of a histogram of nanoseconds.
+    pub fn new(times_ns: &Histogram<u64>) -> Self {
+        let us = |ns: u64| ns as f64 / 1000.0;
+        let at = |quantile| us(times_ns.value_at_quantile(quantile));
+        Self {
+            count: times_ns.len(),
+            min: us(times_ns.min()),
+            p50: at(0.5),
+            p90: at(0.9),
+            p99: at(0.99),
+            p99_9: at(0.999),
+            p99_99: at(0.9999),
+            max: us(times_ns.max()),
+        }
+    }
+}
+
+/// What the load is, said before it starts.
+#[derive(Clone, Debug, Serialize)]
+pub struct Ready {
+    /// Who is asked, as typed.
+    pub target: String,
+    /// The address that this is.
+    pub address: SocketAddr,
+    /// Datagrams per second that are asked for; `None` is as many as can be sent.
+    pub offered_pps: Option<f64>,
+    /// How long to send.
+    pub duration_seconds: Option<f64>,
+    /// How many datagrams to send.
+    pub count: Option<u64>,
+    /// Unanswered datagrams per flow at most.
+    pub window: Option<u32>,
+    /// Payload lengths in bytes.
+    pub sizes: Vec<u16>,
+    /// Weight of each.
+    pub weights: Vec<u32>,
+    /// Source ports.
+    pub flows: usize,
+    /// Workers.
+    pub cores: usize,
+    /// Datagrams that are due together.
+    pub burst: u32,
+    /// Whether the times between bursts are random.
+    pub poisson: bool,
+    /// Whether bursts travel in trains.
+    pub gso: bool,
+    /// Seed of everything random.
+    pub seed: u64,
+    /// What is not answered within this is lost.
+    pub timeout_seconds: f64,
+}
+
+impl Ready {
+    /// What `plan` says.
+    pub fn new(plan: &Plan) -> Self {
+        Self {
+            target: plan.target_name.clone(),
+            address: plan.target,
+            offered_pps: offered_pps(&plan.offer),
+            duration_seconds: plan.offer.duration.map(|it| it.as_secs_f64()),
+            count: plan.offer.count,
+            window: plan.window,
+            sizes: plan.sizes.iter().map(|&(size, _)| size).collect(),
+            weights: plan.sizes.iter().map(|&(_, weight)| weight).collect(),
+            flows: plan.flows,
+            cores: plan.cores.len(),
+            burst: plan.burst,
+            poisson: plan.poisson,
+            gso: plan.gso,
+            seed: plan.seed,
+            timeout_seconds: plan.timeout.as_secs_f64(),
+        }
+    }
+}
+
+/// Counts over some time.
+#[derive(Clone, Debug, Serialize)]
+pub struct Totals {
+    /// How long.
+    pub seconds: f64,
+    /// Datagrams per second that were asked for; `None` where as many as could be sent.
+    pub offered_pps: Option<f64>,
+    /// Datagrams per second that were sent.
+    pub achieved_pps: f64,
+    /// Datagrams that the kernel took.
+    pub sent: u64,
+    /// Datagrams answered in time, unharmed, from the target's address.
+    pub received: u64,
+    /// Datagrams not answered so.
+    pub lost: u64,
+    /// Lost, or refused by our own kernel, in percent of both and of those received.
+    pub loss_percent: f64,
+    /// Answers to a datagram that was answered already.
+    pub duplicated: u64,
+    /// Answers to a datagram that was sent before one that was answered already.
+    pub reordered: u64,
+    /// Answers after the timeout.
+    pub late: u64,
+    /// Answers that are not what was sent.
+    pub corrupt: u64,
+    /// Datagrams that are none of ours.
+    pub foreign: u64,
+    /// Answers from an address that was not asked.
+    pub wrong_source: WrongSource,
+    /// ICMP errors, by what they say.
+    pub icmp: BTreeMap<&'static str, u64>,
+    /// Datagrams that the kernel refused, by error.
+    pub send_errors: BTreeMap<String, u64>,
+    /// Times that sending had to wait for room in the send buffer.
+    pub send_waits: u64,
+    /// Trains that the kernel refused and that were sent datagram by datagram.
+    pub trains_refused: u64,
+    /// Times that are unknown because the clock was set meanwhile.
+    pub clock_stepped: u64,
+    /// Round trips from the scheduled time; what is lost took at least the timeout.
+    pub rtt_us: Quantiles,
+    /// Round trips of what was received, from the actual send.
+    pub rtt_uncorrected_us: Quantiles,
+    /// From the scheduled time to the actual send.
+    pub send_lag_us: Quantiles,
+}
+
+/// Answers from an address or port that was not asked.
+#[derive(Clone, Debug, Serialize)]
+pub struct WrongSource {
+    /// How many.
+    pub total: u64,
+    /// Who was asked.
+    pub expected: SocketAddr,
+    /// Who answered, and how often.
+    pub seen: BTreeMap<SocketAddr, u64>,
+    /// Answers from still others.
+    pub others: u64,
+}
+
+impl Totals {
+    /// The counts in `tally`, taken over `seconds` of `offer`.
+    fn new(plan: &Plan, offer: &Offer, tally: &Tally, seconds: f64) -> Self {
+        let counts = &tally.counts;
+        let &Counts {
+            sent,
+            received,
+            duplicated,
+            reordered,
+            late,
+            corrupt,
+            foreign,
+            send_waits,
+            trains_refused,
+            clock_stepped,
+            ..
+        } = counts;
+        let errors = counts.send_errors.iter();
+        Self {
+            seconds,
+            offered_pps: offered_pps(offer),
+            achieved_pps: sent as f64 / seconds.max(1e-9),
+            sent,
+            received,
+            lost: counts.lost(),
+            loss_percent: counts.loss_percent(),
+            duplicated,
+            reordered,
+            late,
+            corrupt,
+            foreign,
+            wrong_source: WrongSource {
+                total: counts.wrong_source.total(),
+                expected: plan.target,
+                seen: counts.wrong_source.seen.iter().copied().collect(),
+                others: counts.wrong_source.others,
+            },
+            icmp: counts.icmp.clone(),
+            send_errors: errors.map(|(&errno, &n)| (errno::name(errno), n)).collect(),
+            send_waits,
+            trains_refused,
+            clock_stepped,
+            rtt_us: Quantiles::new(&tally.rtt_with_losses_ns(plan.timeout_ns())),
+            rtt_uncorrected_us: Quantiles::new(&tally.rtt_uncorrected_ns),
+            send_lag_us: Quantiles::new(&tally.send_lag_ns),
+        }
+    }
+
+    /// The counts of an interval.
+    pub fn of_interval(plan: &Plan, offer: &Offer, interval: &Interval<'_>) -> Self {
+        Self::new(plan, offer, interval.tally, interval.length.as_secs_f64())
+    }
+}
+
+/// Everything about a measurement.
+#[derive(Clone, Debug, Serialize)]
+pub struct Summary {
+    /// Who was asked, as typed.
+    pub target: String,
+    /// The address that this was.
+    pub address: SocketAddr,
+    /// The counts.
+    #[serde(flatten)]
+    pub totals: Totals,
+    /// Datagrams that were due and had to be left out.
+    pub unsent: u64,
+    /// Datagrams that the kernel dropped at our sockets, for want of receive buffer.
+    pub kernel_drops: u64,
+    /// The host's UDP `SndbufErrors` meanwhile, ours and others'.
+    pub sndbuf_errors: u64,
+    /// Source ports that sent and never got an answer.
+    pub silent_flows: SilentFlows,
+    /// Why the schedule was missed: `generator`, `window`, or `None` if it was not.
+    pub limited_by: Option<&'static str>,
+    /// Whether it was stopped before its end.
+    pub interrupted: bool,
+    /// Thresholds that were missed, in words.
+    pub missed: Vec<String>,
+    /// What a reader should know, in words.
+    pub notes: Vec<String>,
+    /// Seed of everything random.
+    pub seed: u64,
+    /// How the program ends.
+    pub exit_code: u8,
+}
+
+/// Source ports that sent and never got an answer.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct SilentFlows {
+    /// How many.
+    pub total: usize,
+    /// Of so many that sent.
+    pub of: usize,
+    /// The first of them.
+    pub ports: Vec<u16>,
+}
+
+impl Summary {
+    /// What `outcome` comes to.
+    pub fn new(plan: &Plan, offer: &Offer, outcome: &Outcome) -> Self {
+        let mut totals = Totals::new(plan, offer, &outcome.tally, outcome.seconds);
+        if offer.rate != Rate::Max && outcome.seconds == 0.0 {
+            totals.achieved_pps = 0.0;
+        }
+        let mut ports = outcome.silent_ports.clone();
+        ports.truncate(SILENT_PORTS_MAX);
+        let mut summary = Self {
+            target: plan.target_name.clone(),
+            address: plan.target,
+            totals,
+            unsent: outcome.unsent,
+            kernel_drops: outcome.tally.counts.receive_drops,
+            sndbuf_errors: outcome.sndbuf_errors,
+            silent_flows: SilentFlows {
+                total: outcome.silent_ports.len(),
+                of: outcome.used_flows,
+                ports,
+            },
+            limited_by: limited_by(offer, outcome),
+            interrupted: outcome.is_interrupted,
+            missed: Vec::new(),
+            notes: Vec::new(),
+            seed: plan.seed,
+            exit_code: 0,
+        };
+        summary.missed = missed(plan, &summary.totals);
+        summary.notes = notes(plan, &summary);
+        summary.exit_code = summary.exit() as u8;
+        summary
+    }
+
+    /// How the program ends.
+    pub fn exit(&self) -> Exit {
+        let totals = &self.totals;
+        if totals.wrong_source.total > 0 {
+            Exit::WrongSource
+        } else if totals.sent == 0 && !self.interrupted {
+            Exit::Failed
+        } else if totals.sent > 0 && !self.is_answered() {
+            Exit::Unanswered
+        } else if !self.missed.is_empty() {
+            Exit::ThresholdMissed
+        } else {
+            Exit::Done
+        }
+    }
+
+    /// Whether the target answered anything as it should, late or not.
+    fn is_answered(&self) -> bool {
+        self.totals.received + self.totals.late + self.totals.duplicated > 0
+    }
+}
+
+fn offered_pps(offer: &Offer) -> Option<f64> {
+    match offer.rate {
+        Rate::Max => None,
+        Rate::Pps(pps) => Some(pps),
+    }
+}
+
+/// Why the schedule was missed, if it was.
+fn limited_by(offer: &Offer, outcome: &Outcome) -> Option<&'static str> {
+    if offer.rate == Rate::Max {
+        return None;
+    }
+    let counts = &outcome.tally.counts;
+    let due = counts.sent + counts.refused() + outcome.unsent;
+    let is_short = outcome.unsent as f64 > UNSENT_MAX * due as f64;
+    let lag_ns = outcome.tally.send_lag_ns.value_at_quantile(0.99);
+    if !is_short && lag_ns <= SEND_LAG_P99_NS_MAX {
+        None
+    } else if counts.window_waits > 0 {
+        Some("window")
+    } else {
+        Some("generator")
+    }
+}
+
+fn missed(plan: &Plan, totals: &Totals) -> Vec<String> {
+    let mut missed = Vec::new();
+    if let Some(max) = plan.max_loss.filter(|&max| totals.loss_percent > max) {
+        let loss = totals.loss_percent;
+        missed.push(format!("{loss:.4} % are lost, --max-loss allows {max} %"));
+    }
+    let p99 = Duration::from_nanos((totals.rtt_us.p99 * 1000.0) as u64);
+    if let Some(max) = plan.max_p99.filter(|&max| p99 > max) {
+        let (p99, max) = (totals.rtt_us.p99, max.as_secs_f64() * 1e6);
+        missed.push(format!("p99 is {p99:.1} us, --max-p99 allows {max:.1} us"));
+    }
+    missed
+}
+
+/// What a reader should know, the gravest first.
+fn notes(plan: &Plan, summary: &Summary) -> Vec<String> {
+    let totals = &summary.totals;
+    let mut notes = Vec::new();
+    if totals.wrong_source.total > 0 {
+        let seen: Vec<_> = totals
+            .wrong_source
+            .seen
+            .keys()
+            .map(ToString::to_string)
+            .collect();
+        notes.push(format!(
+            "asked {}, answered by {}: the service lets the routing table choose its source \
+             address; bind it to the address asked, or use one that replies with pktinfo",
+            plan.target,
+            seen.join(", ")
+        ));
+    }
+    if totals.sent == 0 && !totals.send_errors.is_empty() {
+        let errors: Vec<_> = totals.send_errors.keys().map(String::as_str).collect();
+        notes.push(format!(
+            "nothing could be sent: the kernel said {}; EPERM is a firewall of this host's",
+            errors.join(", ")
+        ));
+    } else if totals.sent == 0 && !summary.interrupted {
+        notes.push("nothing was sent: nothing came due in this time at this rate".to_owned());
+    } else if totals.sent > 0 && !summary.is_answered() && totals.wrong_source.total == 0 {
+        notes.push(unanswered(plan, totals));
+    } else if summary.silent_flows.total > 0 {
+        notes.push(silent(plan, &summary.silent_flows));
+    }
+    match summary.limited_by {
+        Some("generator") => notes.push(format!(
+            "limited by the generator, not by the target: it sent p99 {:.1} us late and left out \
+             {} datagrams; ask for less, add --cores, or send trains with --burst 64",
+            totals.send_lag_us.p99, summary.unsent
+        )),
+        Some(_) => notes.push(format!(
+            "limited by the window: answers came too slowly for this rate, and {} datagrams were \
+             left out",
+            summary.unsent
+        )),
+        None => {}
+    }
+    if summary.kernel_drops > 0 {
+        notes.push(
+            "kernel drops are ours: raise net.core.rmem_max, or receive with more --cores"
+                .to_owned(),
+        );
+    }
+    if totals.trains_refused > 0 {
+        notes.push(
+            "the kernel took no trains here (longer than the MTU, or no UDP_SEGMENT on this path): \
+             sent datagram by datagram"
+                .to_owned(),
+        );
+    }
+    if totals.clock_stepped > 0 {
+        notes.push("the clock was set meanwhile: some times are unknown".to_owned());
+    }
+    notes
+}
+
+fn unanswered(plan: &Plan, totals: &Totals) -> String {
+    let target = &plan.target_name;
+    if totals.icmp.contains_key("port_unreachable") {
+        format!("{target} never answered: nobody listens on this port there")
+    } else if let Some(said) = totals.icmp.keys().next() {
+        format!("{target} never answered: ICMP says {said}")
+    } else if totals.corrupt + totals.foreign > 0 {
+        format!("{target} sends something, but not what it was sent: it is no echo service")
+    } else {
+        format!(
+            "{target} never answered: it is no echo service, or a firewall drops the datagrams or \
+             the answers; `reflector diagnose {target}` looks closer"
+        )
+    }
+}
+
+fn silent(plan: &Plan, silent: &SilentFlows) -> String {
+    let &SilentFlows { total, of, .. } = silent;
+    let first = silent.ports.first().copied().unwrap_or_default();
+    format!(
+        "{total} of {of} flows never got an answer: where NAT is on the way, a stale conntrack entry \
+         holds such a flow; on the host that translates: `conntrack -D -p udp --orig-port-src \
+         {first} --orig-port-dst {}`",
+        plan.target.port()
+    )
+}

@@ -1,0 +1,486 @@
+//! One core of the generator: send what is due, judge what came, wait for whichever is next.
+
+use std::io;
+use std::num::NonZeroU64;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+
+use crate::classify::{Arrival, Judge};
+use crate::flow::Flow;
+use crate::plan::Plan;
+use crate::schedule::Schedule;
+use crate::sender::{Progress, Sender};
+use crate::tally::Tally;
+use reflector_measure::clock::Timeline;
+use reflector_udp::addr::parse_name;
+use reflector_udp::cmsg::{self, Received};
+use reflector_udp::memory::Lease;
+use reflector_udp::mmsg::Inbox;
+use reflector_udp::wake::Wake;
+
+/// Buffers received in one call: few, so that what becomes due meanwhile does not wait long.
+const INBOX: usize = 32;
+/// Bytes of a receive buffer: no UDP payload is longer.
+const RECEIVE_LEN: u32 = 65_535;
+/// What is due sooner than this is waited for without sleeping: waking up takes about as long.
+const SPIN_NS: u64 = 50_000;
+/// Flows up to which all are asked for datagrams in turn, instead of asking which have some.
+const FLOWS_ASKED_MAX: usize = 2;
+/// Sockets told ready at once.
+const READY_MAX: usize = 64;
+/// How long to wait until a full send buffer is tried again.
+const BLOCKED_NS: u64 = 100_000;
+/// The longest sleep: a stop is noticed at the latest after it.
+const SLEEP_NS_MAX: u64 = 100_000_000;
+/// Steps of the timeout after which flows are asked what has expired.
+const EXPIRY_STEPS: u64 = 64;
+/// Which ready descriptor is the wake, and no flow.
+const WAKE: u64 = u64::MAX;
+
+/// What a worker shares with whoever gathers.
+#[derive(Debug)]
+pub struct Shared {
+    stop: AtomicBool,
+    is_requested: AtomicBool,
+    slot: Mutex<Slot>,
+    was_published: Condvar,
+    wake: Wake,
+}
+
+#[derive(Debug)]
+struct Slot {
+    tally: Tally,
+    /// Published, and not fetched yet.
+    is_fresh: bool,
+}
+
+impl Shared {
+    /// Nothing published, nothing asked.
+    ///
+    /// # Errors
+    /// What eventfd(2) says.
+    pub fn open() -> io::Result<Self> {
+        Ok(Self {
+            stop: AtomicBool::new(false),
+            is_requested: AtomicBool::new(false),
+            slot: Mutex::new(Slot {
+                tally: Tally::new(),
+                is_fresh: false,
+            }),
+            was_published: Condvar::new(),
+            wake: Wake::open()?,
+        })
+    }
+
+    /// Ends the schedule; what is open is still waited for.
+    pub fn stop(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.wake.wake();
+    }
+
+    /// Adds what was counted since the last time to `sum`; waits no longer than `patience`.
+    pub fn gather(&self, sum: &mut Tally, patience: Duration) {
+        self.is_requested.store(true, Ordering::Release);
+        self.wake.wake();
+        let slot = self.slot.lock().unwrap_or_else(PoisonError::into_inner);
+        let (mut slot, _) = self
+            .was_published
+            .wait_timeout_while(slot, patience, |slot| !slot.is_fresh)
+            .unwrap_or_else(PoisonError::into_inner);
+        slot.fetch(sum);
+    }
+
+    /// Adds what was published last to `sum`, of a worker that has ended.
+    pub fn fetch(&self, sum: &mut Tally) {
+        let mut slot = self.slot.lock().unwrap_or_else(PoisonError::into_inner);
+        slot.fetch(sum);
+    }
+
+    fn publish(&self, tally: &mut Tally) {
+        let mut slot = self.slot.lock().unwrap_or_else(PoisonError::into_inner);
+        if slot.is_fresh {
+            slot.tally.add(tally);
+            tally.reset();
+        } else {
+            std::mem::swap(&mut slot.tally, tally);
+        }
+        slot.is_fresh = true;
+        self.was_published.notify_one();
+    }
+}
+
+impl Slot {
+    fn fetch(&mut self, sum: &mut Tally) {
+        if self.is_fresh {
+            sum.add(&self.tally);
+            self.tally.reset();
+            self.is_fresh = false;
+        }
+    }
+}
+
+/// What a worker knows at its end besides what it counted.
+#[derive(Debug, Default)]
+pub struct Ended {
+    /// From the end of the warm-up to the end of sending, in nanoseconds.
+    pub span_ns: u64,
+    /// Datagrams that were due and had to be left out.
+    pub unsent: u64,
+    /// Source ports that sent and never got an answer.
+    pub silent_ports: Vec<u16>,
+    /// Source ports that sent.
+    pub used_flows: usize,
+}
+
+/// Everything that a worker is made from.
+pub struct Parts<'a> {
+    /// What is measured.
+    pub plan: &'a Plan,
+    /// Its flows, at least one.
+    pub flows: Vec<Flow>,
+    /// When it sends.
+    pub schedule: Schedule,
+    /// Random number of the run.
+    pub session: u32,
+    /// Seed of the sizes.
+    pub seed: u64,
+    /// The clock of its probes.
+    pub timeline: Timeline,
+    /// What it is told and asked.
+    pub shared: Arc<Shared>,
+}
+
+/// A worker that has all it needs.
+pub struct Worker {
+    flows: Vec<Flow>,
+    schedule: Schedule,
+    sender: Sender,
+    judge: Judge,
+    timeline: Timeline,
+    timeout_ns: u64,
+    shared: Arc<Shared>,
+    inbox: Inbox,
+    /// Buffers that are being judged.
+    used: Vec<Lease>,
+    epoll: OwnedFd,
+    ready: Vec<epoll::Event>,
+    tally: Tally,
+    /// Whose turn it is to send.
+    turn: usize,
+    /// When the schedule begins, in nanoseconds of the timeline.
+    start_ns: u64,
+    expiry_ns: u64,
+    /// When something was sent or received last.
+    moved_ns: u64,
+    /// What is to be subtracted from the kernel's stamps, since the clock was set.
+    step_ns: i64,
+    unsent: u64,
+}
+
+impl Worker {
+    /// Makes what a worker needs on the thread, and so on the core, that it will run on.
+    ///
+    /// # Errors
+    /// What the system refused.
+    pub fn new(parts: Parts<'_>) -> io::Result<Self> {
+        let Parts {
+            plan,
+            flows,
+            schedule,
+            session,
+            seed,
+            timeline,
+            shared,
+        } = parts;
+        // Sleeps end when they are to, not up to 50 µs later (prctl(2), PR_SET_TIMERSLACK).
+        let _ = rustix::thread::set_current_timer_slack(NonZeroU64::new(1));
+        let epoll = epoll::create(CreateFlags::CLOEXEC)?;
+        let wake = EventData::new_u64(WAKE);
+        epoll::add(&epoll, shared.wake.as_fd(), wake, EventFlags::IN)?;
+        for (index, flow) in flows.iter().enumerate() {
+            let data = EventData::new_u64(index as u64);
+            epoll::add(&epoll, flow, data, EventFlags::IN)?;
+        }
+        let leases = Lease::carve(INBOX as u16, RECEIVE_LEN, RECEIVE_LEN as usize + 1)?;
+        Ok(Self {
+            sender: Sender::new(plan, session, seed)?,
+            judge: Judge::new(plan.target, session, plan.timeout_ns()),
+            timeout_ns: plan.timeout_ns(),
+            flows,
+            schedule,
+            timeline,
+            shared,
+            inbox: Inbox::new(leases, INBOX),
+            used: Vec::with_capacity(INBOX),
+            epoll,
+            ready: Vec::with_capacity(READY_MAX),
+            tally: Tally::new(),
+            turn: 0,
+            start_ns: 0,
+            expiry_ns: 0,
+            moved_ns: 0,
+            step_ns: 0,
+            unsent: 0,
+        })
+    }
+
+    /// Runs the schedule from `start_ns` of the timeline on, and waits for what is open then.
+    ///
+    /// # Errors
+    /// What the system refused for good.
+    pub fn run(mut self, start_ns: u64) -> io::Result<Ended> {
+        self.start_ns = start_ns;
+        let now_ns = self.timeline.now_ns();
+        thread::sleep(Duration::from_nanos(start_ns.saturating_sub(now_ns)));
+        loop {
+            let now_ns = self.timeline.now_ns();
+            self.listen_to_control(now_ns);
+            let sent = self.send(now_ns);
+            let received = self.receive_ready()?;
+            if now_ns >= self.expiry_ns {
+                self.expire(now_ns);
+            }
+            if sent == Progress::Moved || received > 0 {
+                self.moved_ns = now_ns;
+            } else if self.is_over(now_ns) {
+                return Ok(self.end());
+            } else {
+                self.wait(sent)?;
+            }
+        }
+    }
+
+    fn schedule_now(&self, now_ns: u64) -> u64 {
+        now_ns.saturating_sub(self.start_ns)
+    }
+
+    fn listen_to_control(&mut self, now_ns: u64) {
+        let shared = &self.shared;
+        if shared.stop.load(Ordering::Relaxed) {
+            self.schedule.stop(now_ns.saturating_sub(self.start_ns));
+        }
+        if shared.is_requested.load(Ordering::Relaxed) {
+            shared.is_requested.store(false, Ordering::Relaxed);
+            if !self.sender.is_counting {
+                self.tally.reset();
+            }
+            shared.publish(&mut self.tally);
+        }
+    }
+
+    fn send(&mut self, now_ns: u64) -> Progress {
+        let at_ns = self.schedule_now(now_ns);
+        let Self {
+            flows,
+            sender,
+            schedule,
+            timeline,
+            tally,
+            ..
+        } = self;
+        if at_ns > schedule.limit_ns().saturating_add(grace_ns(schedule)) {
+            self.unsent += sender.abandon(&mut flows[self.turn]);
+            return Progress::Idle;
+        }
+        let starts = || schedule.next_ns(at_ns).is_none_or(|it| schedule.counts(it));
+        if !sender.is_counting && !sender.is_blocked() && starts() {
+            sender.is_counting = true;
+            flows.iter_mut().for_each(Flow::start_counting);
+            tally.reset();
+        }
+        let mut progress = Progress::Idle;
+        for _ in 0..flows.len() {
+            let flow = &mut flows[self.turn];
+            progress = sender.send(flow, schedule, timeline, self.start_ns, tally);
+            if progress != Progress::Idle && !sender.is_blocked() {
+                self.turn = (self.turn + 1) % flows.len();
+            }
+            if progress != Progress::WindowFull {
+                return progress;
+            }
+        }
+        tally.counts.window_waits += 1;
+        progress
+    }
+
+    /// Receives from every flow that has something, a batch each. Returns how many buffers.
+    fn receive_ready(&mut self) -> io::Result<usize> {
+        let count = self.flows.len();
+        if count <= FLOWS_ASKED_MAX {
+            return Ok((0..count).map(|index| self.receive(index)).sum());
+        }
+        let now = Timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
+        self.ready.clear();
+        match epoll::wait(
+            &self.epoll,
+            rustix::buffer::spare_capacity(&mut self.ready),
+            Some(&now),
+        ) {
+            Ok(_) => {}
+            Err(Errno::INTR) => return Ok(0),
+            Err(error) => return Err(error.into()),
+        }
+        let mut received = 0;
+        for event in 0..self.ready.len() {
+            match self.ready[event].data.u64() {
+                WAKE => self.shared.wake.clear(),
+                index => received += self.receive(index as usize),
+            }
+        }
+        Ok(received)
+    }
+
+    /// Receives a batch from one flow and judges it. Returns how many buffers it was.
+    fn receive(&mut self, index: usize) -> usize {
+        let flow = &mut self.flows[index];
+        let count = match self.inbox.receive(flow.as_fd()) {
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                // Ready without a datagram: the error queue has something.
+                if self.is_told_of_error(index) {
+                    self.flows[index].take_icmp(&mut self.tally.counts);
+                }
+                return 0;
+            }
+            Err(_) => {
+                flow.take_icmp(&mut self.tally.counts);
+                return 0;
+            }
+        };
+        for _ in 0..count {
+            let (lease, incoming) = self.inbox.take();
+            let mut segment_len = lease.len();
+            let mut stamp_ns = None;
+            for message in cmsg::received(incoming.control) {
+                match message {
+                    Received::SegmentLen(len) => segment_len = len as usize,
+                    Received::Timestamp(ns) => {
+                        stamp_ns = Some(ns.wrapping_add_signed(-self.step_ns));
+                    }
+                    _ => {}
+                }
+            }
+            let arrival = Arrival {
+                flow: flow.id,
+                source: parse_name(incoming.name),
+                received_ns: stamp_ns.unwrap_or_else(|| self.timeline.now_ns()),
+                payload: &lease,
+                segment_len,
+            };
+            self.judge.judge(&arrival, &mut flow.track, &mut self.tally);
+            self.used.push(lease);
+        }
+        while let Some(lease) = self.used.pop() {
+            self.inbox.recycle(lease);
+        }
+        count
+    }
+
+    /// Whether a flow was told ready for an error.
+    fn is_told_of_error(&self, index: usize) -> bool {
+        self.ready.iter().any(|event| {
+            // Copied out first: the kernel's struct is packed.
+            let (data, flags) = (event.data, event.flags);
+            data.u64() == index as u64 && flags.contains(EventFlags::ERR)
+        })
+    }
+
+    /// Gives up what is older than the timeout, and looks whether the clock was set.
+    fn expire(&mut self, now_ns: u64) {
+        self.expiry_ns = now_ns + (self.timeout_ns / EXPIRY_STEPS).max(SPIN_NS);
+        for flow in &mut self.flows {
+            self.tally.counts.given_up += flow.track.expire(now_ns);
+        }
+        self.step_ns = self.timeline.step_ns();
+    }
+
+    fn is_over(&self, now_ns: u64) -> bool {
+        let at_ns = self.schedule_now(now_ns);
+        let is_sent = self.schedule.next_ns(at_ns).is_none()
+            || at_ns
+                > self
+                    .schedule
+                    .limit_ns()
+                    .saturating_add(grace_ns(&self.schedule));
+        is_sent
+            && !self.sender.is_blocked()
+            && self.flows.iter().all(|flow| flow.track.outstanding() == 0)
+    }
+
+    /// Waits until something is due, something comes, or something expires.
+    fn wait(&self, sent: Progress) -> io::Result<()> {
+        let now_ns = self.timeline.now_ns();
+        let due_ns = match sent {
+            Progress::Blocked => Some(now_ns + BLOCKED_NS),
+            // Answers come soon, or not at all.
+            Progress::WindowFull if now_ns - self.moved_ns < SPIN_NS => Some(now_ns),
+            Progress::WindowFull => None,
+            Progress::Idle | Progress::Moved => {
+                let next_ns = self.schedule.next_ns(self.schedule_now(now_ns));
+                next_ns.map(|next_ns| self.start_ns + next_ns)
+            }
+        };
+        let until_ns = due_ns.unwrap_or(u64::MAX).min(self.expiry_ns);
+        let sleep_ns = until_ns.saturating_sub(now_ns).min(SLEEP_NS_MAX);
+        if sleep_ns <= SPIN_NS {
+            std::hint::spin_loop();
+            return Ok(());
+        }
+        let timeout = Timespec {
+            tv_sec: 0,
+            tv_nsec: (sleep_ns - SPIN_NS) as _,
+        };
+        // Not epoll_pwait2(2), which old kernels and old seccomp profiles lack: an epoll descriptor
+        // can be polled, and ppoll(2) has always known nanoseconds.
+        match poll(
+            &mut [PollFd::new(&self.epoll, PollFlags::IN)],
+            Some(&timeout),
+        ) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        if self.flows.len() <= FLOWS_ASKED_MAX {
+            self.shared.wake.clear();
+        }
+        Ok(())
+    }
+
+    fn end(mut self) -> Ended {
+        let counts = &mut self.tally.counts;
+        for flow in &mut self.flows {
+            counts.given_up += flow.track.expire_all();
+            counts.receive_drops += u64::from(flow.drops());
+            flow.take_icmp(counts);
+        }
+        self.shared.publish(&mut self.tally);
+        let schedule = &self.schedule;
+        let last_ns = self.schedule_now(self.sender.last_sent_ns);
+        let end_ns = schedule
+            .end_ns()
+            .map_or(last_ns, |end_ns| end_ns.max(last_ns));
+        let used = || self.flows.iter().filter(|flow| flow.track.is_used());
+        let silent = used().filter(|flow| !flow.track.is_answered());
+        Ended {
+            span_ns: end_ns.saturating_sub(schedule.warmup_ns()),
+            unsent: self.unsent + schedule.backlog(schedule.limit_ns()),
+            silent_ports: silent.map(|flow| flow.port).collect(),
+            used_flows: used().count(),
+        }
+    }
+}
+
+/// How long after its end a schedule may still be caught up with.
+fn grace_ns(schedule: &Schedule) -> u64 {
+    const GRACE_NS_MIN: u64 = 10_000_000;
+    (schedule.limit_ns() / 100).max(GRACE_NS_MIN)
+}

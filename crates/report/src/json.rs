@@ -1,0 +1,371 @@
+//! The JSON lines of `reflector --json` and `reflector load --json`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::BufRead;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::lines::{Fault, Line, Lines};
+use crate::run::{Counts, Kind, Run, Saved, Times};
+use reflector_measure::json::SCHEMA;
+
+/// One object, as far as it is of interest.
+#[derive(Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+enum Object {
+    Ready {},
+    Interval(Box<Totals>),
+    Summary(Box<Totals>),
+    Step {},
+    FoundRate {
+        rate_pps: Option<f64>,
+        max_loss_percent: f64,
+        limited_by: Option<String>,
+    },
+}
+
+/// Counts of an interval or of a run, by the generator or by the reflector.
+#[derive(Deserialize)]
+struct Totals {
+    seconds: f64,
+    received: u64,
+    #[serde(default)]
+    sent: u64,
+    #[serde(default)]
+    replied: u64,
+    #[serde(default)]
+    lost: u64,
+    #[serde(default)]
+    kernel_drops: u64,
+    #[serde(default)]
+    dropped: BTreeMap<String, u64>,
+    #[serde(default)]
+    send_errors: BTreeMap<String, u64>,
+    wrong_source: Option<WrongSource>,
+    rtt_us: Option<Times>,
+    residence_us: Option<Times>,
+    target: Option<String>,
+    limited_by: Option<String>,
+    #[serde(default)]
+    interrupted: bool,
+}
+
+#[derive(Deserialize)]
+struct WrongSource {
+    total: u64,
+}
+
+impl Totals {
+    fn kind(&self) -> Option<Kind> {
+        let round_trip = self.rtt_us.map(|_| Kind::RoundTrip);
+        round_trip.or(self.residence_us.map(|_| Kind::Residence))
+    }
+
+    fn counts(&self) -> Counts {
+        let sum = |counts: &BTreeMap<String, u64>| counts.values().sum();
+        Counts {
+            sent: self.sent,
+            received: self.received,
+            replied: self.replied,
+            lost: self.lost,
+            refused: sum(&self.send_errors),
+            dropped: sum(&self.dropped),
+            wrong_source: self.wrong_source.as_ref().map_or(0, |it| it.total),
+            kernel_drops: self.kernel_drops,
+        }
+    }
+}
+
+/// Reads all of `lines`, which are those of the file `name`.
+///
+/// # Errors
+/// What is wrong with which line. A last line that was cut off is left out with a warning.
+pub fn read(mut lines: Lines<impl BufRead>, name: &str) -> Result<Saved, Fault> {
+    let mut books = Books::default();
+    let mut warnings = Vec::new();
+    while let Some(line) = lines.read()? {
+        if line.text.trim().is_empty() {
+            continue;
+        }
+        match parse(&line) {
+            Ok(object) => books.enter(object, line.number)?,
+            Err(said) if line.is_whole => return Err(Fault::at(line.number, said)),
+            Err(_) if !books.is_empty() => warnings.push(format!(
+                "{name}: line {} is cut off and left out",
+                line.number
+            )),
+            Err(_) => return Err(Fault::at(line.number, "it is cut off, and the only one")),
+        }
+    }
+    books.close(name, warnings)
+}
+
+fn parse(line: &Line) -> Result<Object, String> {
+    // serde_json says where in the line; that the line is number 1 of what it was given says
+    // nothing.
+    let said = |e: serde_json::Error| {
+        let column = e.column();
+        let said = e.to_string();
+        let said = said.split(" at line ").next().unwrap_or_default();
+        match column {
+            0 => said.to_owned(),
+            _ => format!("{said} at column {column}"),
+        }
+    };
+    let value: Value = serde_json::from_str(&line.text).map_err(said)?;
+    match value.get("schema").and_then(Value::as_u64) {
+        Some(schema) if schema == u64::from(SCHEMA) => {}
+        Some(schema) => {
+            return Err(format!(
+                "it is of schema {schema}, and this reflector reads schema {SCHEMA}"
+            ));
+        }
+        None => return Err("it has no \"schema\": it is no report of reflector's".to_owned()),
+    }
+    serde_json::from_value(value).map_err(said)
+}
+
+/// What the objects of a file come to.
+#[derive(Default)]
+struct Books {
+    /// Runs that are over, by kind.
+    over: BTreeMap<Kind, Total>,
+    /// Intervals since the last `ready` or summary.
+    pending: BTreeMap<Kind, Total>,
+    /// Runs without a summary.
+    cut: usize,
+    has_begun: bool,
+}
+
+/// One run, or several one after the other.
+#[derive(Default)]
+struct Total {
+    runs: usize,
+    seconds: f64,
+    counts: Counts,
+    targets: BTreeSet<String>,
+    /// Those of the one run, if it has ended.
+    times: Option<Times>,
+    rate_pps: Option<f64>,
+    limited: BTreeSet<String>,
+    interrupted: bool,
+}
+
+impl Total {
+    fn add(&mut self, totals: &Totals) {
+        self.seconds += totals.seconds;
+        self.counts.add(&totals.counts());
+        self.targets.extend(totals.target.clone());
+        self.limited.extend(totals.limited_by.clone());
+        self.interrupted |= totals.interrupted;
+    }
+}
+
+impl Books {
+    fn is_empty(&self) -> bool {
+        !self.has_begun
+    }
+
+    fn enter(&mut self, object: Object, line: u64) -> Result<(), Fault> {
+        self.has_begun = true;
+        match object {
+            Object::Ready {} => self.cut_off(),
+            Object::Step {} => {}
+            Object::Interval(totals) => self
+                .pending
+                .entry(kind(&totals, line)?)
+                .or_default()
+                .add(&totals),
+            Object::Summary(totals) => {
+                // It counts what the intervals before it do.
+                self.pending.clear();
+                let total = self.over.entry(kind(&totals, line)?).or_default();
+                total.add(&totals);
+                total.runs += 1;
+                let times = totals.rtt_us.or(totals.residence_us);
+                total.times = times.filter(|it| total.runs == 1 && it.count > 0);
+            }
+            Object::FoundRate {
+                rate_pps,
+                max_loss_percent,
+                limited_by,
+            } => {
+                let kind = Kind::HighestRate(max_loss_percent.to_string());
+                let total = self.over.entry(kind).or_default();
+                total.runs += 1;
+                total.rate_pps = rate_pps;
+                total.limited.extend(limited_by);
+            }
+        }
+        Ok(())
+    }
+
+    /// What has no summary by now never gets one.
+    fn cut_off(&mut self) {
+        for (kind, part) in std::mem::take(&mut self.pending) {
+            self.cut += 1;
+            let total = self.over.entry(kind).or_default();
+            total.runs += 1;
+            total.seconds += part.seconds;
+            total.counts.add(&part.counts);
+            total.times = None;
+        }
+    }
+
+    fn close(mut self, name: &str, mut warnings: Vec<String>) -> Result<Saved, Fault> {
+        self.cut_off();
+        if self.over.is_empty() {
+            return Err(Fault::new(
+                "it holds no summary and no interval: the run ended before it began",
+            ));
+        }
+        if self.cut > 0 {
+            warnings.push(format!(
+                "{name}: no summary, the run was cut off; its intervals are summed, without their \
+                 quantiles"
+            ));
+        }
+        for (kind, total) in &self.over {
+            warnings.extend(words(name, kind, total));
+        }
+        let run = |(kind, total): (Kind, Total)| total.into_run(name, kind);
+        Ok(Saved {
+            runs: self.over.into_iter().map(run).collect(),
+            warnings,
+        })
+    }
+}
+
+fn kind(totals: &Totals, line: u64) -> Result<Kind, Fault> {
+    if !(totals.seconds.is_finite() && totals.seconds >= 0.0) {
+        return Err(Fault::at(line, "its seconds are no time"));
+    }
+    totals
+        .kind()
+        .ok_or_else(|| Fault::at(line, "it has neither rtt_us nor residence_us"))
+}
+
+/// What is to be said about a file's runs of one kind.
+fn words(name: &str, kind: &Kind, total: &Total) -> Vec<String> {
+    let mut words = Vec::new();
+    if total.runs > 1 && matches!(kind, Kind::HighestRate(_)) {
+        words.push(format!(
+            "{name}: of {} searches, the last is shown",
+            total.runs
+        ));
+    } else if total.runs > 1 {
+        words.push(format!(
+            "{name}: {} runs one after the other are summed, without their quantiles",
+            total.runs
+        ));
+    }
+    if total.interrupted {
+        words.push(format!("{name}: stopped before its end"));
+    }
+    for limit in &total.limited {
+        words.push(format!("{name}: limited by the {limit}, not by the target"));
+    }
+    words
+}
+
+impl Total {
+    fn into_run(self, name: &str, kind: Kind) -> Run {
+        let is_measured = !matches!(kind, Kind::HighestRate(_));
+        // What the generator got back, and what the reflector sent back.
+        let good = match kind {
+            Kind::Residence => self.counts.replied,
+            _ => self.counts.received,
+        };
+        let rate = (self.seconds > 0.0).then(|| good as f64 / self.seconds);
+        Run {
+            targets: self.targets,
+            seconds: self.seconds,
+            counts: is_measured.then_some(self.counts),
+            rate_pps: if is_measured { rate } else { self.rate_pps },
+            times: self.times,
+            ..Run::new(name, kind)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn interval(received: u64) -> String {
+        format!(
+            r#"{{"schema":1,"type":"interval","seconds":1.0,"sent":{received},"received":{received},"rtt_us":{}}}"#,
+            r#"{"count":1,"min":1,"p50":1,"p90":1,"p99":1,"p99_9":1,"p99_99":1,"max":1}"#
+        )
+    }
+
+    fn summary(received: u64) -> String {
+        interval(received).replace("interval", "summary")
+    }
+
+    fn read_text(text: &str) -> Result<Saved, String> {
+        read(Lines::new(text.as_bytes()), "f").map_err(Fault::said)
+    }
+
+    #[test]
+    fn a_summary_counts_instead_of_its_intervals() {
+        let saved = read_text(&format!(
+            "{}\n{}\n{}\n",
+            interval(3),
+            interval(4),
+            summary(7)
+        ))
+        .unwrap();
+        let run = &saved.runs[0];
+        assert_eq!((run.counts.unwrap().received, run.rate_pps), (7, Some(7.0)));
+        assert!(run.times.is_some() && saved.warnings.is_empty());
+    }
+
+    #[test]
+    fn without_a_summary_the_intervals_are_summed() {
+        let cut = &summary(7)[..40];
+        let saved = read_text(&format!("{}\n{}\n{cut}", interval(3), interval(5))).unwrap();
+        let run = &saved.runs[0];
+        assert_eq!((run.counts.unwrap().received, run.rate_pps), (8, Some(4.0)));
+        assert!(run.times.is_none());
+        assert!(saved.warnings[0].contains("line 3 is cut off"));
+        assert!(saved.warnings[1].contains("no summary"));
+    }
+
+    #[test]
+    fn runs_one_after_the_other_add_their_times_not_their_rates() {
+        let saved = read_text(&format!("{}\n{}\n", summary(3), summary(5))).unwrap();
+        let run = &saved.runs[0];
+        assert_eq!((run.seconds, run.rate_pps), (2.0, Some(4.0)));
+        assert!(run.times.is_none());
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_by_line() {
+        for (text, said) in [
+            ("{\"schema\":1,\n", "line 2: "),
+            (
+                "{\"schema\":2,\"type\":\"summary\"}\n",
+                "line 2: it is of schema 2",
+            ),
+            ("{\"type\":\"summary\"}\n", "line 2: it has no \"schema\""),
+            (
+                "{\"schema\":1,\"type\":\"summary\"}\n",
+                "line 2: missing field",
+            ),
+            (
+                "{\"schema\":1,\"type\":\"verdict\"}\n",
+                "line 2: unknown variant",
+            ),
+        ] {
+            let error = read_text(&format!("{}\n{text}", interval(1))).unwrap_err();
+            assert!(error.starts_with(said), "{error}");
+        }
+        assert!(
+            read_text("{\"schema\":1,\"type\":\"ready\"}\n")
+                .unwrap_err()
+                .contains("no summary")
+        );
+    }
+}

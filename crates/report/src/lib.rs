@@ -1,0 +1,172 @@
+//! `reflector report`: reads saved runs, merges what is alike, compares it with a baseline, and draws
+//! it.
+//!
+//! Goals: many machines can load one target, and the result is one; quantiles are merged from
+//! histograms and never averaged; what cannot be read is named and costs nothing else.
+//!
+//! Not here: gzip, databases, and guesses about what a foreign file means beyond what its format
+//! says.
+//!
+//! A file is [`read`](mod@read) by its content, by [`json`], [`hdr_log`], [`percentiles`] or
+//! [`document`], into [`run`](mod@run)s. A [`group`] of one kind is merged and compared; [`page`] and
+//! [`object`] print it, [`plot`] draws it.
+
+#![forbid(unsafe_code)]
+
+pub mod run;
+pub mod unit;
+
+pub mod read;
+
+pub mod document;
+pub mod hdr_log;
+pub mod histogram;
+pub mod json;
+pub mod lines;
+pub mod percentiles;
+
+pub mod compare;
+pub mod group;
+
+pub mod object;
+pub mod page;
+pub mod plot;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use group::Group;
+use reflector_measure::error::Error;
+use reflector_measure::exit::Exit;
+use run::Run;
+use unit::Unit;
+
+/// What `reflector report` is asked to do.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Saved runs; `-` is stdin.
+    pub files: Vec<PathBuf>,
+    /// Saved runs to compare with.
+    pub baseline: Vec<PathBuf>,
+    /// By how many percent a run may be worse than the baseline.
+    pub max_regression: Option<f64>,
+    /// The unit of times whose file does not tell it.
+    pub unit: Option<Unit>,
+    /// Where the plot goes.
+    pub svg: Option<PathBuf>,
+    /// JSON lines instead of text.
+    pub json: bool,
+}
+
+/// Reads the files that `options` name, prints what they come to, and says how to end.
+///
+/// # Errors
+/// What could not be written, or what makes no sense. A file that cannot be read is logged, and ends
+/// in [`Exit::Failed`].
+pub fn run(options: &Options) -> Result<Exit, Error> {
+    refuse_overwriting(options)?;
+    refuse_twice(options)?;
+    let mut all = Files::default();
+    let now = all.read(&options.files, options.unit);
+    let baseline = all.read(&options.baseline, options.unit);
+    let groups = group::gather(now, baseline);
+    if let Some(path) = &options.svg {
+        draw(path, &groups)?;
+    }
+    let worse: Vec<String> = options
+        .max_regression
+        .map(|max| groups.iter().flat_map(|it| it.worse(max)).collect())
+        .unwrap_or_default();
+    if options.max_regression.is_some() && groups.iter().all(|it| it.changes().is_empty()) {
+        tracing::error!("cannot judge --max-regression: there is nothing to compare");
+        all.has_failed = true;
+    }
+    let out = &mut io::stdout().lock();
+    let written = if options.json {
+        object::write(out, &groups, &worse)
+    } else {
+        page::write(out, &groups, &worse)
+    };
+    written
+        .and_then(|()| out.flush())
+        .or_else(|e| match e.kind() {
+            io::ErrorKind::BrokenPipe => Ok(()),
+            _ => Err(Error::system("cannot write the report", &e)),
+        })?;
+    Ok(if all.has_failed {
+        Exit::Failed
+    } else if worse.is_empty() {
+        Exit::Done
+    } else {
+        Exit::ThresholdMissed
+    })
+}
+
+#[derive(Default)]
+struct Files {
+    has_failed: bool,
+}
+
+impl Files {
+    /// The runs in all of `paths` that can be read.
+    fn read(&mut self, paths: &[PathBuf], unit: Option<Unit>) -> Vec<Run> {
+        let mut runs = Vec::new();
+        for path in paths {
+            match read::read(path, unit) {
+                Ok(saved) => {
+                    for warning in saved.warnings {
+                        tracing::warn!("{warning}");
+                    }
+                    runs.extend(saved.runs);
+                }
+                Err(error) => {
+                    tracing::error!("{error}");
+                    self.has_failed = true;
+                }
+            }
+        }
+        runs
+    }
+}
+
+/// A plot written over a run would be the end of the run.
+fn refuse_overwriting(options: &Options) -> Result<(), Error> {
+    let Some(svg) = &options.svg else {
+        return Ok(());
+    };
+    let written = fs::canonicalize(svg).ok();
+    let is_same = |path: &&PathBuf| written.is_some() && fs::canonicalize(path).ok() == written;
+    match options.files.iter().chain(&options.baseline).find(is_same) {
+        Some(_) => Err(Error::usage(
+            format!("cannot draw into {}", read::display_name(svg)),
+            "it is one of the files to be read",
+        )
+        .try_this("--svg takes a file of its own")),
+        None => Ok(()),
+    }
+}
+
+/// A run that is named twice would count twice.
+fn refuse_twice(options: &Options) -> Result<(), Error> {
+    for paths in [&options.files, &options.baseline] {
+        let whole = |path: &PathBuf| fs::canonicalize(path).unwrap_or_else(|_| path.clone());
+        let mut seen = BTreeSet::new();
+        if let Some(twice) = paths.iter().find(|&path| !seen.insert(whole(path))) {
+            return Err(Error::usage(
+                format!("cannot merge {}", read::display_name(twice)),
+                "it is named twice, and would count twice",
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn draw(path: &Path, groups: &[Group]) -> Result<(), Error> {
+    let attempted = || format!("cannot draw into {}", read::display_name(path));
+    let svg = plot::svg(groups).map_err(|said| {
+        Error::new(attempted(), said).try_this("runs saved with --hdr hold what a plot needs")
+    })?;
+    fs::write(path, svg).map_err(|e| Error::system(attempted(), &e))
+}

@@ -1,0 +1,87 @@
+//! What programs read: one JSON object per kind, one per line.
+
+use std::io::{self, Write};
+
+use serde::Serialize;
+
+use crate::compare::Change;
+use crate::group::Group;
+use crate::page::quantiles;
+use crate::run::{Counts, Run, Times};
+use reflector_measure::json::SCHEMA;
+
+#[derive(Serialize)]
+struct Object<'a> {
+    schema: u32,
+    r#type: &'static str,
+    kind: &'static str,
+    detail: Option<&'a str>,
+    runs: Vec<Row<'a>>,
+    merged: Option<Row<'a>>,
+    baseline: Option<Row<'a>>,
+    changes: Vec<Change>,
+    notes: &'a [String],
+    worse: &'a [String],
+}
+
+#[derive(Serialize)]
+struct Row<'a> {
+    name: &'a str,
+    targets: Vec<&'a str>,
+    seconds: f64,
+    counts: Option<Counts>,
+    rate_pps: Option<f64>,
+    loss_percent: Option<f64>,
+    times_us: Option<Times>,
+    quantiles: Vec<Quantile>,
+}
+
+#[derive(Serialize)]
+struct Quantile {
+    quantile: f64,
+    us: f64,
+}
+
+impl<'a> Row<'a> {
+    fn new(run: &'a Run) -> Self {
+        let quantile = |(quantile, _, ns): (f64, _, u64)| Quantile {
+            quantile,
+            us: ns as f64 / 1000.0,
+        };
+        let times_ns = run.times_ns.iter();
+        Self {
+            name: &run.name,
+            targets: run.targets.iter().map(String::as_str).collect(),
+            seconds: run.seconds,
+            counts: run.counts,
+            rate_pps: run.rate_pps,
+            loss_percent: run.loss_percent(),
+            times_us: run.times,
+            quantiles: times_ns.flat_map(quantiles).map(quantile).collect(),
+        }
+    }
+}
+
+/// Writes all of `groups`; what is `worse` than allowed stands in each.
+///
+/// # Errors
+/// What writing says.
+pub fn write(out: &mut impl Write, groups: &[Group], worse: &[String]) -> io::Result<()> {
+    for group in groups {
+        let object = Object {
+            schema: SCHEMA,
+            r#type: "report",
+            kind: group.kind.name(),
+            detail: group.kind.detail(),
+            runs: group.runs.iter().map(Row::new).collect(),
+            merged: group.merged.as_ref().map(Row::new),
+            baseline: group.baseline.as_ref().map(Row::new),
+            changes: group.changes(),
+            notes: &group.notes,
+            worse,
+        };
+        serde_json::to_writer(&mut *out, &object)?;
+        writeln!(out)?;
+    }
+    Ok(())
+}

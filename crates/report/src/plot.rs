@@ -1,0 +1,343 @@
+//! The percentile plot: one self-contained SVG, readable in print.
+//!
+//! The percentile axis grows with the number of nines, since what matters lies at its end; the axis
+//! of times is logarithmic where they span more than two decades. Lines differ by dashes as well as by
+//! colour.
+
+use std::ops::Range;
+
+use hdrhistogram::Histogram;
+use plotters::coord::Shift;
+use plotters::coord::ranged1d::{DefaultFormatting, KeyPointHint, Ranged};
+use plotters::element::DashedPathElement;
+use plotters::prelude::*;
+
+use crate::group::Group;
+
+/// Pixels.
+const SIZE: (u32, u32) = (960, 600);
+/// Decades of times from which their axis is logarithmic.
+const DECADES_LINEAR_MAX: f64 = 2.0;
+/// Points of a line for each nine.
+const STEPS_PER_NINE: usize = 40;
+/// Nines that the axis shows at most.
+const NINES_MAX: f64 = 8.0;
+/// Lines of a plot at most: more cannot be told apart.
+const LINES_MAX: usize = 10;
+/// The longest name in the legend, in characters.
+const NAME_LEN_MAX: usize = 44;
+/// Colours that remain different in grey and for the colour-blind (Okabe and Ito).
+const COLOURS: [RGBColor; 5] = [
+    RGBColor(0, 0, 0),
+    RGBColor(0, 114, 178),
+    RGBColor(213, 94, 0),
+    RGBColor(0, 158, 115),
+    RGBColor(204, 121, 167),
+];
+/// Lengths of dash and gap in pixels; the first is no gap at all.
+const DASHES: [(u32, u32); 4] = [(0, 0), (10, 5), (3, 4), (16, 3)];
+
+/// One line.
+struct Line<'a> {
+    name: String,
+    times_ns: &'a Histogram<u64>,
+}
+
+/// Draws every run that has a histogram.
+///
+/// # Errors
+/// In words, if there is nothing to draw.
+pub fn svg(groups: &[Group]) -> Result<String, String> {
+    let lines = lines(groups);
+    if lines.is_empty() {
+        return Err("none of the files has a histogram".to_owned());
+    }
+    if lines.len() > LINES_MAX {
+        return Err(format!(
+            "{} lines are more than the {LINES_MAX} that can be told apart",
+            lines.len()
+        ));
+    }
+    let mut svg = String::new();
+    let title = match groups {
+        [only] => format!("{} by percentile", only.kind),
+        _ => "times by percentile".to_owned(),
+    };
+    draw(&mut svg, &title, &lines).map_err(|e| e.to_string())?;
+    Ok(svg)
+}
+
+fn lines(groups: &[Group]) -> Vec<Line<'_>> {
+    let has_kinds = groups.len() > 1;
+    let mut lines = Vec::new();
+    for group in groups {
+        let runs = group.runs.iter().chain(&group.merged);
+        let runs = runs.map(|run| (run, run.name.clone()));
+        let baseline = group.baseline.iter();
+        let baseline = baseline.map(|run| (run, format!("baseline: {}", run.name)));
+        for (run, name) in runs.chain(baseline) {
+            let name = if has_kinds {
+                format!("{name}, {}", group.kind)
+            } else {
+                name
+            };
+            let times_ns = run.times_ns.as_ref().filter(|it| !it.is_empty());
+            lines.extend(times_ns.map(|times_ns| Line {
+                name: shortened(&name),
+                times_ns,
+            }));
+        }
+    }
+    lines
+}
+
+/// The end of a long name, which tells it from others.
+fn shortened(name: &str) -> String {
+    let len = name.chars().count();
+    if len <= NAME_LEN_MAX {
+        return name.to_owned();
+    }
+    let rest: String = name.chars().skip(len - NAME_LEN_MAX + 1).collect();
+    format!("…{rest}")
+}
+
+type Failed = Box<dyn std::error::Error>;
+
+fn draw(svg: &mut String, title: &str, lines: &[Line<'_>]) -> Result<(), Failed> {
+    let area: DrawingArea<_, Shift> = SVGBackend::with_string(svg, SIZE).into_drawing_area();
+    area.fill(&WHITE)?;
+    let nines = lines
+        .iter()
+        .map(|it| nines(it.times_ns))
+        .fold(1.0, f64::max);
+    let scale = Scale::new(lines);
+    let x_ticks: Vec<f64> = (0..=nines as u32).map(f64::from).collect();
+    let mut chart = ChartBuilder::on(&area)
+        .caption(title, ("sans-serif", 22))
+        .margin(14)
+        .margin_right(40)
+        .x_label_area_size(52)
+        .y_label_area_size(84)
+        .build_cartesian_2d(
+            Axis::new(0.0..nines, x_ticks.clone()),
+            Axis::new(scale.range(), scale.ticks()),
+        )?;
+    chart
+        .configure_mesh()
+        .bold_line_style(RGBColor(200, 200, 200))
+        .light_line_style(TRANSPARENT)
+        .axis_style(BLACK)
+        .label_style(("sans-serif", 15))
+        .axis_desc_style(("sans-serif", 16))
+        .x_labels(x_ticks.len())
+        .y_labels(scale.ticks().len())
+        .x_desc("percentile")
+        .y_desc("time")
+        .x_label_formatter(&|&nines| percent(nines))
+        .y_label_formatter(&|&y| scale.label(y))
+        .draw()?;
+    for (index, line) in lines.iter().enumerate() {
+        let points = points(line.times_ns, &scale);
+        let colour = COLOURS[index % COLOURS.len()];
+        let style = colour.stroke_width(2);
+        let (dash, gap) = DASHES[index % DASHES.len()];
+        if gap == 0 {
+            chart
+                .draw_series(LineSeries::new(points, style))?
+                .label(&line.name)
+                .legend(move |(x, y)| PathElement::new(vec![(x, y), (x + 30, y)], style));
+        } else {
+            chart
+                .draw_series(DashedLineSeries::new(points, dash, gap, style))?
+                .label(&line.name)
+                .legend(move |(x, y)| {
+                    DashedPathElement::new([(x, y), (x + 30, y)], dash, gap, style)
+                });
+        }
+    }
+    chart
+        .configure_series_labels()
+        .position(SeriesLabelPosition::LowerRight)
+        .legend_area_size(38)
+        .margin(12)
+        .background_style(WHITE.mix(0.9))
+        .border_style(RGBColor(120, 120, 120))
+        .label_font(("sans-serif", 15))
+        .draw()?;
+    area.present()?;
+    Ok(())
+}
+
+/// An axis with the ticks that it is given.
+struct Axis {
+    range: Range<f64>,
+    ticks: Vec<f64>,
+}
+
+impl Axis {
+    fn new(range: Range<f64>, ticks: Vec<f64>) -> Self {
+        Self { range, ticks }
+    }
+}
+
+impl Ranged for Axis {
+    type FormatOption = DefaultFormatting;
+    type ValueType = f64;
+
+    fn map(&self, value: &f64, limit: (i32, i32)) -> i32 {
+        let part = (value - self.range.start) / (self.range.end - self.range.start);
+        limit.0 + (part * f64::from(limit.1 - limit.0)).round() as i32
+    }
+
+    fn key_points<Hint: KeyPointHint>(&self, _hint: Hint) -> Vec<f64> {
+        self.ticks.clone()
+    }
+
+    fn range(&self) -> Range<f64> {
+        self.range.clone()
+    }
+}
+
+/// How many nines there are values enough for.
+fn nines(times_ns: &Histogram<u64>) -> f64 {
+    (times_ns.len() as f64).log10().clamp(1.0, NINES_MAX)
+}
+
+/// A line from the least to the greatest value.
+fn points(times_ns: &Histogram<u64>, scale: &Scale) -> Vec<(f64, f64)> {
+    let nines = nines(times_ns);
+    let steps = (nines * STEPS_PER_NINE as f64).ceil() as usize;
+    (0..=steps)
+        .map(|step| {
+            let x = nines * step as f64 / steps as f64;
+            let ns = times_ns.value_at_quantile(1.0 - 10f64.powf(-x));
+            (x, scale.at(ns))
+        })
+        .collect()
+}
+
+/// How a percentile with so many nines is written.
+fn percent(nines: f64) -> String {
+    match nines.round() as usize {
+        0 => "0 %".to_owned(),
+        1 => "90 %".to_owned(),
+        2 => "99 %".to_owned(),
+        n => format!("99.{} %", "9".repeat(n - 2)),
+    }
+}
+
+/// How times become heights.
+struct Scale {
+    is_logarithmic: bool,
+    low_ns: f64,
+    high_ns: f64,
+}
+
+impl Scale {
+    fn new(lines: &[Line<'_>]) -> Self {
+        let least = lines.iter().map(|it| it.times_ns.min()).min();
+        let greatest = lines.iter().map(|it| it.times_ns.max()).max();
+        let low_ns = least.unwrap_or(1).max(1) as f64;
+        let high_ns = greatest.unwrap_or(1).max(2) as f64;
+        Self {
+            is_logarithmic: (high_ns / low_ns).log10() > DECADES_LINEAR_MAX,
+            low_ns,
+            high_ns,
+        }
+    }
+
+    fn at(&self, ns: u64) -> f64 {
+        if self.is_logarithmic {
+            (ns.max(1) as f64).log10()
+        } else {
+            ns as f64
+        }
+    }
+
+    fn range(&self) -> Range<f64> {
+        if self.is_logarithmic {
+            self.low_ns.log10().floor()..self.high_ns.log10() + 0.05
+        } else {
+            0.0..1.05 * self.high_ns
+        }
+    }
+
+    fn ticks(&self) -> Vec<f64> {
+        let Range {
+            start: low,
+            end: high,
+        } = self.range();
+        if self.is_logarithmic {
+            let decades = low as i32..=high as i32;
+            return decades.map(f64::from).collect();
+        }
+        // Some five ticks at 1, 2 or 5 times a power of ten.
+        let power = 10f64.powf((high / 5.0).log10().floor());
+        let step = [1.0, 2.0, 5.0, 10.0]
+            .map(|it| it * power)
+            .into_iter()
+            .find(|&step| high / step <= 6.0)
+            .unwrap_or(10.0 * power);
+        (0..=(high / step) as u32)
+            .map(|it| f64::from(it) * step)
+            .collect()
+    }
+
+    fn label(&self, y: f64) -> String {
+        let ns = if self.is_logarithmic {
+            10f64.powf(y)
+        } else {
+            y
+        };
+        let (per_unit, unit) = match ns.round() {
+            ..1e3 => (1.0, "ns"),
+            1e3..1e6 => (1e3, "us"),
+            1e6..1e9 => (1e6, "ms"),
+            _ => (1e9, "s"),
+        };
+        let number = (ns / per_unit * 100.0).round() / 100.0;
+        format!("{number} {unit}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scale(low_ns: f64, high_ns: f64) -> Scale {
+        Scale {
+            is_logarithmic: (high_ns / low_ns).log10() > DECADES_LINEAR_MAX,
+            low_ns,
+            high_ns,
+        }
+    }
+
+    #[test]
+    fn ticks_carry_their_unit() {
+        let labels = |scale: Scale| -> Vec<String> {
+            scale.ticks().into_iter().map(|y| scale.label(y)).collect()
+        };
+        assert_eq!(
+            labels(scale(20_000.0, 30_000_000.0)),
+            ["10 us", "100 us", "1 ms", "10 ms"]
+        );
+        assert_eq!(
+            labels(scale(20_000.0, 110_000.0)),
+            ["0 ns", "20 us", "40 us", "60 us", "80 us", "100 us"]
+        );
+    }
+
+    #[test]
+    fn percentiles_are_written_with_their_nines() {
+        let written: Vec<_> = [0.0, 1.0, 2.0, 3.0, 5.0].map(percent).into();
+        assert_eq!(written, ["0 %", "90 %", "99 %", "99.9 %", "99.999 %"]);
+    }
+
+    #[test]
+    fn of_a_long_name_the_end_remains() {
+        let name = "x".repeat(60) + "end.hlog";
+        let short = shortened(&name);
+        assert_eq!(short.chars().count(), NAME_LEN_MAX);
+        assert!(short.starts_with('…') && short.ends_with("end.hlog"));
+    }
+}

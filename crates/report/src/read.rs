@@ -1,0 +1,142 @@
+//! Opens a file and tells by its content what it is.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader};
+use std::path::Path;
+
+use crate::lines::{Fault, Lines};
+use crate::run::Saved;
+use crate::unit::Unit;
+use crate::{document, hdr_log, json, percentiles};
+use reflector_measure::error::Error;
+
+/// Lines at the beginning that may say nothing about what a file is.
+const LOOK_AHEAD_MAX: usize = 200;
+
+/// What a file can be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Format {
+    JsonLines,
+    Document,
+    HdrLog,
+    Percentiles,
+}
+
+/// Reads the file at `path`; `-` is stdin. Other tools' times are in `unit`.
+///
+/// # Errors
+/// What the system said, or what is wrong with the file.
+pub fn read(path: &Path, unit: Option<Unit>) -> Result<Saved, Error> {
+    let name = display_name(path);
+    let attempted = || format!("cannot read {name}");
+    if is_stdin(path) {
+        let saved = read_from(io::stdin().lock(), &name, unit);
+        return saved.map_err(|fault| Error::new(attempted(), fault.said()));
+    }
+    let file = File::open(path).map_err(|e| Error::system(attempted(), &e))?;
+    let saved = read_from(BufReader::new(file), &name, unit);
+    saved.map_err(|fault| Error::new(attempted(), fault.said()))
+}
+
+/// Whether `path` stands for stdin.
+pub fn is_stdin(path: &Path) -> bool {
+    path.as_os_str() == "-"
+}
+
+/// The name of a file as it may be shown: a terminal obeys control characters.
+pub fn display_name(path: &Path) -> String {
+    if is_stdin(path) {
+        return "stdin".to_owned();
+    }
+    let name = path.display().to_string();
+    name.replace(char::is_control, "\u{fffd}")
+}
+
+fn read_from(reader: impl BufRead, name: &str, unit: Option<Unit>) -> Result<Saved, Fault> {
+    let mut lines = Lines::new(reader);
+    match detect(&mut lines)? {
+        Format::JsonLines => json::read(lines, name),
+        Format::Document => document::read(&lines.read_all()?, name, unit),
+        Format::HdrLog => hdr_log::read(lines, name, unit),
+        Format::Percentiles => percentiles::read(lines, name, unit),
+    }
+}
+
+fn detect(lines: &mut Lines<impl BufRead>) -> Result<Format, Fault> {
+    let mut is_empty = true;
+    let mut has_remark = false;
+    for _ in 0..LOOK_AHEAD_MAX {
+        let Some(line) = lines.look_ahead()? else {
+            break;
+        };
+        let text = line.text.trim();
+        if text.is_empty() {
+            continue;
+        }
+        if is_empty && text.starts_with(['{', '[']) {
+            let is_ours = text.starts_with('{') && text.contains("\"schema\"");
+            return Ok(if is_ours {
+                Format::JsonLines
+            } else {
+                Format::Document
+            });
+        }
+        is_empty = false;
+        if percentiles::is_head(text) {
+            return Ok(Format::Percentiles);
+        }
+        has_remark |= text.starts_with("#[") || text.starts_with("\"StartTimestamp\"");
+        if matches!(hdr_log::parse(text), Some(hdr_log::Entry::Interval(..))) {
+            return Ok(Format::HdrLog);
+        }
+    }
+    if has_remark {
+        Ok(Format::HdrLog)
+    } else if is_empty {
+        Err(Fault::new("it is empty"))
+    } else {
+        Err(Fault::new(
+            "it is neither JSON nor an HdrHistogram log or percentile table",
+        ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn format(text: &str) -> Option<Format> {
+        detect(&mut Lines::new(text.as_bytes())).ok()
+    }
+
+    #[test]
+    fn content_tells_the_format() {
+        for (text, expected) in [
+            (
+                "\n{\"schema\":1,\"type\":\"ready\"}\n",
+                Some(Format::JsonLines),
+            ),
+            ("{\n\"latency\": {}}", Some(Format::Document)),
+            (
+                "#[a comment]\n\"StartTimestamp\",\"…\"\n",
+                Some(Format::HdrLog),
+            ),
+            ("Tag=a,0.127,1.007,2.769,HISTFAAA\n", Some(Format::HdrLog)),
+            (
+                "#[x]\n Value Percentile TotalCount 1/(1-Percentile)\n",
+                Some(Format::Percentiles),
+            ),
+            ("hello\n", None),
+            ("# shell\nexit\n", None),
+            ("\n\n", None),
+        ] {
+            assert_eq!(format(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_name_commands_no_terminal() {
+        let name = display_name(Path::new("a\u{1b}[2J.json"));
+        assert_eq!(name, "a\u{fffd}[2J.json");
+    }
+}

@@ -1,3 +1,0 @@
-//! `reflector lab`.
-
-pub mod show;
