@@ -1,9 +1,10 @@
-//! What every part of the program measures and reports with: clocks, the histogram log, errors and
-//! exit codes.
+//! What every part of the program measures and reports with: clocks, the handing over of counters,
+//! the histogram log, errors and exit codes.
 
 #![forbid(unsafe_code)]
 
 pub mod clock;
+pub mod handover;
 
 pub mod hdr_log;
 pub mod json;
