@@ -17,14 +17,15 @@ use crate::tally::Tally;
 use crate::worker::{Ended, Parts, Shared, Worker};
 use reflector_measure::clock::{self, Timeline};
 use reflector_measure::error::Error;
+use reflector_measure::handover::Counters;
 use reflector_measure::host;
 
 /// Between the workers' readiness and the first datagram.
 const RUN_UP_NS: u64 = 1_000_000;
 /// How soon a stop is noticed.
 const STOP_LATENCY: Duration = Duration::from_millis(50);
-/// How long a worker may take to hand over its counts.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// How long all workers together may take to hand over their counters.
+const ANSWER_MAX: Duration = Duration::from_secs(2);
 /// How often there are counts where no interval is asked for.
 const TICK_DEFAULT: Duration = Duration::from_secs(1);
 
@@ -278,6 +279,7 @@ impl Gathering {
 
     fn end(&mut self, worker: usize, end: io::Result<Ended>) {
         self.workers[worker].is_running = false;
+        self.workers[worker].shared.handover.close();
         match end {
             Ok(end) => {
                 self.ended.span_ns = self.ended.span_ns.max(end.span_ns);
@@ -293,12 +295,15 @@ impl Gathering {
     }
 
     fn close_interval(&mut self, on_interval: &mut OnInterval<'_>) -> Result<(), Error> {
+        self.workers
+            .iter()
+            .for_each(|worker| worker.shared.request());
+        let deadline = clock::monotonic() + ANSWER_MAX;
         for worker in &self.workers {
-            if worker.is_running {
-                worker.shared.gather(&mut self.interval, PATIENCE);
-            } else {
-                worker.shared.fetch(&mut self.interval);
-            }
+            let handover = &worker.shared.handover;
+            handover.wait(deadline.saturating_duration_since(clock::monotonic()));
+            // What comes too late for this interval counts in the next.
+            handover.collect(&mut self.interval);
         }
         let now = clock::monotonic();
         let interval = Interval {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use hdrhistogram::Histogram;
+use reflector_measure::handover::Counters;
 
 /// Longest time that is told apart from longer ones, in nanoseconds: an hour.
 const TIME_NS_MAX: u64 = 3_600_000_000_000;
@@ -51,9 +52,10 @@ impl Tally {
         }
         times
     }
+}
 
-    /// Adds `other`.
-    pub fn add(&mut self, other: &Self) {
+impl Counters for Tally {
+    fn add(&mut self, other: &Self) {
         self.counts.add(&other.counts);
         for (sum, more) in [
             (&mut self.rtt_ns, &other.rtt_ns),
@@ -64,8 +66,8 @@ impl Tally {
         }
     }
 
-    /// Makes all zero again; keeps the histograms' memory.
-    pub fn reset(&mut self) {
+    /// Keeps the histograms' memory.
+    fn reset(&mut self) {
         self.counts = Counts::default();
         self.rtt_ns.reset();
         self.rtt_uncorrected_ns.reset();

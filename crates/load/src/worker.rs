@@ -3,8 +3,8 @@
 use std::io;
 use std::num::NonZeroU64;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -19,6 +19,7 @@ use crate::schedule::Schedule;
 use crate::sender::{Progress, Sender};
 use crate::tally::Tally;
 use reflector_measure::clock::Timeline;
+use reflector_measure::handover::{Counters, Handover};
 use reflector_udp::addr::parse_name;
 use reflector_udp::cmsg::{self, Received};
 use reflector_udp::memory::Lease;
@@ -44,38 +45,25 @@ const EXPIRY_STEPS: u64 = 64;
 /// Which ready descriptor is the wake, and no flow.
 const WAKE: u64 = u64::MAX;
 
-/// What a worker shares with whoever gathers.
+/// What a worker shares with the thread that reports.
 #[derive(Debug)]
 pub struct Shared {
     stop: AtomicBool,
-    is_requested: AtomicBool,
-    slot: Mutex<Slot>,
-    was_published: Condvar,
     wake: Wake,
-}
-
-#[derive(Debug)]
-struct Slot {
-    tally: Tally,
-    /// Published, and not fetched yet.
-    is_fresh: bool,
+    /// Where the worker leaves its counters.
+    pub handover: Handover<Tally>,
 }
 
 impl Shared {
-    /// Nothing published, nothing asked.
+    /// Neither stopped nor asked for anything.
     ///
     /// # Errors
-    /// What eventfd(2) says.
+    /// `EMFILE` or `ENFILE` where there is no descriptor left for an eventfd.
     pub fn open() -> io::Result<Self> {
         Ok(Self {
             stop: AtomicBool::new(false),
-            is_requested: AtomicBool::new(false),
-            slot: Mutex::new(Slot {
-                tally: Tally::new(),
-                is_fresh: false,
-            }),
-            was_published: Condvar::new(),
             wake: Wake::open()?,
+            handover: Handover::new(Tally::new()),
         })
     }
 
@@ -85,44 +73,10 @@ impl Shared {
         self.wake.wake();
     }
 
-    /// Adds what was counted since the last time to `sum`; waits no longer than `patience`.
-    pub fn gather(&self, sum: &mut Tally, patience: Duration) {
-        self.is_requested.store(true, Ordering::Release);
+    /// Asks for the counters, and wakes the worker for it.
+    pub fn request(&self) {
+        self.handover.request();
         self.wake.wake();
-        let slot = self.slot.lock().unwrap_or_else(PoisonError::into_inner);
-        let (mut slot, _) = self
-            .was_published
-            .wait_timeout_while(slot, patience, |slot| !slot.is_fresh)
-            .unwrap_or_else(PoisonError::into_inner);
-        slot.fetch(sum);
-    }
-
-    /// Adds what was published last to `sum`, of a worker that has ended.
-    pub fn fetch(&self, sum: &mut Tally) {
-        let mut slot = self.slot.lock().unwrap_or_else(PoisonError::into_inner);
-        slot.fetch(sum);
-    }
-
-    fn publish(&self, tally: &mut Tally) {
-        let mut slot = self.slot.lock().unwrap_or_else(PoisonError::into_inner);
-        if slot.is_fresh {
-            slot.tally.add(tally);
-            tally.reset();
-        } else {
-            std::mem::swap(&mut slot.tally, tally);
-        }
-        slot.is_fresh = true;
-        self.was_published.notify_one();
-    }
-}
-
-impl Slot {
-    fn fetch(&mut self, sum: &mut Tally) {
-        if self.is_fresh {
-            sum.add(&self.tally);
-            self.tally.reset();
-            self.is_fresh = false;
-        }
     }
 }
 
@@ -266,12 +220,11 @@ impl Worker {
         if shared.stop.load(Ordering::Relaxed) {
             self.schedule.stop(now_ns.saturating_sub(self.start_ns));
         }
-        if shared.is_requested.load(Ordering::Relaxed) {
-            shared.is_requested.store(false, Ordering::Relaxed);
+        if shared.handover.is_requested() {
             if !self.sender.is_counting {
                 self.tally.reset();
             }
-            shared.publish(&mut self.tally);
+            shared.handover.publish(&mut self.tally);
         }
     }
 
@@ -462,7 +415,7 @@ impl Worker {
             counts.receive_drops += u64::from(flow.drops());
             flow.take_icmp(counts);
         }
-        self.shared.publish(&mut self.tally);
+        self.shared.handover.publish(&mut self.tally);
         let schedule = &self.schedule;
         let last_ns = self.schedule_now(self.sender.last_sent_ns);
         let end_ns = schedule
