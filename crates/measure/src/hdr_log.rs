@@ -12,6 +12,16 @@ use hdrhistogram::serialization::interval_log::IntervalLogWriterBuilder;
 use crate::clock;
 use crate::error::Error;
 
+/// What the log of `reflector load` holds, as its first line says it.
+pub const ROUND_TRIPS: &str = "Round-trip times in nanoseconds";
+/// What the log of `reflector` holds.
+pub const RESIDENCE_TIMES: &str = "Residence times in nanoseconds";
+
+/// The first line of a log that holds `what`, without its `#`.
+pub fn title(what: &str) -> String {
+    format!("[{what}, reflector]")
+}
+
 /// A log of times in nanoseconds, one histogram per interval.
 pub struct HdrLog {
     path: PathBuf,
@@ -20,11 +30,11 @@ pub struct HdrLog {
 }
 
 impl HdrLog {
-    /// Creates the file, or empties it, and writes the head, which says what is logged
-    /// ("Residence times in nanoseconds").
+    /// Creates the file, or empties it, and writes the head, which says what is logged:
+    /// [`ROUND_TRIPS`] or [`RESIDENCE_TIMES`].
     ///
     /// # Errors
-    /// What the system said, with the path.
+    /// `ENOENT`, `EACCES`, `EISDIR`, `EROFS` or `ENOSPC`, with the path and what to try.
     pub fn create(path: &Path, what: &str) -> Result<Self, Error> {
         let file = File::create(path).map_err(|e| unwritable(path, &e))?;
         let mut log = Self {
@@ -33,7 +43,7 @@ impl HdrLog {
             serializer: V2DeflateSerializer::new(),
         };
         IntervalLogWriterBuilder::new()
-            .add_comment(&format!("[{what}, reflector]"))
+            .add_comment(&title(what))
             .with_start_time(UNIX_EPOCH + Duration::from_nanos(clock::realtime_ns()))
             .begin_log_with(&mut log.file, &mut log.serializer)
             .map(drop)
@@ -45,7 +55,7 @@ impl HdrLog {
     /// Appends the values of an interval that began `start` after the log did.
     ///
     /// # Errors
-    /// What the system said, with the path.
+    /// `ENOSPC` or `EIO`, with the path; also a histogram that cannot be encoded.
     pub fn write(
         &mut self,
         values: &Histogram<u64>,

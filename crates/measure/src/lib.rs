@@ -1,5 +1,5 @@
 //! What every part of the program measures and reports with: clocks, the handing over of counters,
-//! the histogram log, errors and exit codes.
+//! quantiles and the histogram log, JSON lines, errors and exit codes.
 
 #![forbid(unsafe_code)]
 
@@ -8,6 +8,10 @@ pub mod handover;
 
 pub mod hdr_log;
 pub mod json;
+pub mod quantiles;
+
+pub mod duration;
+pub mod percent;
 
 pub mod host;
 pub mod snmp;

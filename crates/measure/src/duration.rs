@@ -1,0 +1,84 @@
+//! Times as people write them.
+
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use humantime::{format_duration, parse_duration};
+
+/// Reads a time such as `500ms`, `1.5s` or `2m 30s`; a number without a unit is seconds.
+///
+/// # Errors
+/// In words, what was expected instead of `text`.
+pub fn parse(text: &str) -> Result<Duration, String> {
+    let text = text.trim();
+    let is_number = text.contains(|c: char| c.is_ascii_digit())
+        && text.chars().all(|c| c.is_ascii_digit() || c == '.');
+    let parsed = if is_number {
+        parse_duration(&format!("{text}s"))
+    } else {
+        parse_duration(text)
+    };
+    parsed.map_err(|_| "expected a time, such as 10 (seconds), 1.5s, 200ms or 2m".to_owned())
+}
+
+/// The same, where the time has to be within `bounds`.
+///
+/// # Errors
+/// The same, or what the bounds are.
+pub fn parse_within(text: &str, bounds: RangeInclusive<Duration>) -> Result<Duration, String> {
+    let duration = parse(text)?;
+    if bounds.contains(&duration) {
+        Ok(duration)
+    } else {
+        Err(format!(
+            "expected a time from {} to {}",
+            format_duration(*bounds.start()),
+            format_duration(*bounds.end())
+        ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_alone_is_seconds() {
+        for (text, ms) in [
+            ("10", 10_000),
+            ("0", 0),
+            ("0.5", 500),
+            (" 2 ", 2_000),
+            ("0s", 0),
+            ("1.5s", 1_500),
+            ("200ms", 200),
+            ("2m 30s", 150_000),
+        ] {
+            assert_eq!(parse(text), Ok(Duration::from_millis(ms)), "{text}");
+        }
+        for text in [
+            "",
+            "-1",
+            "1.",
+            ".",
+            "ms",
+            "1e3",
+            "5 parsecs",
+            "99999999999999999999",
+        ] {
+            let error = parse(text).unwrap_err();
+            assert!(error.starts_with("expected a time"), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn bounds_are_named_where_they_are_missed() {
+        let bounds = || Duration::from_millis(1)..=Duration::from_secs(600);
+        assert_eq!(parse_within("1ms", bounds()), Ok(Duration::from_millis(1)));
+        assert_eq!(parse_within("600", bounds()), Ok(Duration::from_secs(600)));
+        for text in ["0", "601"] {
+            let error = parse_within(text, bounds()).unwrap_err();
+            assert_eq!(error, "expected a time from 1ms to 10m");
+        }
+    }
+}

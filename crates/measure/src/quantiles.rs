@@ -1,0 +1,87 @@
+//! The quantiles that every report has.
+
+use hdrhistogram::Histogram;
+use serde::{Deserialize, Serialize};
+
+/// Quantiles of measured times, in microseconds; all zero where `count` is.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Quantiles {
+    /// Times measured.
+    pub count: u64,
+    /// Shortest.
+    pub min: f64,
+    /// Median.
+    pub p50: f64,
+    /// 90th percentile.
+    pub p90: f64,
+    /// 99th percentile.
+    pub p99: f64,
+    /// 99.9th percentile.
+    pub p99_9: f64,
+    /// 99.99th percentile; `None` only where it was read from a report that does not have it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub p99_99: Option<f64>,
+    /// Longest.
+    pub max: f64,
+}
+
+impl Quantiles {
+    /// The quantiles of a histogram of nanoseconds.
+    pub fn from_ns(times_ns: &Histogram<u64>) -> Self {
+        let us = |ns: u64| ns as f64 / 1000.0;
+        let at = |quantile| us(times_ns.value_at_quantile(quantile));
+        Self {
+            count: times_ns.len(),
+            min: us(times_ns.min()),
+            p50: at(0.5),
+            p90: at(0.9),
+            p99: at(0.99),
+            p99_9: at(0.999),
+            p99_99: Some(at(0.9999)),
+            max: us(times_ns.max()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn histogram(values: impl Iterator<Item = u64>) -> Histogram<u64> {
+        let mut histogram = Histogram::new(3).unwrap();
+        values.for_each(|value| histogram.record(value).unwrap());
+        histogram
+    }
+
+    #[test]
+    fn nanoseconds_become_microseconds() {
+        let quantiles = Quantiles::from_ns(&histogram((1..=1000).map(|us| us * 1000)));
+        assert_eq!(quantiles.count, 1000);
+        for (us, expected) in [
+            (quantiles.min, 1.0),
+            (quantiles.p50, 500.0),
+            (quantiles.p99, 990.0),
+            (quantiles.max, 1000.0),
+        ] {
+            assert!((us - expected).abs() <= 0.001 * expected, "{quantiles:?}");
+        }
+    }
+
+    #[test]
+    fn without_times_all_are_zero() {
+        let json = serde_json::to_string(&Quantiles::from_ns(&histogram(0..0))).unwrap();
+        assert_eq!(
+            json,
+            r#"{"count":0,"min":0.0,"p50":0.0,"p90":0.0,"p99":0.0,"p99_9":0.0,"p99_99":0.0,"max":0.0}"#
+        );
+    }
+
+    #[test]
+    fn a_report_without_the_fourth_nine_is_read_and_written_as_it_is() {
+        let json = r#"{"count":1,"min":1.0,"p50":1.0,"p90":1.0,"p99":1.0,"p99_9":1.0,"max":1.0}"#;
+        let read: Quantiles = serde_json::from_str(json).unwrap();
+        assert_eq!(read.p99_99, None);
+        assert_eq!(serde_json::to_string(&read).unwrap(), json);
+    }
+}
