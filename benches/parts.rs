@@ -15,9 +15,9 @@ use std::process::ExitCode;
 
 use criterion::{Criterion, Throughput};
 use reflector::batch::Batch;
-use reflector::datagram::{Arrival, Endpoint, LocalAddr, Route, SEGMENTS_MAX};
+use reflector::datagram::{Arrival, Endpoint, Flow, LocalAddr, SEGMENTS_MAX};
 use reflector::egress::{Egress, Settings};
-use reflector::guard::{DEFAULT_ALLOW, DEFAULT_DENY_PORTS, Guard, Prefixes};
+use reflector::guard::{Guard, Rules};
 use reflector::ingress;
 use reflector::responder::echo::Echo;
 use reflector::responder::{Request, Responder};
@@ -176,19 +176,19 @@ fn endpoint(family: Family) -> Endpoint {
 }
 
 fn arrival(family: Family, peer: SocketAddr, segment_len: u32) -> Arrival {
-    let route = Route {
+    let flow = Flow {
         peer: Name::new(peer),
         local: LocalAddr {
             addr: local(family),
             interface: 0,
         },
         socket: 0,
-        hop_limit: None,
     };
     Arrival {
-        route,
+        flow,
         segment_len,
         received_ns: Some(RECEIVED_NS),
+        ..Arrival::EMPTY
     }
 }
 
@@ -264,31 +264,27 @@ fn push_message(control: &mut Vec<u8>, level: i32, kind: i32, value: &[u8]) {
 
 /// Ports, address classes and lists, with the lists as they are by default.
 fn guard(peer: fn(u16) -> SocketAddr) -> Run {
-    let allow = DEFAULT_ALLOW.map(|prefix| prefix.parse().expect("a prefix"));
-    let guard = Guard::new(
-        Prefixes::new(allow),
-        Prefixes::default(),
-        DEFAULT_DENY_PORTS,
-        [PORT],
-    );
-    let peers: Vec<Name> = (0..SLOTS).map(|index| Name::new(peer(index))).collect();
+    let mut guard = Guard::new(&Rules::default(), [PORT]);
+    let arrivals: Vec<Arrival> = (0..SLOTS)
+        .map(|index| {
+            let mut arrival = Arrival::EMPTY;
+            arrival.flow.peer = Name::new(peer(index));
+            arrival
+        })
+        .collect();
     Box::new(move || {
-        for peer in &peers {
+        for arrival in &arrivals {
             // Refused or not is what the name of the body says.
-            let _ = black_box(guard.admit(black_box(peer)));
+            let _ = black_box(guard.admit(black_box(arrival)));
         }
     })
 }
 
 /// Echo, asked for each datagram. In service it is not asked at all
-/// ([`Responder::AS_IS`]), so this is the floor of what any responder costs.
+/// ([`Responder::is_echo`]), so this is the floor of what any responder costs.
 fn responder() -> Run {
-    let arrival = arrival(Family::V4, peer(Family::V4, 0), 64);
-    let request = Request {
-        peer: arrival.route.peer.addr(),
-        local: arrival.route.local,
-        received_ns: arrival.received_ns,
-    };
+    let local = SocketAddr::new(local(Family::V4), PORT);
+    let request = Request::new(peer(Family::V4, 0), local);
     let mut payloads = [[0; 64]; SLOTS as usize];
     let mut echo = Echo;
     Box::new(move || {
@@ -306,7 +302,6 @@ fn egress(family: Family, peers: u16, segments: u32, segment_len: u32) -> Run {
     let settings = Settings {
         gso: true,
         segments_max: SEGMENTS_MAX,
-        loop_guard: false,
         latency: true,
     };
     let slots_max = usize::from(SLOTS);

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::datagram::{Arrival, DropReason, SEGMENTS_MAX, Verdict, segment_count};
+use crate::datagram::{Arrival, DropReason, ReplyAttributes, SEGMENTS_MAX, Verdict, segment_count};
 use reflector_udp::memory::Lease;
 
 /// What is known of one received buffer: of a datagram, or a train of them.
@@ -14,6 +14,8 @@ pub struct Slot {
     pub len: u32,
     /// What becomes of it.
     pub answer: Answer,
+    /// How its replies leave.
+    pub attributes: ReplyAttributes,
 }
 
 impl Slot {
@@ -21,6 +23,10 @@ impl Slot {
         arrival: Arrival::EMPTY,
         len: 0,
         answer: Answer::Whole,
+        attributes: ReplyAttributes {
+            hop_limit: None,
+            tos: None,
+        },
     };
 
     /// Number of datagrams in it.
@@ -97,9 +103,10 @@ impl Batch {
     pub fn push(&mut self, lease: Lease, window: Range<u32>, socket: usize) -> &Slot {
         let slot = &mut self.slots[self.filled];
         self.filled += 1;
-        slot.arrival.route.socket = socket as u32;
+        slot.arrival.flow.socket = socket as u32;
         slot.len = window.len() as u32;
         slot.answer = Answer::Whole;
+        slot.attributes = ReplyAttributes::default();
         self.leases.push(lease);
         if let Some(lease) = self.leases.last_mut() {
             lease.set_window(window);

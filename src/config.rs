@@ -3,7 +3,6 @@
 
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::path::PathBuf;
 use std::time::Duration;
 
 use core_affinity::CoreId;
@@ -13,7 +12,8 @@ use crate::datagram::SEGMENTS_MAX;
 use crate::egress;
 use crate::engine::probe::{self, Blocker};
 use crate::engine::{self, Kind};
-use crate::guard::{DEFAULT_ALLOW, DEFAULT_DENY_PORTS, Prefixes};
+use crate::guard::{Prefixes, Rules};
+use crate::mode::Mode;
 use crate::socket;
 use crate::stats::latency::HISTOGRAM_BYTES;
 use reflector_measure::error::Error;
@@ -32,20 +32,34 @@ pub const SEND_BUFFER_SMALL: usize = 512 * 1024;
 /// Segments that a train may have before Linux 6.9 (linux/udp.h).
 const SEGMENTS_MAX_OLD: usize = 64;
 
-/// An address to listen on.
+/// An address to listen on, and what is done there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Listen {
+#[non_exhaustive]
+pub struct Listener {
     /// Address and port; port 0 leaves the choice to the kernel.
     pub addr: SocketAddr,
-    /// Whether to do without it where the host has no IPv6.
+    /// What becomes of the datagrams that come there.
+    pub mode: Mode,
+    /// Skip this listener if the host has no IPv6.
     pub is_optional: bool,
+}
+
+impl Listener {
+    /// Echoes at `addr`.
+    pub fn new(addr: SocketAddr) -> Self {
+        Self {
+            addr,
+            mode: Mode::default(),
+            is_optional: false,
+        }
+    }
 }
 
 /// Everything that the server starts from.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Where to listen; none covers another.
-    pub listen: Vec<Listen>,
+    pub listen: Vec<Listener>,
     /// One entry per worker: the CPU that it is pinned to, if to any.
     pub workers: Vec<Option<CoreId>>,
     /// What each socket is asked for.
@@ -59,21 +73,11 @@ pub struct Config {
     /// How long a worker waits for more before it answers.
     pub coalesce: Duration,
     /// Who is answered.
-    pub allow: Prefixes,
-    /// Who is not, whatever `allow` says.
-    pub deny: Prefixes,
-    /// Source ports that get no answer.
-    pub deny_ports: Vec<u16>,
+    pub rules: Rules,
     /// How often to report; `None` only at the end.
     pub interval: Option<Duration>,
     /// When to end by itself.
     pub duration: Option<Duration>,
-    /// Reports as JSON lines.
-    pub json: bool,
-    /// Where residence times are logged.
-    pub hdr: Option<PathBuf>,
-    /// Whether to say more.
-    pub is_verbose: bool,
     /// What is worth a warning, and no error.
     pub notes: Vec<String>,
 }
@@ -150,7 +154,7 @@ pub enum EngineChoice {
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct Builder {
-    listen: Vec<SocketAddr>,
+    listen: Vec<Listener>,
     cores: Option<u16>,
     cpus: Option<Vec<usize>>,
     engine: EngineChoice,
@@ -159,17 +163,11 @@ pub struct Builder {
     coalesce: Duration,
     buffers: u16,
     gso: bool,
-    loop_guard: bool,
     latency: bool,
     socket: socket::Settings,
-    allow: Option<Vec<IpNet>>,
-    deny: Vec<IpNet>,
-    deny_ports: Option<Vec<u16>>,
+    rules: Rules,
     interval: Option<Duration>,
     duration: Option<Duration>,
-    json: bool,
-    hdr: Option<PathBuf>,
-    is_verbose: bool,
 }
 
 impl Default for Builder {
@@ -184,7 +182,6 @@ impl Default for Builder {
             coalesce: Duration::ZERO,
             buffers: BUFFERS_DEFAULT,
             gso: true,
-            loop_guard: false,
             latency: true,
             socket: socket::Settings {
                 gro: true,
@@ -192,24 +189,28 @@ impl Default for Builder {
                 send_buffer_len: Some(SOCKET_BUFFER_DEFAULT),
                 ..socket::Settings::default()
             },
-            allow: None,
-            deny: Vec::new(),
-            deny_ports: None,
+            rules: Rules::default(),
             interval: Some(Duration::from_secs(1)),
             duration: None,
-            json: false,
-            hdr: None,
-            is_verbose: false,
         }
     }
 }
 
 impl Builder {
-    /// Reflects on `addr`, besides those named before; port 0 leaves the choice to the kernel.
+    /// Echoes at `addr`, besides what was named before; port 0 leaves the choice to the kernel.
     ///
-    /// Without any it is `0.0.0.0:9007`, and `[::]:9007` where the host has IPv6.
-    pub fn listen(mut self, addr: SocketAddr) -> Self {
-        self.listen.push(addr);
+    /// Without any listener it is `0.0.0.0:9007`, and `[::]:9007` where the host has IPv6.
+    pub fn listen(self, addr: SocketAddr) -> Self {
+        self.listen_as(addr, Mode::Echo)
+    }
+
+    /// Listens at `addr` as [`listen`](Self::listen) does, in another mode. A server of your own
+    /// responder looks at no mode.
+    pub fn listen_as(mut self, addr: SocketAddr, mode: Mode) -> Self {
+        self.listen.push(Listener {
+            mode,
+            ..Listener::new(addr)
+        });
         self
     }
 
@@ -317,28 +318,28 @@ impl Builder {
     }
 
     /// Answers only peers in these prefixes, instead of those in
-    /// [`DEFAULT_ALLOW`].
+    /// [`DEFAULT_ALLOW`](crate::guard::DEFAULT_ALLOW).
     pub fn allow(mut self, prefixes: impl IntoIterator<Item = IpNet>) -> Self {
-        self.allow = Some(prefixes.into_iter().collect());
+        self.rules.allow = Prefixes::new(prefixes);
         self
     }
 
     /// Never answers peers in these prefixes, whatever is allowed.
     pub fn deny(mut self, prefixes: impl IntoIterator<Item = IpNet>) -> Self {
-        self.deny.extend(prefixes);
+        self.rules.deny = Prefixes::new(prefixes);
         self
     }
 
     /// Source ports that get no answer, instead of
-    /// [`DEFAULT_DENY_PORTS`].
+    /// [`DEFAULT_DENY_PORTS`](crate::guard::DEFAULT_DENY_PORTS).
     pub fn deny_ports(mut self, ports: impl Into<Vec<u16>>) -> Self {
-        self.deny_ports = Some(ports.into());
+        self.rules.deny_ports = ports.into();
         self
     }
 
     /// Sends each reply with one hop less to go than its request had left.
     pub fn loop_guard(mut self, is_on: bool) -> Self {
-        self.loop_guard = is_on;
+        self.rules.loop_guard = is_on;
         self
     }
 
@@ -357,24 +358,6 @@ impl Builder {
     /// Ends after this long.
     pub fn duration(mut self, duration: Duration) -> Self {
         self.duration = Some(duration);
-        self
-    }
-
-    /// Reports as JSON lines.
-    pub fn json(mut self, is_on: bool) -> Self {
-        self.json = is_on;
-        self
-    }
-
-    /// Logs residence times to this file.
-    pub fn hdr(mut self, path: Option<PathBuf>) -> Self {
-        self.hdr = path;
-        self
-    }
-
-    /// Says more.
-    pub fn verbose(mut self, is_on: bool) -> Self {
-        self.is_verbose = is_on;
         self
     }
 
@@ -399,34 +382,26 @@ impl Builder {
             socket: socket::Settings {
                 is_grouped: workers.len() > 1,
                 timestamps: self.latency,
-                hop_limits: self.loop_guard,
+                hop_limits: self.rules.loop_guard,
                 ..self.socket
             },
             engine: engine::Settings {
                 kind,
                 buffers,
                 spin: self.spin,
-                looks: abilities.keeps_unused_buffers,
+                busy_receive: abilities.keeps_unused_buffers,
                 egress: egress::Settings {
                     gso: self.gso,
                     segments_max: segments_max(),
-                    loop_guard: self.loop_guard,
                     latency: self.latency,
                 },
             },
             engine_blocker,
             steer_cpu: self.steer_cpu,
             coalesce: self.coalesce,
-            allow: Prefixes::new(self.allow.unwrap_or_else(default_allow)),
-            deny: Prefixes::new(self.deny),
-            deny_ports: self
-                .deny_ports
-                .unwrap_or_else(|| DEFAULT_DENY_PORTS.to_vec()),
+            rules: self.rules,
             interval: self.interval.filter(|interval| !interval.is_zero()),
             duration: self.duration,
-            json: self.json,
-            hdr: self.hdr,
-            is_verbose: self.is_verbose,
             listen,
             workers,
             notes,
@@ -464,14 +439,14 @@ impl Builder {
             .collect())
     }
 
-    fn listeners(&self) -> Result<Vec<Listen>, Error> {
+    fn listeners(&self) -> Result<Vec<Listener>, Error> {
         let dual_stack = self.socket.dual_stack;
         if self.listen.is_empty() {
             return Ok(default_listeners(dual_stack));
         }
-        let mut listen: Vec<Listen> = Vec::new();
-        for &addr in &self.listen {
-            let addr = canonical(addr);
+        let mut listen: Vec<Listener> = Vec::new();
+        for listener in &self.listen {
+            let addr = canonical(listener.addr);
             check_listener(addr, dual_stack)?;
             if let Some(other) = listen.iter().find(|other| covers(other.addr, addr)) {
                 return Err(Error::usage(
@@ -479,10 +454,7 @@ impl Builder {
                     format!("--listen {} covers it already", other.addr),
                 ));
             }
-            listen.push(Listen {
-                addr,
-                is_optional: false,
-            });
+            listen.push(Listener { addr, ..*listener });
         }
         Ok(listen)
     }
@@ -526,14 +498,11 @@ fn note_sharing(workers: usize, cpus: usize, notes: &mut Vec<String>) {
     }
 }
 
-fn default_listeners(dual_stack: bool) -> Vec<Listen> {
-    let v4 = Listen {
-        addr: (Ipv4Addr::UNSPECIFIED, DEFAULT_PORT).into(),
-        is_optional: false,
-    };
-    let v6 = Listen {
-        addr: (Ipv6Addr::UNSPECIFIED, DEFAULT_PORT).into(),
+fn default_listeners(dual_stack: bool) -> Vec<Listener> {
+    let v4 = Listener::new((Ipv4Addr::UNSPECIFIED, DEFAULT_PORT).into());
+    let v6 = Listener {
         is_optional: !dual_stack,
+        ..Listener::new((Ipv6Addr::UNSPECIFIED, DEFAULT_PORT).into())
     };
     if dual_stack { vec![v6] } else { vec![v4, v6] }
 }
@@ -596,11 +565,6 @@ fn segments_max() -> usize {
     } else {
         SEGMENTS_MAX_OLD
     }
-}
-
-fn default_allow() -> Vec<IpNet> {
-    let parse = |text: &str| text.parse().expect("the defaults are prefixes");
-    DEFAULT_ALLOW.map(parse).to_vec()
 }
 
 #[cfg(test)]

@@ -8,6 +8,9 @@ use reflector_udp::addr::Name;
 /// Segments that one train may have: `UDP_MAX_SEGMENTS` (linux/udp.h) since Linux 6.9.
 pub const SEGMENTS_MAX: usize = 128;
 
+/// Payload bytes that a buffer has room for: the most that one UDP message, or one train, has.
+pub const PAYLOAD_MAX: u32 = 65_535;
+
 /// The address that the peer sent to, which is the source of the reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LocalAddr {
@@ -37,21 +40,19 @@ impl Endpoint {
     }
 }
 
-/// Whose datagram, sent where: what datagrams have in common whose replies may travel together.
+/// Whose datagrams, sent where: one peer, one local address, one socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Route {
-    /// Who sent it, and gets the reply: the name that the kernel wrote, which it takes back.
+pub struct Flow {
+    /// Who sends, and gets the replies: the name that the kernel wrote, which it takes back.
     pub peer: Name,
-    /// The address it was sent to.
+    /// The address that is asked.
     pub local: LocalAddr,
-    /// Index of the socket that it came from, and leaves by.
+    /// Index of the socket that they come by, and their replies leave by.
     pub socket: u32,
-    /// Hops that it had left, where the socket asks for that.
-    pub hop_limit: Option<u8>,
 }
 
-impl Hash for Route {
-    /// Of peer and address asked only: what else differs seldom does alone.
+impl Hash for Flow {
+    /// Of peer and address asked only: the socket seldom differs alone.
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.peer.hash(state);
         match self.local.addr {
@@ -65,29 +66,45 @@ impl Hash for Route {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Arrival {
     /// From where, to where.
-    pub route: Route,
+    pub flow: Flow,
     /// Bytes of each segment of a train (the last may be shorter); the payload's length for a
     /// single datagram.
     pub segment_len: u32,
     /// The kernel's receive stamp, nanoseconds of `CLOCK_REALTIME`.
     pub received_ns: Option<u64>,
+    /// Hops that it had left, where the socket asks for that.
+    pub hop_limit: Option<u8>,
+    /// The type of service of its IP header, DSCP and ECN, where the socket asks for that.
+    pub tos: Option<u8>,
 }
 
 impl Arrival {
     /// Of nobody, to be filled in.
     pub const EMPTY: Self = Self {
-        route: Route {
+        flow: Flow {
             peer: Name::EMPTY,
             local: LocalAddr {
                 addr: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
                 interface: 0,
             },
             socket: 0,
-            hop_limit: None,
         },
         segment_len: 0,
         received_ns: None,
+        hop_limit: None,
+        tos: None,
     };
+}
+
+/// How a reply leaves, where that is not the socket's own way. Replies that differ in it do not
+/// share a train.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ReplyAttributes {
+    /// Hops that it may take.
+    pub hop_limit: Option<u8>,
+    /// The type of service of its IP header, DSCP and ECN.
+    pub tos: Option<u8>,
 }
 
 /// Number of datagrams in `payload_len` bytes of segments of `segment_len`; an empty datagram is

@@ -17,14 +17,14 @@ use std::os::fd::BorrowedFd;
 
 use crate::batch::{Answer, Batch, Slot};
 use crate::datagram::{
-    DropReason, Endpoint, LocalAddr, Route, SEGMENTS_MAX, Verdict, segment_count,
+    DropReason, Endpoint, Flow, LocalAddr, ReplyAttributes, SEGMENTS_MAX, Verdict,
 };
 use crate::stats::Stats;
-use reflector_measure::clock::StepWatch;
+use reflector_measure::clock::{self, StepWatch};
 use reflector_udp::addr::Name;
 use reflector_udp::cmsg::Control;
 use reflector_udp::memory::Lease;
-use reflector_udp::mmsg::{Outbox, Piece};
+use reflector_udp::mmsg::Outbox;
 use refused::Refused;
 use trains::{Run, Train, Trains};
 
@@ -35,8 +35,6 @@ pub struct Settings {
     pub gso: bool,
     /// Datagrams that one train may have, at most [`SEGMENTS_MAX`].
     pub segments_max: usize,
-    /// Whether a reply leaves with one hop less than its request had left.
-    pub loop_guard: bool,
     /// Whether residence times are recorded.
     pub latency: bool,
 }
@@ -88,6 +86,15 @@ impl Egress {
         slots_max + SEGMENTS_MAX
     }
 
+    /// Makes the messages of the next round, sealed in the outbox, and records how long their
+    /// datagrams stayed until now. Stops early where another round is needed.
+    pub fn prepare(&mut self, batch: &mut Batch, stats: &mut Stats) {
+        self.gather(batch, stats);
+        if self.has_stays() {
+            self.record_stays(clock::realtime_ns(), stats);
+        }
+    }
+
     /// Takes slots out of `batch`, counts the dropped, and makes messages of the replies, sealed
     /// in the outbox. Stops early where another round is needed.
     pub fn gather(&mut self, batch: &mut Batch, stats: &mut Stats) {
@@ -102,8 +109,8 @@ impl Egress {
         self.is_over = batch.is_empty();
         for (train, pieces) in self.trains.iter() {
             let (name, control) = self.outbox.push(pieces);
-            let endpoint = &self.endpoints[train.route.socket as usize];
-            address(&self.settings, endpoint, train, name, control);
+            let endpoint = &self.endpoints[train.flow.socket as usize];
+            address(endpoint, train, name, control);
         }
         self.outbox.seal();
     }
@@ -120,14 +127,11 @@ impl Egress {
         if let Answer::Drop(reason) = slot.answer {
             return stats.counters.drop(reason, count);
         }
-        if self.settings.loop_guard && arrival.route.hop_limit.is_some_and(|hops| hops <= 1) {
-            return stats.counters.drop(DropReason::HopLimit, count);
-        }
         let replied = if let Answer::Each(first) = slot.answer {
             let verdicts = &verdicts[first as usize..][..count as usize];
-            self.join_each(&arrival.route, run, verdicts, stats)
+            self.join_each(&arrival.flow, slot.attributes, run, verdicts, stats)
         } else {
-            self.join(&arrival.route, run);
+            self.join(&arrival.flow, slot.attributes, run);
             count
         };
         if let Some(received_ns) = arrival.received_ns
@@ -141,16 +145,17 @@ impl Egress {
         }
     }
 
-    fn join(&mut self, route: &Route, run: Run) {
-        let limit = self.train_limit(route);
-        self.trains.join(route, run, &limit);
+    fn join(&mut self, flow: &Flow, attributes: ReplyAttributes, run: Run) {
+        let limit = self.train_limit(flow);
+        self.trains.join(flow, attributes, run, &limit);
     }
 
     /// Joins the replied segments of a train: runs of full segments stay together, a shortened one
     /// ends its run. Returns how many are replied.
     fn join_each(
         &mut self,
-        route: &Route,
+        flow: &Flow,
+        attributes: ReplyAttributes,
         train: Run,
         verdicts: &[Verdict],
         stats: &mut Stats,
@@ -174,7 +179,7 @@ impl Egress {
                 Some(run) if run.can_extend(&segment, len) => run.len += len,
                 _ => {
                     if let Some(run) = run.take() {
-                        self.join(route, run);
+                        self.join(flow, attributes, run);
                     }
                     run = Some(Run {
                         len,
@@ -185,12 +190,12 @@ impl Egress {
             }
         }
         if let Some(run) = run {
-            self.join(route, run);
+            self.join(flow, attributes, run);
         }
         replied
     }
 
-    fn train_limit(&self, route: &Route) -> trains::Limit {
+    fn train_limit(&self, flow: &Flow) -> trains::Limit {
         let segments_max = if self.settings.gso {
             self.settings.segments_max
         } else {
@@ -198,7 +203,7 @@ impl Egress {
         };
         trains::Limit {
             segments_max,
-            segment_len_max: self.refused.segment_len_max(route),
+            segment_len_max: self.refused.segment_len_max(flow),
         }
     }
 
@@ -224,7 +229,7 @@ impl Egress {
     }
 
     /// Whether residence times are to be recorded.
-    pub fn has_stays(&self) -> bool {
+    fn has_stays(&self) -> bool {
         !self.stays.is_empty()
     }
 
@@ -235,7 +240,7 @@ impl Egress {
 
     /// The socket that a message leaves by.
     pub fn socket(&self, message: usize) -> usize {
-        self.trains.get(message).route.socket as usize
+        self.trains.get(message).flow.socket as usize
     }
 
     /// Messages from `first` on that leave by the same socket, one after the other.
@@ -269,12 +274,12 @@ impl Egress {
         stats: &mut Stats,
     ) {
         let train = self.trains.get(message);
-        let (route, segment_len, count) = (train.route, train.segment_len(), train.count);
+        let (flow, segment_len, count) = (train.flow, train.segment_len(), train.count);
         let is_train = count > 1;
         match errno {
             libc::EMSGSIZE if is_train => {
                 stats.counters.trains_refused += 1;
-                self.refused.remember(&route, segment_len - 1);
+                self.refused.remember(&flow, segment_len - 1);
                 self.send_singly(message, 0, socket, stats);
             }
             libc::EINVAL | libc::EIO if is_train => {
@@ -285,7 +290,7 @@ impl Egress {
                     first => {
                         stats.counters.trains_refused += 1;
                         if first.is_ok() {
-                            self.refused.remember(&route, 0);
+                            self.refused.remember(&flow, 0);
                         }
                         self.send_singly(message, 1, socket, stats);
                     }
@@ -348,41 +353,23 @@ pub fn errno(error: &io::Error) -> i32 {
 }
 
 /// To whom, and from which address: the source of every reply is written here.
-fn address(
-    settings: &Settings,
-    endpoint: &Endpoint,
-    train: &Train,
-    name: &mut Name,
-    control: &mut Control,
-) {
-    let route = &train.route;
-    *name = route.peer;
+fn address(endpoint: &Endpoint, train: &Train, name: &mut Name, control: &mut Control) {
+    let Flow { peer, local, .. } = &train.flow;
+    *name = *peer;
     if endpoint.has_pktinfo {
-        let LocalAddr { addr, interface } = route.local;
+        let LocalAddr { addr, interface } = *local;
         control.push_source(addr, interface);
     }
-    if let Some(hops) = route.hop_limit
-        && settings.loop_guard
-    {
-        control.push_hop_limit(route.peer.ip(), hops - 1);
+    let ReplyAttributes { hop_limit, tos } = train.attributes;
+    if let Some(hop_limit) = hop_limit {
+        control.push_hop_limit(peer.ip(), hop_limit);
+    }
+    if let Some(tos) = tos {
+        control.push_tos(peer.ip(), tos);
     }
     // A single datagram goes without, since with it the control messages outgrow the kernel's
     // stack buffer.
     if train.count > 1 {
         control.push_segment_len(train.segment_len() as u16);
-    }
-}
-
-/// Number of datagrams in a run, as a train counts them.
-fn run_count(run: &Run) -> u32 {
-    segment_count(run.len as usize, run.segment_len) as u32
-}
-
-/// A piece that covers a run.
-fn piece(run: &Run) -> Piece {
-    Piece {
-        lease: run.lease,
-        start: run.start,
-        len: run.len,
     }
 }

@@ -12,23 +12,16 @@ pub mod probe;
 pub mod uring;
 
 use std::io;
-use std::ops::Range;
 use std::sync::Arc;
 
 use crate::batch::Batch;
-use crate::datagram::{Endpoint, segment_count};
-use crate::egress::{self, Egress};
-use crate::ingress;
-use crate::socket::Socket;
+use crate::datagram::Endpoint;
+use crate::egress;
+use crate::socket::SocketPair;
 use crate::stats::Stats;
 use mmsg::Mmsg;
-use reflector_measure::clock;
-use reflector_udp::memory::Lease;
 use reflector_udp::wake::Wake;
 use uring::Uring;
-
-/// Payload bytes that a buffer has room for: the most that one UDP message, or one train, has.
-pub const PAYLOAD_MAX: u32 = 65_535;
 
 /// How long `receive` may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,7 +62,7 @@ pub struct Settings {
     pub spin: bool,
     /// Whether io_uring may look at sockets in a rush
     /// ([`keeps_unused_buffers`](probe::Abilities::keeps_unused_buffers)).
-    pub looks: bool,
+    pub busy_receive: bool,
     /// How replies are sent.
     pub egress: egress::Settings,
 }
@@ -78,14 +71,17 @@ pub struct Settings {
 #[derive(Clone)]
 pub struct Resources {
     /// The worker's sockets, opened by the server.
-    pub sockets: Arc<[Socket]>,
+    pub sockets: Arc<[SocketPair]>,
     /// What interrupts a wait.
     pub wake: Arc<Wake>,
 }
 
 impl Resources {
     fn endpoints(&self) -> Vec<Endpoint> {
-        self.sockets.iter().map(Socket::endpoint).collect()
+        self.sockets
+            .iter()
+            .map(|pair| pair.receiver.endpoint())
+            .collect()
     }
 }
 
@@ -159,39 +155,5 @@ impl Engine {
             Self::Uring(engine) => engine.into_mmsg(batch, stats),
             Self::Mmsg(engine) => Ok(engine),
         }
-    }
-}
-
-/// Counts a received buffer whose arrival is written into `batch`, and leaves it there; or gives it
-/// back with the reason counted.
-fn admit(
-    lease: Lease,
-    window: Range<u32>,
-    socket: usize,
-    arrived: Result<(), ingress::Unanswerable>,
-    batch: &mut Batch,
-    stats: &mut Stats,
-) -> Option<Lease> {
-    let payload_len = window.len();
-    match arrived {
-        Ok(()) => {
-            let count = batch.push(lease, window, socket).count();
-            stats.counters.receive(count, payload_len);
-            None
-        }
-        Err(unanswerable) => {
-            let count = segment_count(payload_len, unanswerable.segment_len);
-            stats.counters.receive(count, payload_len);
-            stats.counters.drop(unanswerable.reason, count);
-            Some(lease)
-        }
-    }
-}
-
-/// Gathers the next round of messages and takes the time just before they are handed over.
-fn prepare(egress: &mut Egress, batch: &mut Batch, stats: &mut Stats) {
-    egress.gather(batch, stats);
-    if egress.has_stays() {
-        egress.record_stays(clock::realtime_ns(), stats);
     }
 }

@@ -1,7 +1,7 @@
 //! Which datagrams may be answered at all.
 //!
 //! The order is fixed, since drop reasons depend on it: source port, source address class, deny
-//! list, allow list. (Truncation, missing pktinfo and destinations that are not unicast are found
+//! list, allow list, hop limit. (Truncation, missing pktinfo and destinations that are not unicast are found
 //! before, by [`crate::ingress`].) Deny always wins.
 
 use std::net::IpAddr;
@@ -9,8 +9,7 @@ use std::ops::RangeInclusive;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use crate::datagram::DropReason;
-use reflector_udp::addr::Name;
+use crate::datagram::{Arrival, DropReason, ReplyAttributes};
 
 /// The prefixes that are answered by default: those that are not routed on the Internet.
 ///
@@ -93,7 +92,7 @@ fn is_in<T: Ord>(ranges: &[RangeInclusive<T>], bits: T) -> bool {
 }
 
 /// A set of port numbers, one bit each.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Ports(Box<[u64; 1024]>);
 
 impl Ports {
@@ -112,26 +111,55 @@ impl Ports {
     }
 }
 
-/// The rules that a peer has to pass.
-#[derive(Clone)]
+/// Who is answered, as a server is told.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Rules {
+    /// Who is answered.
+    pub allow: Prefixes,
+    /// Who is not, whatever `allow` says.
+    pub deny: Prefixes,
+    /// Source ports that get no answer.
+    pub deny_ports: Vec<u16>,
+    /// Whether a reply has one hop less to go than its request had left.
+    pub loop_guard: bool,
+}
+
+impl Default for Rules {
+    /// [`DEFAULT_ALLOW`] and [`DEFAULT_DENY_PORTS`], no loop guard.
+    fn default() -> Self {
+        let parse = |text: &str| text.parse().expect("the defaults are prefixes");
+        Self {
+            allow: Prefixes::new(DEFAULT_ALLOW.map(parse)),
+            deny: Prefixes::default(),
+            deny_ports: DEFAULT_DENY_PORTS.to_vec(),
+            loop_guard: false,
+        }
+    }
+}
+
+/// The rules, made ready for the datagram path.
+#[derive(Clone, Debug)]
 pub struct Guard {
     ports: Ports,
     deny: Prefixes,
     allow: Prefixes,
+    has_loop_guard: bool,
 }
 
 impl Guard {
-    /// A guard that answers `allow` without `deny`, except from `deny_ports`, from port 0, and
-    /// from `own_ports`, on which this reflector listens: two of them would answer each other for
-    /// ever.
-    pub fn new(
-        allow: Prefixes,
-        deny: Prefixes,
-        deny_ports: impl IntoIterator<Item = u16>,
-        own_ports: impl IntoIterator<Item = u16>,
-    ) -> Self {
-        let ports = Ports::new(deny_ports.into_iter().chain(own_ports).chain([0]));
-        Self { ports, deny, allow }
+    /// A guard that applies `rules`, and refuses port 0 and `own_ports`, on which this reflector
+    /// listens: two of them would answer each other for ever.
+    ///
+    /// A loop guard needs the hop limits of arrivals.
+    pub fn new(rules: &Rules, own_ports: impl IntoIterator<Item = u16>) -> Self {
+        let deny_ports = rules.deny_ports.iter().copied();
+        Self {
+            ports: Ports::new(deny_ports.chain(own_ports).chain([0])),
+            deny: rules.deny.clone(),
+            allow: rules.allow.clone(),
+            has_loop_guard: rules.loop_guard,
+        }
     }
 
     /// Whether `addr` is refused whatever is allowed.
@@ -139,11 +167,12 @@ impl Guard {
         self.deny.contains(addr)
     }
 
-    /// Whether `peer` may be answered.
+    /// Whether what arrived may be answered.
     ///
     /// # Errors
-    /// The first of `SourcePort`, `SourceAddress`, `NotAllowed` that applies.
-    pub fn admit(&self, peer: &Name) -> Result<(), DropReason> {
+    /// The first of `SourcePort`, `SourceAddress`, `NotAllowed`, `HopLimit` that applies.
+    pub fn admit(&mut self, arrival: &Arrival) -> Result<(), DropReason> {
+        let peer = &arrival.flow.peer;
         if self.ports.contains(peer.port()) {
             return Err(DropReason::SourcePort);
         }
@@ -154,7 +183,20 @@ impl Guard {
         if self.is_denied(ip) || !self.allow.contains(ip) {
             return Err(DropReason::NotAllowed);
         }
+        if self.has_loop_guard && arrival.hop_limit.is_some_and(|hops| hops <= 1) {
+            return Err(DropReason::HopLimit);
+        }
         Ok(())
+    }
+
+    /// Takes one hop from what an admitted arrival had left, if replies may have no more.
+    pub fn limit_hops(&self, arrival: &Arrival, attributes: &mut ReplyAttributes) {
+        if self.has_loop_guard
+            && let Some(hops) = arrival.hop_limit
+        {
+            let left = hops.saturating_sub(1);
+            attributes.hop_limit = Some(attributes.hop_limit.map_or(left, |it| it.min(left)));
+        }
     }
 }
 
@@ -170,17 +212,30 @@ fn is_answerable(addr: IpAddr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use reflector_udp::addr::Name;
 
     fn prefixes(texts: &[&str]) -> Prefixes {
         Prefixes::new(texts.iter().map(|text| text.parse().unwrap()))
     }
 
     fn guard(allow: &[&str], deny: &[&str]) -> Guard {
-        Guard::new(prefixes(allow), prefixes(deny), [53], [9007])
+        let rules = Rules {
+            allow: prefixes(allow),
+            deny: prefixes(deny),
+            deny_ports: vec![53],
+            loop_guard: false,
+        };
+        Guard::new(&rules, [9007])
+    }
+
+    fn arrival(peer: &str) -> Arrival {
+        let mut arrival = Arrival::EMPTY;
+        arrival.flow.peer = Name::new(peer.parse().unwrap());
+        arrival
     }
 
     fn admit(guard: &Guard, peer: &str) -> Result<(), DropReason> {
-        guard.admit(&Name::new(peer.parse().unwrap()))
+        guard.clone().admit(&arrival(peer))
     }
 
     #[test]
@@ -240,6 +295,32 @@ mod tests {
             );
         }
         assert_eq!(admit(&guard, "10.0.0.1:4000"), Err(DropReason::NotAllowed));
+    }
+
+    #[test]
+    fn a_guarded_reply_has_one_hop_less_and_the_responder_may_ask_for_fewer() {
+        let mut guard = guard(&["10.0.0.0/8"], &[]);
+        guard.has_loop_guard = true;
+        let mut arrival = arrival("10.0.0.1:4000");
+        for (hops, asked, left) in [
+            (Some(64), None, Some(63)),
+            (Some(64), Some(255), Some(63)),
+            (Some(64), Some(5), Some(5)),
+            (None, None, None),
+        ] {
+            arrival.hop_limit = hops;
+            assert_eq!(guard.admit(&arrival), Ok(()));
+            let mut attributes = ReplyAttributes {
+                hop_limit: asked,
+                ..ReplyAttributes::default()
+            };
+            guard.limit_hops(&arrival, &mut attributes);
+            assert_eq!(attributes.hop_limit, left);
+        }
+        for hops in [0, 1] {
+            arrival.hop_limit = Some(hops);
+            assert_eq!(guard.admit(&arrival), Err(DropReason::HopLimit));
+        }
     }
 
     #[test]

@@ -5,9 +5,13 @@
 //! mistake this program exists to avoid.
 
 use std::net::IpAddr;
+use std::ops::Range;
 
+use crate::batch::Batch;
 use crate::datagram::{Arrival, DropReason, Endpoint, LocalAddr, SEGMENTS_MAX, segment_count};
+use crate::stats::Stats;
 use reflector_udp::cmsg::{self, Received};
+use reflector_udp::memory::Lease;
 use reflector_udp::mmsg::Incoming;
 
 /// A received buffer that cannot be answered.
@@ -33,16 +37,17 @@ pub fn arrival(
     payload_len: usize,
     arrival: &mut Arrival,
 ) -> Result<(), Unanswerable> {
-    let local = &mut arrival.route.local;
+    let local = &mut arrival.flow.local;
     let mut is_unicast = None;
     let mut segment_len = payload_len as u32;
     arrival.received_ns = None;
-    arrival.route.hop_limit = None;
+    (arrival.hop_limit, arrival.tos) = (None, None);
     for message in cmsg::received(incoming.control) {
         match message {
             Received::Timestamp(ns) => arrival.received_ns = Some(ns),
             Received::SegmentLen(len) => segment_len = len.min(payload_len as u32),
-            Received::HopLimit(hops) => arrival.route.hop_limit = Some(hops),
+            Received::HopLimit(hops) => arrival.hop_limit = Some(hops),
+            Received::Tos(tos) => arrival.tos = Some(tos),
             // A dual-stack socket gets both for an IPv4 datagram, this one last and only this one
             // with the specific destination, so it wins.
             Received::Pktinfo {
@@ -79,7 +84,7 @@ pub fn arrival(
     if segment_count(payload_len, segment_len) > SEGMENTS_MAX as u64 {
         return Err(unanswerable(DropReason::TooLong));
     }
-    if !arrival.route.peer.set_received(incoming.name) {
+    if !arrival.flow.peer.set_received(incoming.name) {
         return Err(unanswerable(DropReason::Truncated));
     }
     check_local(endpoint, local, is_unicast).map_err(unanswerable)?;
@@ -114,6 +119,32 @@ fn check_local(
         local.interface = 0;
     }
     Ok(())
+}
+
+/// Counts a received buffer whose arrival is written into `batch`, and leaves it there; or gives it
+/// back with the reason counted.
+pub fn admit(
+    lease: Lease,
+    window: Range<u32>,
+    socket: usize,
+    arrived: Result<(), Unanswerable>,
+    batch: &mut Batch,
+    stats: &mut Stats,
+) -> Option<Lease> {
+    let payload_len = window.len();
+    match arrived {
+        Ok(()) => {
+            let count = batch.push(lease, window, socket).count();
+            stats.counters.receive(count, payload_len);
+            None
+        }
+        Err(unanswerable) => {
+            let count = segment_count(payload_len, unanswerable.segment_len);
+            stats.counters.receive(count, payload_len);
+            stats.counters.drop(unanswerable.reason, count);
+            Some(lease)
+        }
+    }
 }
 
 #[cfg(test)]
@@ -170,10 +201,7 @@ mod tests {
 
     #[test]
     fn a_bound_socket_needs_none() {
-        let local = arrive(&endpoint("192.0.2.1:7"), &[], 0)
-            .unwrap()
-            .route
-            .local;
+        let local = arrive(&endpoint("192.0.2.1:7"), &[], 0).unwrap().flow.local;
         assert_eq!(
             local,
             LocalAddr {
@@ -188,7 +216,7 @@ mod tests {
         let control = pktinfo([192, 0, 2, 1], [192, 0, 2, 1]);
         let local = arrive(&endpoint("0.0.0.0:7"), &control, 0)
             .unwrap()
-            .route
+            .flow
             .local;
         assert_eq!(
             local,
@@ -201,7 +229,7 @@ mod tests {
             same_interface: true,
             ..endpoint("0.0.0.0:7")
         };
-        assert_eq!(arrive(&same, &control, 0).unwrap().route.local.interface, 3);
+        assert_eq!(arrive(&same, &control, 0).unwrap().flow.local.interface, 3);
     }
 
     #[test]
@@ -226,7 +254,7 @@ mod tests {
             control.push_source(addr.parse().unwrap(), 3);
             let local = arrive(&endpoint("[::]:7"), control.as_bytes(), 0)
                 .unwrap()
-                .route
+                .flow
                 .local;
             assert_eq!(local.interface, interface, "{addr}");
         }

@@ -24,6 +24,7 @@ pub mod egress;
 pub mod engine;
 pub mod guard;
 pub mod ingress;
+pub mod mode;
 pub mod responder;
 
 pub mod socket;

@@ -4,29 +4,81 @@ pub mod echo;
 
 use std::net::SocketAddr;
 
-use crate::datagram::{LocalAddr, Verdict};
+use crate::datagram::{ReplyAttributes, Verdict};
 
 /// What a responder is told about a datagram, besides its bytes.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub struct Request {
     /// Who sent it.
     pub peer: SocketAddr,
-    /// The address it was sent to, which the reply leaves from.
-    pub local: LocalAddr,
+    /// Address and port it was sent to, which the reply leaves from. The scope of a link-local
+    /// address is the interface it came by.
+    pub local: SocketAddr,
     /// When the kernel received it, nanoseconds of `CLOCK_REALTIME`; for a train, its first
-    /// datagram.
+    /// datagram. `None` unless [needed](Needs::receive_stamps), and where the kernel tells none.
     pub received_ns: Option<u64>,
+    /// Hops that it had left. `None` unless [needed](Needs::hop_limit).
+    pub hop_limit: Option<u8>,
+    /// The type of service of its IP header, DSCP and ECN. `None` unless [needed](Needs::tos).
+    pub tos: Option<u8>,
+    /// Its place in the train that it came in, from 0.
+    pub index: u32,
+    /// Datagrams in that train; 1 for a datagram that came alone.
+    pub count: u32,
+}
+
+impl Request {
+    /// A datagram of `peer` to `local` that came alone and of which the kernel told nothing else.
+    pub fn new(peer: SocketAddr, local: SocketAddr) -> Self {
+        Self {
+            peer,
+            local,
+            received_ns: None,
+            hop_limit: None,
+            tos: None,
+            index: 0,
+            count: 1,
+        }
+    }
+}
+
+/// What a responder needs of the kernel besides addresses: each costs a control message for every
+/// buffer received, so nothing is asked for that nobody reads.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Needs {
+    /// [`Request::received_ns`] (SO_TIMESTAMPNS, socket(7)).
+    pub receive_stamps: bool,
+    /// [`Request::hop_limit`] (IP_RECVTTL, ip(7); IPV6_RECVHOPLIMIT, ipv6(7)).
+    pub hop_limit: bool,
+    /// [`Request::tos`] (IP_RECVTOS, ip(7); IPV6_RECVTCLASS, RFC 3542).
+    pub tos: bool,
 }
 
 /// Decides the reply to each datagram, in place.
 ///
 /// A responder is pure: it sees bytes and facts and returns a verdict. It cannot tell which engine
-/// runs it. Every worker has its own, so it needs no lock; it must not block or allocate, since it
-/// runs on the datagram path.
+/// runs it. Each socket of each worker has its own, so it needs no lock; it must not block or
+/// allocate, since it runs on the datagram path.
 pub trait Responder {
-    /// Whether every datagram goes back as it came. A train is then answered whole, and
-    /// [`respond`](Responder::respond) is never called.
-    const AS_IS: bool = false;
+    /// What it needs of the kernel. Asked once, before the sockets are opened.
+    fn needs(&self) -> Needs {
+        Needs::default()
+    }
+
+    /// Whether every datagram goes back as it came. A train is then answered whole, and neither
+    /// [`attributes`](Self::attributes) nor [`respond`](Self::respond) is ever called.
+    fn is_echo(&self) -> bool {
+        false
+    }
+
+    /// How the replies to a datagram, or to all of a train, leave. `request` is the first of the
+    /// train.
+    fn attributes(&mut self, request: &Request) -> ReplyAttributes {
+        let _ = request;
+        ReplyAttributes::default()
+    }
 
     /// Turns the request in `payload` into its reply, or says why there is none.
     ///

@@ -1,120 +1,107 @@
-//! Opens the sockets, starts the workers, listens to them, reports, drains.
+//! The life of the service: opens the sockets, starts the workers, listens to them, reports, drains.
 
-mod books;
+mod accounting;
+pub mod control;
+mod sockets;
 
-use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crate::config::{Config, SEND_BUFFER_SMALL};
+use crate::config::{Config, Listener, SEND_BUFFER_SMALL};
 use crate::engine::{Kind, Resources};
-use crate::guard::Guard;
+use crate::guard::{Guard, Rules};
 use crate::responder::Responder;
-use crate::socket::{self, Socket};
-use crate::stats::report::{Ready, Report, Reporter, Summary};
-use crate::worker::{Command, Control, Event, Worker};
-use books::Books;
+use crate::stats::report::{Ready, Report, Summary};
+use crate::worker::Worker;
+use crate::worker::control::{Command, Control, WorkerReport};
+use accounting::Accounting;
+use control::{Event, Handle, Mailbox, Order};
 use reflector_measure::clock;
 use reflector_measure::error::Error;
-use reflector_measure::hdr_log::HdrLog;
+use sockets::Sockets;
+
+/// How long an interval waits for counters that a worker has not handed over. Longer than any
+/// batch takes; what comes later is in the next one.
+const HANDOVER_MAX: Duration = Duration::from_millis(250);
 
 /// A reflector that has all its sockets, and serves once it is [`run`](Server::run).
-pub struct Server {
+pub struct Server<R> {
     config: Config,
-    /// By worker, in the order of opening.
-    sockets: Vec<Arc<[Socket]>>,
-    hdr_log: Option<HdrLog>,
-    /// Why the log has ended early, if it has.
-    hdr_failure: Option<Error>,
-    events: (SyncSender<Event>, Receiver<Event>),
+    sockets: Sockets,
+    /// By worker and socket.
+    responders: Vec<Vec<R>>,
+    mailbox: Mailbox,
 }
 
-/// Asks a running server to end.
-#[derive(Clone, Debug)]
-pub struct Stop(SyncSender<Event>);
-
-impl Stop {
-    /// Drain and end. From any thread.
-    pub fn stop(&self) {
-        // A full queue already holds enough to wake the server; a closed one has ended.
-        let _ = self.0.try_send(Event::Stop);
-    }
-}
-
-impl Server {
-    /// Opens every socket of every worker, and the histogram log. Nothing is served yet, and
-    /// nothing stays open if anything fails.
+impl<R: Responder + Send + 'static> Server<R> {
+    /// Opens every socket of every worker. `responder` makes one responder for each socket.
+    /// Nothing is served yet, and nothing stays open if anything fails.
     ///
     /// # Errors
-    /// The first thing that could not be had.
-    pub fn open(config: Config) -> Result<Self, Error> {
-        let sockets = open_sockets(&config)?;
-        let create = |path| HdrLog::create(path, "Residence times in nanoseconds");
-        let hdr_log = config.hdr.as_deref().map(create).transpose()?;
-        // Room for every worker to say each thing that it says once, and for a few stops.
-        let events = sync_channel(4 * config.workers.len() + 16);
+    /// The first thing that was not available: an address (EADDRNOTAVAIL), its port (EADDRINUSE,
+    /// EACCES), an interface (ENODEV), descriptors (EMFILE), each with what to try.
+    pub fn open(config: Config, responder: impl Fn(&Listener) -> R) -> Result<Self, Error> {
+        let needs: Vec<_> = (config.listen.iter())
+            .map(|listener| responder(listener).needs())
+            .collect();
+        let sockets = sockets::open(&config, &needs)?;
+        let responders = config.workers.iter();
+        let responders = responders.map(|_| sockets.listeners.iter().map(&responder).collect());
+        // Room for every worker to say each thing that it says once.
+        let mailbox = Mailbox::open(4 * config.workers.len())
+            .map_err(|e| Error::system("cannot start the server", &e))?;
         Ok(Self {
+            responders: responders.collect(),
             config,
             sockets,
-            hdr_log,
-            hdr_failure: None,
-            events,
+            mailbox,
         })
     }
 
-    /// What ends the server from another thread.
-    pub fn stop_handle(&self) -> Stop {
-        Stop(self.events.0.clone())
+    /// What controls the server from other threads.
+    pub fn handle(&self) -> Handle {
+        self.mailbox.handle()
     }
 
     /// The addresses that are served, with the ports that the kernel chose.
     pub fn listen_addrs(&self) -> Vec<SocketAddr> {
-        self.sockets[0]
-            .iter()
-            .map(|socket| socket.endpoint().addr)
-            .collect()
+        self.sockets.listeners.iter().map(|it| it.addr).collect()
     }
 
-    /// Serves until it is stopped, reporting to `out`. `responder` makes one responder for each
-    /// worker, and `mode` names what they do.
+    /// Serves until it is stopped, and tells `observe` how it goes, on this thread.
     ///
     /// # Errors
-    /// A worker could not start, or died: its share of the peers would be unheard. Or, after all
-    /// has been served, the histogram log could not be written to its end.
-    pub fn run<R: Responder + Send + 'static>(
-        mut self,
-        mode: &'static str,
-        responder: impl Fn() -> R,
-        out: impl io::Write,
-    ) -> Result<Summary, Error> {
+    /// A worker could not start, or died: its share of the peers would be unheard.
+    pub fn run(mut self, mut observe: impl FnMut(Report<'_>)) -> Result<Summary, Error> {
         self.log_settings();
-        let mut reporter = Reporter::new(out, self.config.json);
         let mut workers = Workers::default();
-        let mut serve = || {
-            self.start(&responder, &mut workers)?;
-            self.wait_until_armed()?;
-            let mut books = Books::new(clock::monotonic(), &self.config, &self.sockets);
-            report(&mut reporter, Report::Ready(&self.ready(mode)));
-            self.serve(&workers.controls, &mut books, &mut reporter)?;
-            self.drain(&workers.controls, &mut books)?;
-            Ok(books)
-        };
-        let served = serve();
+        let served = self.serve(&mut workers, &mut observe);
         // After a drain there is nobody left to wait for.
         workers.leave();
-        let mut books = served?;
+        let mut accounting = served?;
         let now = clock::monotonic();
-        self.log_interval(&books.close_interval(now));
-        let summary = books.summary(now);
-        report(&mut reporter, Report::Summary(&summary));
-        match self.hdr_failure {
-            Some(error) => Err(error),
-            None => Ok(summary),
-        }
+        observe(Report::Interval(&accounting.close_interval(now, true)));
+        let summary = accounting.summary(now);
+        observe(Report::Summary(&summary));
+        Ok(summary)
+    }
+
+    fn serve(
+        &mut self,
+        workers: &mut Workers,
+        observe: &mut impl FnMut(Report<'_>),
+    ) -> Result<Accounting, Error> {
+        self.start(workers)?;
+        self.wait_until_armed()?;
+        let now = clock::monotonic();
+        let mut accounting = Accounting::new(now, &self.config, &self.sockets.by_worker);
+        observe(Report::Ready(&self.ready()));
+        self.reflect(&workers.controls, &mut accounting, now, observe)?;
+        self.drain(&workers.controls, &mut accounting)?;
+        Ok(accounting)
     }
 
     fn log_settings(&self) {
@@ -123,18 +110,18 @@ impl Server {
         }
         if let Some(blocker) = &self.config.engine_blocker {
             tracing::warn!(
-                "io_uring is not to be had: {}; serving with recvmmsg and sendmmsg; {}",
+                "io_uring is not available: {}; serving with recvmmsg and sendmmsg; {}",
                 blocker.what,
                 blocker.remedy
             );
         }
-        if self.config.engine.kind == Kind::Uring && !self.config.engine.looks {
+        if self.config.engine.kind == Kind::Uring && !self.config.engine.busy_receive {
             tracing::debug!(
-                "on this kernel a receive that finds nothing costs a buffer: receives stay armed in a \
-                 rush"
+                "on this kernel a receive that finds nothing costs a buffer: receives stay armed \
+                 when sockets are busy"
             );
         }
-        let send_buffer_len = self.sockets[0][0].send_buffer_len();
+        let send_buffer_len = self.sockets.by_worker[0][0].receiver.send_buffer_len();
         if send_buffer_len < SEND_BUFFER_SMALL {
             tracing::warn!(
                 "the send buffer is {send_buffer_len} bytes, a few trains: replies beyond it are \
@@ -153,19 +140,20 @@ impl Server {
         );
     }
 
-    fn start<R: Responder + Send + 'static>(
-        &self,
-        responder: &impl Fn() -> R,
-        workers: &mut Workers,
-    ) -> Result<(), Error> {
-        let guard = Guard::new(
-            self.config.allow.clone(),
-            self.config.deny.clone(),
-            self.config.deny_ports.iter().copied(),
-            self.listen_addrs().iter().map(SocketAddr::port),
-        );
+    fn guard(&self, rules: &Rules) -> Guard {
+        Guard::new(
+            rules,
+            self.sockets.listeners.iter().map(|it| it.addr.port()),
+        )
+    }
+
+    fn start(&mut self, workers: &mut Workers) -> Result<(), Error> {
+        let guard = self.guard(&self.config.rules);
         let cannot = |e| Error::system("cannot start a worker", &e);
-        for (index, sockets) in self.sockets.iter().enumerate() {
+        let responders = std::mem::take(&mut self.responders);
+        for (index, (sockets, responders)) in
+            self.sockets.by_worker.iter().zip(responders).enumerate()
+        {
             let control = Arc::new(Control::open().map_err(cannot)?);
             let worker = Worker {
                 index,
@@ -177,9 +165,9 @@ impl Server {
                 },
                 coalesce: self.config.coalesce,
                 guard: guard.clone(),
-                responder: responder(),
+                responders,
                 control: Arc::clone(&control),
-                events: self.events.0.clone(),
+                reports: self.mailbox.reports(),
             };
             let thread = thread::Builder::new().name(format!("worker-{index}"));
             let thread = thread.spawn(move || watched(worker)).map_err(cannot)?;
@@ -191,119 +179,109 @@ impl Server {
 
     fn wait_until_armed(&self) -> Result<(), Error> {
         let mut armed = 0;
-        let mut is_stopped = false;
-        while armed < self.sockets.len() {
-            match self.next_event(None) {
-                Some(Event::Armed { worker, is_pinned }) => {
+        let mut early = Vec::new();
+        while armed < self.sockets.by_worker.len() {
+            match self.mailbox.next(None) {
+                Event::Report(WorkerReport::Armed { worker, is_pinned }) => {
                     armed += 1;
                     tracing::debug!("worker {worker} is armed");
                     if !is_pinned {
                         tracing::warn!("worker {worker} could not be pinned to its CPU");
                     }
                 }
-                Some(Event::Died { worker, reason }) => return Err(not_started(worker, &reason)),
-                Some(Event::Stop) => is_stopped = true,
-                Some(Event::Refused { peer }) => log_refused(peer),
-                Some(Event::Ended { .. }) | None => {}
+                Event::Report(WorkerReport::Died { worker, reason }) => {
+                    return Err(not_started(worker, &reason));
+                }
+                Event::Report(WorkerReport::Refused { peer }) => log_refused(peer),
+                Event::Order(order) => early.push(order),
+                Event::Report(WorkerReport::Ended { .. }) | Event::Woken | Event::TimedOut => {}
             }
         }
-        if is_stopped {
-            // Asked while starting: drained as soon as there is something to drain.
-            self.stop_handle().stop();
-        }
+        // Ordered while starting: obeyed as soon as there is somebody to obey.
+        early
+            .into_iter()
+            .for_each(|order| self.handle().order(order));
         Ok(())
     }
 
-    fn ready(&self, mode: &'static str) -> Ready {
-        let socket = &self.sockets[0][0];
+    fn ready(&self) -> Ready {
+        let socket = &self.sockets.by_worker[0][0].receiver;
+        let mut modes: Vec<_> = self
+            .sockets
+            .listeners
+            .iter()
+            .map(|it| it.mode.name())
+            .collect();
+        modes.dedup();
+        let blocker = self.config.engine_blocker.as_ref();
         Ready {
             listen: self.listen_addrs(),
-            workers: self.sockets.len(),
+            workers: self.sockets.by_worker.len(),
             engine: self.config.engine.kind.name(),
-            engine_reason: self
-                .config
-                .engine_blocker
-                .as_ref()
-                .map(|blocker| blocker.what.clone()),
-            mode,
+            engine_reason: blocker.map(|blocker| blocker.what.clone()),
+            mode: modes.join(","),
             receive_buffer_bytes: socket.receive_buffer_len(),
             send_buffer_bytes: socket.send_buffer_len(),
         }
     }
 
-    /// Reports until asked to stop.
-    fn serve(
-        &mut self,
+    /// Reports from `start` on, until asked to stop.
+    fn reflect(
+        &self,
         controls: &[Arc<Control>],
-        books: &mut Books,
-        reporter: &mut Reporter<impl io::Write>,
+        accounting: &mut Accounting,
+        start: Instant,
+        observe: &mut impl FnMut(Report<'_>),
     ) -> Result<(), Error> {
-        let start = clock::monotonic();
         // A time beyond the clock's range never comes.
         let after_start = |length: Duration| start.checked_add(length);
         let deadline = self.config.duration.and_then(after_start);
         let mut next_report = self.config.interval.and_then(after_start);
+        // Until when counters are waited for that have been asked for.
+        let mut collecting = None;
         let mut has_refused = false;
         loop {
-            match self.next_event([next_report, deadline].into_iter().flatten().min()) {
-                Some(Event::Stop) => return Ok(()),
-                Some(Event::Died { worker, reason }) => return Err(died(worker, &reason)),
-                Some(Event::Refused { peer }) if !has_refused => {
+            let next = collecting.or(next_report);
+            match self.mailbox.next(next.into_iter().chain(deadline).min()) {
+                Event::Order(Order::Stop) => return Ok(()),
+                Event::Order(Order::SetRules(rules)) => {
+                    let guard = self.guard(&rules);
+                    controls.iter().for_each(|it| it.set_guard(guard.clone()));
+                }
+                Event::Report(WorkerReport::Died { worker, reason }) => {
+                    return Err(died(worker, &reason));
+                }
+                Event::Report(WorkerReport::Refused { peer }) if !has_refused => {
                     has_refused = true;
                     log_refused(peer);
                 }
-                Some(_) => {}
-                None => {
-                    let now = clock::monotonic();
-                    if deadline.is_some_and(|deadline| now >= deadline) {
-                        return Ok(());
-                    }
-                    books.gather(controls);
-                    let interval = books.close_interval(clock::monotonic());
-                    self.log_interval(&interval);
-                    report(reporter, Report::Interval(&interval.totals));
-                    next_report = next_report.zip(self.config.interval).and_then(|it| {
-                        let next = it.0.checked_add(it.1)?;
-                        // One that was missed, stopped or suspended, is not made up for.
-                        Some(next.max(now))
-                    });
+                Event::Report(_) | Event::Woken | Event::TimedOut => {}
+            }
+            let now = clock::monotonic();
+            if deadline.is_some_and(|deadline| now >= deadline) {
+                return Ok(());
+            }
+            if let Some(until) = collecting {
+                if accounting.collect(controls, now) || now >= until {
+                    collecting = None;
+                    observe(Report::Interval(&accounting.close_interval(now, false)));
                 }
+            } else if let Some(due) = next_report.filter(|&due| now >= due) {
+                accounting.request(controls, now);
+                collecting = Some(now + HANDOVER_MAX);
+                let next = self.config.interval.and_then(|it| due.checked_add(it));
+                // One that was missed, stopped or suspended, is not made up for.
+                next_report = next.map(|next| next.max(now));
             }
         }
     }
 
-    /// The next event, or `None` when `until` has come.
-    fn next_event(&self, until: Option<Instant>) -> Option<Event> {
-        let Some(until) = until else {
-            return self.events.1.recv().ok();
-        };
-        let left = until.saturating_duration_since(clock::monotonic());
-        match self.events.1.recv_timeout(left) {
-            Ok(event) => Some(event),
-            Err(RecvTimeoutError::Timeout) => None,
-            Err(RecvTimeoutError::Disconnected) => unreachable!("the server holds a sender itself"),
-        }
-    }
-
-    /// A log that cannot be written any more ends there. The service goes on; its end tells.
-    fn log_interval(&mut self, interval: &books::Interval) {
-        let Some(log) = &mut self.hdr_log else {
-            return;
-        };
-        let values = interval.stats.latency.residence_ns();
-        if let Err(error) = log.write(values, interval.start, interval.length) {
-            tracing::error!("{error}; the log ends here, the service goes on");
-            self.hdr_log = None;
-            self.hdr_failure = Some(error);
-        }
-    }
-
     /// Shuts the sockets to what is new, and waits until the workers have answered what is queued.
-    fn drain(&self, controls: &[Arc<Control>], books: &mut Books) -> Result<(), Error> {
+    fn drain(&self, controls: &[Arc<Control>], accounting: &mut Accounting) -> Result<(), Error> {
         // Read before: what the filter refuses counts as dropped as well.
-        books.close_losses();
-        for socket in self.sockets.iter().flat_map(|sockets| sockets.iter()) {
-            if let Err(error) = socket.reject_new() {
+        accounting.close_losses();
+        for pair in self.sockets.by_worker.iter().flat_map(|pairs| pairs.iter()) {
+            if let Err(error) = pair.receiver.reject_new() {
                 tracing::warn!("cannot refuse new datagrams, so the drain may be long: {error}");
             }
         }
@@ -312,20 +290,25 @@ impl Server {
             .for_each(|control| control.command(Command::Drain));
         let mut running = controls.len();
         while running > 0 {
-            match self.next_event(None) {
-                Some(Event::Ended { worker, mut stats }) => {
+            match self.mailbox.next(None) {
+                Event::Report(WorkerReport::Ended { worker, mut stats }) => {
                     running -= 1;
-                    controls[worker].gather_rest(&mut stats);
-                    books.add(worker, &stats);
+                    controls[worker].counters.collect(&mut stats);
+                    accounting.add(worker, &stats);
                 }
-                Some(Event::Stop) => {
+                Event::Order(Order::Stop) => {
                     return Err(Error::new(
                         "the drain was cut short",
                         "stopped a second time",
                     ));
                 }
-                Some(Event::Died { worker, reason }) => return Err(died(worker, &reason)),
-                Some(_) | None => {}
+                Event::Report(WorkerReport::Died { worker, reason }) => {
+                    return Err(died(worker, &reason));
+                }
+                Event::Report(_)
+                | Event::Order(Order::SetRules(_))
+                | Event::Woken
+                | Event::TimedOut => {}
             }
         }
         Ok(())
@@ -360,25 +343,25 @@ impl Workers {
 /// Runs a worker and reports its end, whichever it is. A socket without a reader would swallow its
 /// share of the peers for good, so no end goes unheard.
 fn watched<R: Responder>(worker: Worker<R>) {
-    let (index, events) = (worker.index, worker.events.clone());
+    let (index, reports) = (worker.index, worker.reports.clone());
     let control = Arc::clone(&worker.control);
-    let event = match panic::catch_unwind(AssertUnwindSafe(|| worker.run())) {
-        Ok(Ok(stats)) => Event::Ended {
+    let report = match panic::catch_unwind(AssertUnwindSafe(|| worker.run())) {
+        Ok(Ok(stats)) => WorkerReport::Ended {
             worker: index,
             stats: Box::new(stats),
         },
-        Ok(Err(error)) => Event::Died {
+        Ok(Err(error)) => WorkerReport::Died {
             worker: index,
             reason: error.to_string(),
         },
-        Err(_) => Event::Died {
+        Err(_) => WorkerReport::Died {
             worker: index,
             reason: "it panicked".to_owned(),
         },
     };
-    control.end();
+    control.counters.close();
     // Nobody listens any more if the server has given up, which is as well.
-    let _ = events.send(event);
+    let _ = reports.send(report);
 }
 
 fn not_started(worker: usize, reason: &str) -> Error {
@@ -400,60 +383,11 @@ fn log_refused(peer: IpAddr) {
     );
 }
 
-/// Reports to whoever reads. A reader that has gone does not end the service.
-fn report(reporter: &mut Reporter<impl io::Write>, what: Report<'_>) {
-    if let Err(error) = reporter.write(what) {
-        tracing::debug!("nobody reads the reports: {error}");
-    }
-}
-
-/// Opens the sockets of all workers, in worker order: that is their order in each group, which
-/// steering by index rests on.
-fn open_sockets(config: &Config) -> Result<Vec<Arc<[Socket]>>, Error> {
-    let mut listen: Vec<SocketAddr> = Vec::new();
-    let mut first = Vec::new();
-    for wanted in &config.listen {
-        if wanted.is_optional && !socket::has_ipv6() {
-            tracing::warn!("this host has no IPv6: serving IPv4 only");
-            continue;
-        }
-        let socket = Socket::open(wanted.addr, true, &config.socket)?;
-        // The others bind the port that the kernel chose for the first.
-        listen.push(socket.endpoint().addr);
-        first.push(socket);
-    }
-    let mut sockets = vec![first];
-    for _ in 1..config.workers.len() {
-        let open = |&addr| Socket::open(addr, false, &config.socket);
-        sockets.push(listen.iter().map(open).collect::<Result<_, _>>()?);
-    }
-    if config.steer_cpu {
-        steer(config, &sockets)?;
-    }
-    Ok(sockets.into_iter().map(Arc::from).collect())
-}
-
-fn steer(config: &Config, sockets: &[Vec<Socket>]) -> Result<(), Error> {
-    for (worker, sockets) in sockets.iter().enumerate() {
-        let Some(core) = config.workers[worker] else {
-            return Err(
-                Error::usage("cannot steer by CPU", "the workers are not pinned to any")
-                    .try_this("--cpus pins them"),
-            );
-        };
-        for socket in sockets {
-            socket
-                .steer_to(core.id)
-                .map_err(|e| Error::system(format!("cannot steer worker {worker}"), &e))?;
-        }
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::config::EngineChoice;
+    use crate::responder::echo::Echo;
 
     #[test]
     fn steering_by_cpu_without_pinned_workers_is_refused() {
@@ -464,7 +398,7 @@ mod tests {
             .unwrap();
         // What a cgroup's quota below the number of CPUs leads to.
         config.workers = vec![None, None];
-        let error = Server::open(config).err().unwrap();
+        let error = Server::open(config, |_| Echo).err().unwrap();
         assert!(error.is_usage());
         assert_eq!(
             error.to_string(),

@@ -28,6 +28,8 @@ pub struct Settings {
     pub timestamps: bool,
     /// Tell the hop limit of each datagram.
     pub hop_limits: bool,
+    /// Tell the type of service of each datagram.
+    pub tos: bool,
     /// Replies leave by the interface of arrival.
     pub same_interface: bool,
     /// Forbid fragmentation, for path MTU tests.
@@ -179,6 +181,22 @@ impl Socket {
     }
 }
 
+/// How datagrams come and go that have one socket's index.
+#[derive(Debug)]
+pub struct SocketPair {
+    /// The socket that they are received by.
+    pub receiver: Socket,
+    /// The one that replies leave by, where that is another.
+    pub sender: Option<Socket>,
+}
+
+impl SocketPair {
+    /// The socket that replies leave by.
+    pub fn sender(&self) -> &Socket {
+        self.sender.as_ref().unwrap_or(&self.receiver)
+    }
+}
+
 impl AsFd for Socket {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.inner.as_fd()
@@ -225,6 +243,14 @@ fn set_options(
         }
         if takes_v4 {
             sockopt::enable(socket, libc::SOL_IP, libc::IP_RECVTTL)?;
+        }
+    }
+    if settings.tos {
+        if is_v6 {
+            sockopt::enable(socket, libc::SOL_IPV6, libc::IPV6_RECVTCLASS)?;
+        }
+        if takes_v4 {
+            sockopt::enable(socket, libc::SOL_IP, libc::IP_RECVTOS)?;
         }
     }
     if settings.gro {

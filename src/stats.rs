@@ -1,4 +1,4 @@
-//! What a worker counts. Plain numbers, written by one thread; the server gathers them by swapping.
+//! What a worker counts: plain numbers, written by one thread, handed over to the server.
 
 pub mod counters;
 pub mod latency;
@@ -6,8 +6,9 @@ pub mod report;
 
 use counters::Counters;
 use latency::Latency;
+use reflector_measure::handover;
 
-/// The counts of one worker since they were last gathered.
+/// The counters of one worker since it last handed them over.
 ///
 /// Aligned to two cache lines, so that no worker's counters share a line (or the pair that the
 /// prefetcher fetches) with another's.
@@ -28,15 +29,16 @@ impl Stats {
             latency: Latency::new(),
         }
     }
+}
 
-    /// Adds `other`.
-    pub fn add(&mut self, other: &Self) {
+impl handover::Counters for Stats {
+    fn add(&mut self, other: &Self) {
         self.counters.add(&other.counters);
         self.latency.add(&other.latency);
     }
 
-    /// Makes all zero again, without allocating.
-    pub fn reset(&mut self) {
+    /// Allocates nothing.
+    fn reset(&mut self) {
         self.counters = Counters::default();
         self.latency.reset();
     }

@@ -6,6 +6,8 @@ use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, UdpSocket};
 
 use reflector::datagram::{DropReason, Verdict};
+use reflector::guard::{Prefixes, Rules};
+use reflector::responder::echo::Echo;
 use reflector::responder::{Request, Responder};
 use reflector::socket::Socket;
 use reflector_netlab::capture::Capture;
@@ -337,6 +339,33 @@ on_both_engines! {
             assert_eq!(dropped(&summary, "hop_limit"), 2 * 4);
             assert_eq!(summary["replied"], 2 * 3 * 4);
         }
+    }
+
+    fn rules_are_replaced_while_the_server_runs(engine: Engine) {
+        let picture = DockerHost::new().unwrap();
+        let builder = on_port(engine, PORT).cores(1);
+        let server = InProcess::start(&picture.host, builder, || Echo);
+        let asked = at(DockerHost::HOST);
+        let mut judged = Client::any(&picture.container, asked);
+        let mut other = Client::any(&picture.outside, asked);
+        // One worker answers in order: with the other's answer, the fate of the first is known.
+        let mut is_answered = || {
+            judged.send(b"judged");
+            other.send(b"other");
+            assert_eq!(other.receive().bytes, b"other");
+            !judged.leftover().is_empty()
+        };
+        assert!(is_answered());
+        let mut rules = Rules::default();
+        rules.deny = Prefixes::new([IpAddr::from(DockerHost::CONTAINER).into()]);
+        server.handle().set_rules(rules);
+        while is_answered() {}
+        (0..10).for_each(|_| assert!(!is_answered()));
+        server.handle().set_rules(Rules::default());
+        while !is_answered() {}
+        (0..10).for_each(|_| assert!(is_answered()));
+        let summary = server.stop();
+        assert!(dropped(&summary, "not_allowed") >= 10, "{summary}");
     }
 
     fn an_address_of_the_internet_is_refused_by_default_with_one_warning(engine: Engine) {

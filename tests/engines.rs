@@ -126,7 +126,7 @@ fn auto_falls_back_to_mmsg_and_says_why_and_what_to_do() {
                 let (summary, log) = reflector.stop_with_log();
                 assert_eq!(summary["replied"], 1);
                 let warning = format!(
-                    " WARN io_uring is not to be had: {reason}; serving with recvmmsg and \
+                    " WARN io_uring is not available: {reason}; serving with recvmmsg and \
                      sendmmsg; {remedy}\n"
                 );
                 assert_eq!(log, warning);

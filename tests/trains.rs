@@ -6,8 +6,8 @@ mod support;
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
-use reflector::datagram::{DropReason, Verdict};
-use reflector::responder::{Request, Responder};
+use reflector::datagram::{DropReason, ReplyAttributes, Verdict};
+use reflector::responder::{Needs, Request, Responder};
 use reflector_netlab::capture::{Capture, Kind};
 use reflector_netlab::topology::{DockerHost, Namespace, net};
 use reflector_udp::{ethtool, sockopt};
@@ -366,6 +366,63 @@ on_both_engines! {
         assert_eq!(summary["dropped"]["malformed"], 2 * 10, "{summary}");
         assert_eq!(summary["replied"], 2 * 20);
         assert_eq!(summary["trains_received"], 2);
+    }
+
+    /// Datagrams that differ in their type of service are told apart, and so are their replies.
+    fn a_responder_is_told_what_it_needs_and_says_how_its_replies_leave(engine: Engine) {
+        let picture = DockerHost::new().unwrap();
+        let server = InProcess::start(&picture.host, on_port(engine, PORT), || Telling);
+        for ip in ASKED {
+            let mut client = Client::any(&picture.container, at(ip));
+            client.watch_hop_limits();
+            client.watch_tos();
+            client.set_hop_limit(77);
+            // Neither ECN nor class selector: nothing on the way changes it.
+            for (tos, count) in [(0xb8, 3), (0x28, 1), (0xb8, 2)] {
+                client.set_tos(tos);
+                client.send_train(&vec![0; 64 * count], 64);
+                let message = client.receive();
+                assert_eq!(message.segment_len, 64);
+                assert_eq!((message.tos, message.hop_limit), (Some(tos), Some(99)));
+                let told: Vec<_> = (0..count as u8)
+                    .map(|index| [77, tos, index, count as u8, 1, 1])
+                    .collect();
+                let seen = message.bytes.chunks(64).map(|it| it[..6].to_vec());
+                assert_eq!(seen.collect::<Vec<_>>(), told);
+            }
+        }
+        server.stop();
+    }
+}
+
+/// Writes what it was told into the replies, which leave as the requests came, with 99 hops.
+struct Telling;
+
+impl Responder for Telling {
+    fn needs(&self) -> Needs {
+        let mut needs = Needs::default();
+        (needs.receive_stamps, needs.hop_limit, needs.tos) = (true, true, true);
+        needs
+    }
+
+    fn attributes(&mut self, request: &Request) -> ReplyAttributes {
+        let mut attributes = ReplyAttributes::default();
+        (attributes.hop_limit, attributes.tos) = (Some(99), request.tos);
+        attributes
+    }
+
+    fn respond(&mut self, request: &Request, payload: &mut [u8]) -> Verdict {
+        let is_asked = ASKED.contains(&request.local.ip()) && request.local.port() == PORT;
+        let told = [
+            request.hop_limit.unwrap_or(0),
+            request.tos.unwrap_or(0),
+            request.index as u8,
+            request.count as u8,
+            u8::from(request.received_ns.is_some()),
+            u8::from(is_asked),
+        ];
+        payload[..told.len()].copy_from_slice(&told);
+        Verdict::Reply { len: payload.len() }
     }
 }
 

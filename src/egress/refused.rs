@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use crate::datagram::Route;
+use crate::datagram::Flow;
 use reflector_measure::clock;
 
 /// How long a refusal is remembered: long enough to be cheap, short enough to notice that a route
@@ -35,23 +35,23 @@ impl Refused {
         }
     }
 
-    /// The longest segment that a train on this route may have; 0 where there are no trains.
-    pub fn segment_len_max(&self, route: &Route) -> u32 {
+    /// The longest segment that a train of this flow may have; 0 where there are no trains.
+    pub fn segment_len_max(&self, flow: &Flow) -> u32 {
         self.paths
             .iter()
-            .find(|path| path.is(route))
+            .find(|path| path.is(flow))
             .map_or(u32::MAX, |path| path.segment_len_max)
     }
 
     /// Remembers that a train was refused whose segments were longer than `segment_len_max`.
-    pub fn remember(&mut self, route: &Route, segment_len_max: u32) {
+    pub fn remember(&mut self, flow: &Flow, segment_len_max: u32) {
         let until = clock::monotonic() + REMEMBERED;
-        if let Some(path) = self.paths.iter_mut().find(|path| path.is(route)) {
+        if let Some(path) = self.paths.iter_mut().find(|path| path.is(flow)) {
             path.segment_len_max = path.segment_len_max.min(segment_len_max);
             path.until = until;
             return;
         }
-        let (peer, local) = (route.peer.ip(), route.local.addr);
+        let (peer, local) = (flow.peer.ip(), flow.local.addr);
         let path = Path {
             peer,
             local,
@@ -80,8 +80,8 @@ impl Refused {
 }
 
 impl Path {
-    fn is(&self, route: &Route) -> bool {
-        self.peer == route.peer.ip() && self.local == route.local.addr
+    fn is(&self, flow: &Flow) -> bool {
+        self.peer == flow.peer.ip() && self.local == flow.local.addr
     }
 }
 
@@ -91,36 +91,35 @@ mod tests {
     use crate::datagram::LocalAddr;
     use reflector_udp::addr::Name;
 
-    fn route(peer: u8) -> Route {
+    fn flow(peer: u8) -> Flow {
         let local = LocalAddr {
             addr: [10, 0, 0, 1].into(),
             interface: 0,
         };
-        Route {
+        Flow {
             socket: 0,
             peer: Name::new(([10, 0, 1, peer], 4000).into()),
             local,
-            hop_limit: None,
         }
     }
 
     #[test]
     fn a_refusal_concerns_one_path_and_the_strictest_counts() {
         let mut refused = Refused::new();
-        refused.remember(&route(1), 1399);
-        refused.remember(&route(1), 1471);
-        assert_eq!(refused.segment_len_max(&route(1)), 1399);
-        assert_eq!(refused.segment_len_max(&route(2)), u32::MAX);
+        refused.remember(&flow(1), 1399);
+        refused.remember(&flow(1), 1471);
+        assert_eq!(refused.segment_len_max(&flow(1)), 1399);
+        assert_eq!(refused.segment_len_max(&flow(2)), u32::MAX);
     }
 
     #[test]
     fn the_table_is_bounded() {
         let mut refused = Refused::new();
         for peer in 0..=200 {
-            refused.remember(&route(peer), 0);
+            refused.remember(&flow(peer), 0);
         }
         assert_eq!(refused.paths.len(), PATHS_MAX);
         assert_eq!(refused.paths.capacity(), PATHS_MAX);
-        assert_eq!(refused.segment_len_max(&route(200)), 0);
+        assert_eq!(refused.segment_len_max(&flow(200)), 0);
     }
 }

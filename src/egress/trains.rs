@@ -1,14 +1,13 @@
 //! Joining replies into trains.
 //!
-//! A small hash table, forgotten at each batch, finds the open train of a route. Neighbours or
+//! A small hash table, forgotten at each batch, finds the open train of a flow. Neighbours or
 //! not, a reply joins it or closes it.
 
 use std::hash::BuildHasher;
 
 use rustc_hash::FxBuildHasher;
 
-use super::{piece, run_count};
-use crate::datagram::{Route, SEGMENTS_MAX};
+use crate::datagram::{Flow, ReplyAttributes, SEGMENTS_MAX, segment_count};
 use reflector_udp::mmsg::Piece;
 
 /// Payload bytes that a train is joined up to: what one IPv4 message can have, 65 535 less the IPv4
@@ -25,9 +24,23 @@ pub struct Run {
 }
 
 impl Run {
+    /// Number of datagrams in it.
+    fn count(&self) -> u32 {
+        segment_count(self.len as usize, self.segment_len) as u32
+    }
+
+    /// The bytes that it covers.
+    fn piece(&self) -> Piece {
+        Piece {
+            lease: self.lease,
+            start: self.start,
+            len: self.len,
+        }
+    }
+
     /// Its datagrams, as runs of one.
     pub fn segments(self) -> impl Iterator<Item = Self> {
-        (0..run_count(&self)).map(move |index| {
+        (0..self.count()).map(move |index| {
             let offset = index * self.segment_len;
             let len = self.segment_len.min(self.len - offset);
             Self {
@@ -48,7 +61,7 @@ impl Run {
     }
 }
 
-/// How long a train may get on a route.
+/// How long a train may get.
 #[derive(Clone, Copy, Debug)]
 pub struct Limit {
     /// Datagrams in it; 1 is no train at all.
@@ -60,7 +73,8 @@ pub struct Limit {
 /// One message: a train, or a single datagram.
 #[derive(Debug)]
 pub struct Train {
-    pub route: Route,
+    pub flow: Flow,
+    pub attributes: ReplyAttributes,
     hash: u64,
     /// Number of datagrams.
     pub count: u32,
@@ -77,17 +91,18 @@ impl Train {
         self.segment_len
     }
 
-    fn is_of(&self, route: &Route, hash: u64) -> bool {
-        self.hash == hash && self.route == *route
+    fn is_of(&self, flow: &Flow, hash: u64) -> bool {
+        self.hash == hash && self.flow == *flow
     }
 
-    fn accepts(&self, run: &Run, count: u32, limit: &Limit) -> bool {
+    fn accepts(&self, attributes: ReplyAttributes, run: &Run, count: u32, limit: &Limit) -> bool {
         let is_open = self.len == self.count * self.segment_len && self.segment_len > 0;
         let is_single = run.len <= run.segment_len;
         let fits = run.segment_len == self.segment_len
             || (is_single && run.len > 0 && run.len < self.segment_len);
         is_open
             && fits
+            && self.attributes == attributes
             && (self.count + count) as usize <= limit.segments_max
             && self.len + run.len <= PAYLOAD_MAX
             && self.segment_len <= limit.segment_len_max
@@ -108,7 +123,7 @@ pub struct Trains {
     trains: Vec<Train>,
     links: Vec<Link>,
     open: Open,
-    /// The train joined last, which is the open one of its route: where neighbours are of one peer,
+    /// The train joined last, which is the open one of its flow: where neighbours are of one peer,
     /// no table is asked.
     recent: u32,
 }
@@ -140,40 +155,47 @@ impl Trains {
         &self.trains[index]
     }
 
-    /// Appends `run` to the open train of `route`, or closes that and opens a new one. A run that
-    /// exceeds `limit` by itself is taken apart.
-    pub fn join(&mut self, route: &Route, run: Run, limit: &Limit) {
-        let count = run_count(&run);
+    /// Appends `run` to the open train of `flow`, or closes that and opens a new one, where its
+    /// length or attributes do not fit. A run that exceeds `limit` by itself is taken apart.
+    pub fn join(&mut self, flow: &Flow, attributes: ReplyAttributes, run: Run, limit: &Limit) {
+        let count = run.count();
         let is_train = count > 1;
         if is_train
             && (count as usize > limit.segments_max || run.segment_len > limit.segment_len_max)
         {
             run.segments()
-                .for_each(|segment| self.join_run(route, segment, 1, limit));
+                .for_each(|segment| self.join_run(flow, attributes, segment, 1, limit));
         } else {
-            self.join_run(route, run, count, limit);
+            self.join_run(flow, attributes, run, count, limit);
         }
     }
 
-    fn join_run(&mut self, route: &Route, run: Run, count: u32, limit: &Limit) {
-        let hash = FxBuildHasher.hash_one(route);
+    fn join_run(
+        &mut self,
+        flow: &Flow,
+        attributes: ReplyAttributes,
+        run: Run,
+        count: u32,
+        limit: &Limit,
+    ) {
+        let hash = FxBuildHasher.hash_one(flow);
         let link = self.links.len() as u32;
         self.links.push(Link {
-            piece: piece(&run),
+            piece: run.piece(),
             next: NONE,
         });
         if let Some(train) = self.trains.get(self.recent as usize)
-            && train.is_of(route, hash)
-            && train.accepts(&run, count, limit)
+            && train.is_of(flow, hash)
+            && train.accepts(attributes, &run, count, limit)
         {
             return self.extend(self.recent, link, &run, count);
         }
         let trains = &self.trains;
         let open = self
             .open
-            .entry(hash, |train| trains[train as usize].is_of(route, hash));
+            .entry(hash, |train| trains[train as usize].is_of(flow, hash));
         if let Some(train) = trains.get(*open as usize)
-            && train.accepts(&run, count, limit)
+            && train.accepts(attributes, &run, count, limit)
         {
             let open = *open;
             return self.extend(open, link, &run, count);
@@ -181,7 +203,8 @@ impl Trains {
         *open = trains.len() as u32;
         self.recent = *open;
         self.trains.push(Train {
-            route: *route,
+            flow: *flow,
+            attributes,
             hash,
             count,
             len: run.len,
@@ -218,7 +241,7 @@ impl Trains {
     }
 }
 
-/// Which train of a route is open: open addressing, forgotten by counting up an epoch.
+/// Which train of a flow is open: open addressing, forgotten by counting up an epoch.
 struct Open {
     entries: Vec<Entry>,
     epoch: u64,
@@ -227,14 +250,14 @@ struct Open {
 #[derive(Clone, Copy, Debug)]
 struct Entry {
     epoch: u64,
-    /// The upper half of the route's hash; the lower half says where the search begins.
+    /// The upper half of the flow's hash; the lower half says where the search begins.
     tag: u32,
     train: u32,
 }
 
 impl Open {
-    fn new(routes_max: usize) -> Self {
-        let len = (routes_max * 2).next_power_of_two();
+    fn new(flows_max: usize) -> Self {
+        let len = (flows_max * 2).next_power_of_two();
         let unused = Entry {
             epoch: 0,
             tag: 0,
@@ -246,9 +269,9 @@ impl Open {
         }
     }
 
-    /// The open train of the route with this hash, which `is_route` recognises by a train of it;
+    /// The open train of the flow with this hash, which `is_flow` recognises by a train of it;
     /// `NONE` where there was no such entry.
-    fn entry(&mut self, hash: u64, is_route: impl Fn(u32) -> bool) -> &mut u32 {
+    fn entry(&mut self, hash: u64, is_flow: impl Fn(u32) -> bool) -> &mut u32 {
         let tag = (hash >> 32) as u32;
         let mask = self.entries.len() - 1;
         let mut index = hash as usize & mask;
@@ -262,7 +285,7 @@ impl Open {
                 };
                 break;
             }
-            if entry.tag == tag && is_route(entry.train) {
+            if entry.tag == tag && is_flow(entry.train) {
                 break;
             }
             index = (index + 1) & mask;
@@ -281,21 +304,24 @@ mod tests {
     use crate::datagram::LocalAddr;
     use reflector_udp::addr::Name;
 
+    const PLAIN: ReplyAttributes = ReplyAttributes {
+        hop_limit: None,
+        tos: None,
+    };
     const LIMIT: Limit = Limit {
         segments_max: 128,
         segment_len_max: u32::MAX,
     };
 
-    fn route(peer: &str) -> Route {
+    fn flow(peer: &str) -> Flow {
         let local = LocalAddr {
             addr: "10.0.0.1".parse().unwrap(),
             interface: 0,
         };
-        Route {
+        Flow {
             socket: 0,
             peer: Name::new(peer.parse().unwrap()),
             local,
-            hop_limit: None,
         }
     }
 
@@ -312,7 +338,7 @@ mod tests {
     fn joined(replies: &[(&str, u32)], limit: &Limit) -> Vec<(u32, u32, u32, Vec<u32>)> {
         let mut trains = Trains::new(replies.len() + SEGMENTS_MAX);
         for (lease, &(peer, len)) in (0..).zip(replies) {
-            trains.join(&route(peer), single(lease, len), limit);
+            trains.join(&flow(peer), PLAIN, single(lease, len), limit);
         }
         let message = |(train, pieces): (&Train, _)| {
             let pieces: Vec<Piece> = Iterator::collect(pieces);
@@ -397,9 +423,9 @@ mod tests {
             len: 64 * 3 + 10,
             segment_len: 64,
         };
-        trains.join(&route(A), single(1, 64), &LIMIT);
-        trains.join(&route(A), run, &LIMIT);
-        trains.join(&route(A), single(2, 10), &LIMIT);
+        trains.join(&flow(A), PLAIN, single(1, 64), &LIMIT);
+        trains.join(&flow(A), PLAIN, run, &LIMIT);
+        trains.join(&flow(A), PLAIN, single(2, 10), &LIMIT);
         let counts: Vec<_> = trains
             .iter()
             .map(|(train, _)| (train.count, train.len))
@@ -407,7 +433,8 @@ mod tests {
         assert_eq!(counts, [(5, 266), (1, 10)]);
         trains.clear();
         trains.join(
-            &route(A),
+            &flow(A),
+            PLAIN,
             run,
             &Limit {
                 segments_max: 1,
@@ -422,23 +449,35 @@ mod tests {
     }
 
     #[test]
-    fn different_sources_and_hop_limits_do_not_mix() {
-        let mut trains = Trains::new(8 + SEGMENTS_MAX);
-        let mut other_local = route(A);
+    fn different_sources_and_attributes_do_not_mix() {
+        let mut other_local = flow(A);
         other_local.local.addr = "10.0.0.9".parse().unwrap();
-        let other_hops = Route {
+        let hops = ReplyAttributes {
             hop_limit: Some(3),
-            ..route(A)
+            ..PLAIN
         };
-        for (lease, route) in (0..).zip([route(A), other_local, other_hops, route(A)]) {
-            trains.join(&route, single(lease, 64), &LIMIT);
+        let tos = ReplyAttributes {
+            tos: Some(0xb8),
+            ..PLAIN
+        };
+        let mut trains = Trains::new(8 + SEGMENTS_MAX);
+        for (lease, (flow, attributes)) in (0..).zip([
+            (flow(A), PLAIN),
+            (other_local, PLAIN),
+            (flow(A), PLAIN),
+            (flow(A), hops),
+            (flow(A), hops),
+            (flow(A), tos),
+            (flow(A), PLAIN),
+        ]) {
+            trains.join(&flow, attributes, single(lease, 64), &LIMIT);
         }
+        let messages = trains
+            .iter()
+            .map(|(train, _)| (train.attributes, train.count));
         assert_eq!(
-            trains
-                .iter()
-                .map(|(train, _)| train.count)
-                .collect::<Vec<_>>(),
-            [2, 1, 1]
+            messages.collect::<Vec<_>>(),
+            [(PLAIN, 2), (PLAIN, 1), (hops, 2), (tos, 1), (PLAIN, 1)]
         );
     }
 }

@@ -6,9 +6,9 @@
 use std::io;
 use std::os::fd::AsFd;
 
-use super::{PAYLOAD_MAX, Resources, Settings, Wait, admit, prepare};
+use super::{Resources, Settings, Wait};
 use crate::batch::Batch;
-use crate::datagram::Endpoint;
+use crate::datagram::{Endpoint, PAYLOAD_MAX};
 use crate::egress::{Egress, errno};
 use crate::ingress;
 use crate::stats::Stats;
@@ -65,7 +65,7 @@ impl Mmsg {
         resources: Resources,
         spin: bool,
     ) -> Self {
-        let sockets = resources.sockets.iter().map(AsFd::as_fd);
+        let sockets = resources.sockets.iter().map(|pair| pair.receiver.as_fd());
         let poll = Poll::new([resources.wake.as_fd()].into_iter().chain(sockets));
         let endpoints = resources.endpoints();
         let refused = Vec::with_capacity(buffers_max);
@@ -116,7 +116,10 @@ impl Mmsg {
             if self.inbox.free_count() == 0 {
                 break;
             }
-            let received = match self.inbox.receive(self.resources.sockets[socket].as_fd()) {
+            let received = match self
+                .inbox
+                .receive(self.resources.sockets[socket].receiver.as_fd())
+            {
                 Ok(received) => received,
                 Err(error) if is_passing(&error) => 0,
                 Err(error) => return Err(error),
@@ -137,13 +140,13 @@ impl Mmsg {
         let endpoint = &self.endpoints[socket];
         let arrived = ingress::arrival(endpoint, &incoming, window.len(), batch.spare());
         self.refused
-            .extend(admit(lease, window, socket, arrived, batch, stats));
+            .extend(ingress::admit(lease, window, socket, arrived, batch, stats));
     }
 
     /// See [`Engine::transmit`](super::Engine::transmit).
     pub fn transmit(&mut self, batch: &mut Batch, stats: &mut Stats) {
         while !batch.is_empty() {
-            prepare(&mut self.egress, batch, stats);
+            self.egress.prepare(batch, stats);
             self.send(stats);
             self.egress.finish();
             while let Some(lease) = self.egress.release() {
@@ -158,7 +161,9 @@ impl Mmsg {
         let count = self.egress.outbox().len();
         while next < count {
             let messages = self.egress.same_socket(next);
-            let socket = self.resources.sockets[self.egress.socket(next)].as_fd();
+            let socket = self.resources.sockets[self.egress.socket(next)]
+                .receiver
+                .as_fd();
             match self.egress.outbox().send(socket, messages) {
                 Ok(sent) => {
                     (next..next + sent).for_each(|message| self.egress.sent(message, stats));

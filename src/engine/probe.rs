@@ -11,7 +11,7 @@ use std::os::unix::net::UnixDatagram;
 use std::panic::resume_unwind;
 use std::thread;
 
-use super::uring::{Completion, KernelRing, Ring, Way, buffers};
+use super::uring::{Completion, FdPair, KernelRing, Ring, buffers};
 use reflector_measure::host::kernel_release;
 use reflector_udp::wake::Wake;
 
@@ -54,11 +54,11 @@ pub fn probe() -> Result<Abilities, Blocker> {
 fn try_out() -> io::Result<Abilities> {
     let (receiver, sender) = UnixDatagram::pair()?;
     let wake = Wake::open()?;
-    let way = Way {
+    let pair = FdPair {
         receiver: receiver.as_fd(),
         sender: sender.as_fd(),
     };
-    let mut ring = KernelRing::open(&[way], wake.as_fd(), buffers::carve(1)?, 1)?;
+    let mut ring = KernelRing::open(&[pair], wake.as_fd(), buffers::carve(1)?, 1)?;
     ring.arm_receive(0);
     enter(&mut ring, false)?;
     sender.send(b"probe")?;

@@ -29,15 +29,14 @@ use std::mem;
 use std::os::fd::AsFd;
 
 pub use ring::KernelRing;
-pub(super) use ring::{Completion, Ring, Way};
+pub(super) use ring::{Completion, FdPair, Ring};
 
 use super::mmsg::Mmsg;
-use super::{Resources, Settings, Wait, admit, prepare};
+use super::{Resources, Settings, Wait};
 use crate::batch::Batch;
 use crate::datagram::Endpoint;
 use crate::egress::Egress;
 use crate::ingress;
-use crate::socket::Socket;
 use crate::stats::Stats;
 
 /// So many receives in a row that bring more than one datagram, or train, are a rush.
@@ -49,11 +48,6 @@ const SPINS: usize = 4096;
 pub struct Uring<R = KernelRing> {
     ring: R,
     resources: Resources,
-    #[expect(
-        dead_code,
-        reason = "held so that `ss` tells whose they are; the ring has them open by itself"
-    )]
-    senders: Vec<Option<Socket>>,
     endpoints: Vec<Endpoint>,
     /// How each socket is received from.
     sources: Vec<Source>,
@@ -69,7 +63,7 @@ pub struct Uring<R = KernelRing> {
     /// has been heard of.
     outcomes: Vec<i32>,
     spin: bool,
-    looks: bool,
+    busy_receive: bool,
 }
 
 /// A socket, as far as receiving from it goes.
@@ -120,19 +114,15 @@ impl Uring {
     pub fn open(settings: &Settings, resources: Resources) -> io::Result<Self> {
         let leases = buffers::carve(settings.buffers)?;
         let sockets = &resources.sockets;
-        let senders: Vec<_> = sockets.iter().map(open_sender).collect();
-        let ways: Vec<_> = (sockets.iter().zip(&senders))
-            .map(|(socket, sender)| Way {
-                receiver: socket.as_fd(),
-                sender: sender.as_ref().unwrap_or(socket).as_fd(),
+        let pairs: Vec<_> = (sockets.iter())
+            .map(|pair| FdPair {
+                receiver: pair.receiver.as_fd(),
+                sender: pair.sender().as_fd(),
             })
             .collect();
         let entries_max = Self::entries_max(leases.len(), sockets.len());
-        let ring = KernelRing::open(&ways, resources.wake.as_fd(), leases, entries_max)?;
-        Ok(Self {
-            senders,
-            ..Self::with(ring, settings, resources)
-        })
+        let ring = KernelRing::open(&pairs, resources.wake.as_fd(), leases, entries_max)?;
+        Ok(Self::with(ring, settings, resources))
     }
 
     /// Ends the ring in the order that leaves nothing behind (receives cancelled and reaped, the
@@ -160,21 +150,12 @@ impl Uring {
     }
 }
 
-/// Where there is none, replies leave by the socket itself, only a little later.
-fn open_sender(socket: &Socket) -> Option<Socket> {
-    socket.open_sender().unwrap_or_else(|error| {
-        tracing::debug!("no socket of their own for replies: {error}");
-        None
-    })
-}
-
 impl<R: Ring> Uring<R> {
     fn with(ring: R, settings: &Settings, resources: Resources) -> Self {
         let slots_max = usize::from(settings.buffers);
         let endpoints = resources.endpoints();
         Self {
             ring,
-            senders: Vec::new(),
             sources: vec![Source::default(); endpoints.len()],
             first: 0,
             is_wake_armed: false,
@@ -183,7 +164,7 @@ impl<R: Ring> Uring<R> {
             egress: Egress::new(settings.egress, endpoints.clone(), slots_max),
             outcomes: Vec::with_capacity(Egress::messages_max(slots_max)),
             spin: settings.spin,
-            looks: settings.looks,
+            busy_receive: settings.busy_receive,
             endpoints,
             resources,
         }
@@ -219,7 +200,7 @@ impl<R: Ring> Uring<R> {
             self.ring.arm_wake();
             self.is_wake_armed = true;
         }
-        let is_rush = self.looks && self.sources.iter().any(Source::is_rush);
+        let is_rush = self.busy_receive && self.sources.iter().any(Source::is_rush);
         if is_rush || wait == Wait::Never || !self.arrived.is_empty() || !batch.is_empty() {
             self.exchange(Wait::Never)?;
         } else if self.spin {
@@ -239,7 +220,7 @@ impl<R: Ring> Uring<R> {
     /// What the kernel refused.
     pub fn transmit(&mut self, batch: &mut Batch, stats: &mut Stats) -> io::Result<()> {
         while !batch.is_empty() {
-            prepare(&mut self.egress, batch, stats);
+            self.egress.prepare(batch, stats);
             for message in 0..self.egress.outbox().len() {
                 let socket = self.egress.socket(message);
                 self.ring
@@ -266,7 +247,7 @@ impl<R: Ring> Uring<R> {
         let for_buffers = self.lent.div_ceil(R::RECEIVED_MAX);
         for socket in self.in_turn() {
             let source = &mut self.sources[socket];
-            if self.looks && source.is_rush() {
+            if self.busy_receive && source.is_rush() {
                 if source.is_armed {
                     self.ring.disarm(socket);
                 }
@@ -362,7 +343,9 @@ impl<R: Ring> Uring<R> {
             match self.outcomes[message] {
                 0 => self.egress.sent(message, stats),
                 errno => {
-                    let socket = self.resources.sockets[self.egress.socket(message)].as_fd();
+                    let socket = self.resources.sockets[self.egress.socket(message)]
+                        .receiver
+                        .as_fd();
                     self.egress.failed(message, errno, socket, stats);
                 }
             }
@@ -385,7 +368,7 @@ impl<R: Ring> Uring<R> {
             let socket = usize::from(socket);
             let endpoint = &self.endpoints[socket];
             let arrived = ingress::arrival(endpoint, &incoming, window.len(), batch.spare());
-            if let Some(lease) = admit(lease, window, socket, arrived, batch, stats) {
+            if let Some(lease) = ingress::admit(lease, window, socket, arrived, batch, stats) {
                 self.ring.recycle(lease);
                 self.lent += 1;
                 has_refused = true;

@@ -8,7 +8,9 @@ use crate::datagram::Verdict;
 pub struct Echo;
 
 impl Responder for Echo {
-    const AS_IS: bool = true;
+    fn is_echo(&self) -> bool {
+        true
+    }
 
     fn respond(&mut self, _request: &Request, payload: &mut [u8]) -> Verdict {
         Verdict::Reply { len: payload.len() }

@@ -1,23 +1,24 @@
-//! What people and programs read: aligned columns, or JSON lines.
+//! What a server reports, as values; whoever observes it writes them down.
 //!
-//! `received` and `replied` count datagrams, not buffers. Every JSON object carries its type and
-//! the schema's version; every latency carries its unit in the key.
+//! `received` and `replied` count datagrams, not buffers. Serialised, every time carries its unit in
+//! the key.
 
 use std::collections::BTreeMap;
-use std::io::{self, Write};
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use reflector_measure::errno;
-use reflector_measure::json::SCHEMA;
 
 use super::Stats;
 use super::counters::Counters;
+use super::latency::Latency;
 
 /// The reflector is listening: every worker has an armed receive on each of its sockets.
 #[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
 pub struct Ready {
     /// Where.
     pub listen: Vec<SocketAddr>,
@@ -27,8 +28,8 @@ pub struct Ready {
     pub engine: &'static str,
     /// Why it is not the preferred one.
     pub engine_reason: Option<String>,
-    /// What is answered.
-    pub mode: &'static str,
+    /// What becomes of the datagrams: the modes of the listeners.
+    pub mode: String,
     /// Effective receive buffer of each socket, as the kernel counts it.
     pub receive_buffer_bytes: usize,
     /// Effective send buffer of each socket.
@@ -36,7 +37,8 @@ pub struct Ready {
 }
 
 /// Residence times in microseconds; zero where `count` is.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+#[non_exhaustive]
 pub struct Residence {
     /// Datagrams measured.
     pub count: u64,
@@ -72,6 +74,7 @@ impl Residence {
 
 /// What the kernel lost before it reached us or after it left us.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct KernelLoss {
     /// Datagrams dropped at our sockets, for want of receive buffer.
     pub kernel_drops: u64,
@@ -81,7 +84,8 @@ pub struct KernelLoss {
 }
 
 /// Counts over some time.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
+#[non_exhaustive]
 pub struct Totals {
     /// How long.
     pub seconds: f64,
@@ -148,6 +152,7 @@ impl Totals {
 
 /// One worker's part of the summary.
 #[derive(Clone, Copy, Debug, Serialize)]
+#[non_exhaustive]
 pub struct WorkerShare {
     /// Its number.
     pub worker: usize,
@@ -184,7 +189,8 @@ impl WorkerShare {
 }
 
 /// Everything since the start, in all and by worker.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
+#[non_exhaustive]
 pub struct Summary {
     /// In all.
     #[serde(flatten)]
@@ -193,176 +199,38 @@ pub struct Summary {
     pub per_worker: Vec<WorkerShare>,
 }
 
-/// What is reported.
-#[derive(Clone, Copy, Debug, Serialize)]
-#[serde(tag = "type", rename_all = "snake_case")]
+/// The counters of an interval.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Interval {
+    /// In all.
+    pub totals: Totals,
+    pub(crate) latency: Latency,
+    /// When it began, since the server was ready.
+    pub start: Duration,
+    /// How long it was.
+    pub length: Duration,
+    /// Whether it is what was left when the server ended.
+    pub is_last: bool,
+}
+
+impl Interval {
+    /// How long datagrams stayed, in nanoseconds.
+    pub fn residence_ns(&self) -> &Histogram<u64> {
+        self.latency.residence_ns()
+    }
+}
+
+/// What a server reports while it runs.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub enum Report<'a> {
-    /// Listening.
+    /// It is listening.
     Ready(&'a Ready),
-    /// Counts of an interval.
-    Interval(&'a Totals),
-    /// Counts since the start.
+    /// An interval is over.
+    Interval(&'a Interval),
+    /// It has ended.
     Summary(&'a Summary),
-}
-
-#[derive(Serialize)]
-struct Line<'a> {
-    schema: u32,
-    #[serde(flatten)]
-    report: Report<'a>,
-}
-
-/// Writes reports, for people or for programs.
-pub struct Reporter<W> {
-    out: W,
-    json: bool,
-    lines_since_header: usize,
-}
-
-/// Interval lines between two headers.
-const HEADER_EVERY: usize = 20;
-
-impl<W: Write> Reporter<W> {
-    /// A reporter that writes JSON lines or columns to `out`.
-    pub fn new(out: W, json: bool) -> Self {
-        Self {
-            out,
-            json,
-            lines_since_header: 0,
-        }
-    }
-
-    /// Writes one report. An idle interval is worth no line to a person.
-    ///
-    /// # Errors
-    /// What writing says.
-    pub fn write(&mut self, report: Report<'_>) -> io::Result<()> {
-        if self.json {
-            serde_json::to_writer(
-                &mut self.out,
-                &Line {
-                    schema: SCHEMA,
-                    report,
-                },
-            )?;
-            writeln!(self.out)?;
-        } else {
-            match report {
-                Report::Ready(ready) => self.write_ready(ready)?,
-                Report::Interval(totals) => self.write_interval(totals)?,
-                Report::Summary(summary) => self.write_summary(summary)?,
-            }
-        }
-        self.out.flush()
-    }
-
-    fn write_ready(&mut self, ready: &Ready) -> io::Result<()> {
-        let listen: Vec<_> = ready.listen.iter().map(SocketAddr::to_string).collect();
-        let workers = if ready.workers == 1 {
-            "worker"
-        } else {
-            "workers"
-        };
-        writeln!(
-            self.out,
-            "ready: {} on {}, {} {workers}, engine {}",
-            ready.mode,
-            listen.join(" and "),
-            ready.workers,
-            ready.engine,
-        )
-    }
-
-    fn write_interval(&mut self, totals: &Totals) -> io::Result<()> {
-        let is_idle = totals.received == 0 && totals.kernel == KernelLoss::default();
-        if is_idle {
-            return Ok(());
-        }
-        if self.lines_since_header == 0 {
-            writeln!(
-                self.out,
-                "{:>12} {:>12} {:>8} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9}",
-                "received/s",
-                "replied/s",
-                "Gbit/s",
-                "dropped",
-                "errors",
-                "lost",
-                "p50 us",
-                "p99 us",
-                "p99.9 us"
-            )?;
-        }
-        self.lines_since_header = (self.lines_since_header + 1) % HEADER_EVERY;
-        let per_second = |count: u64| count as f64 / totals.seconds;
-        writeln!(
-            self.out,
-            "{:>12.0} {:>12.0} {:>8.3} {:>9} {:>9} {:>9} {:>9.1} {:>9.1} {:>9.1}",
-            per_second(totals.received),
-            per_second(totals.replied),
-            per_second(totals.bytes_replied * 8) / 1e9,
-            totals.dropped.values().sum::<u64>(),
-            totals.send_errors.values().sum::<u64>(),
-            totals.kernel.kernel_drops,
-            totals.residence_us.p50,
-            totals.residence_us.p99,
-            totals.residence_us.p99_9,
-        )
-    }
-
-    fn write_summary(&mut self, summary: &Summary) -> io::Result<()> {
-        let totals = &summary.totals;
-        let per_second = |count: u64| count as f64 / totals.seconds.max(f64::MIN_POSITIVE);
-        let out = &mut self.out;
-        writeln!(out, "\nsummary of {:.3} s", totals.seconds)?;
-        for (name, count, bytes) in [
-            ("received", totals.received, totals.bytes_received),
-            ("replied", totals.replied, totals.bytes_replied),
-        ] {
-            let rate = per_second(count);
-            writeln!(
-                out,
-                "  {name:<18}{count:>14}  {rate:>14.0} /s  {bytes:>16} bytes"
-            )?;
-        }
-        for (reason, count) in totals.dropped.iter().filter(|&(_, &count)| count > 0) {
-            writeln!(out, "  {:<18}{count:>14}  {reason}", "dropped")?;
-        }
-        for (errno, count) in &totals.send_errors {
-            writeln!(out, "  {:<18}{count:>14}  {errno}", "send errors")?;
-        }
-        for (name, count) in [
-            ("kernel drops", totals.kernel.kernel_drops),
-            ("sndbuf errors", totals.kernel.sndbuf_errors),
-            ("trains received", totals.trains_received),
-            ("trains sent", totals.trains_sent),
-            ("trains refused", totals.trains_refused),
-            ("clock stepped", totals.clock_stepped),
-        ] {
-            writeln!(out, "  {name:<18}{count:>14}")?;
-        }
-        let us = &totals.residence_us;
-        if us.count > 0 {
-            writeln!(
-                out,
-                "  residence us      min {:.1}  p50 {:.1}  p90 {:.1}  p99 {:.1}  p99.9 {:.1}  max {:.1}",
-                us.min, us.p50, us.p90, us.p99, us.p99_9, us.max
-            )?;
-        }
-        for share in &summary.per_worker {
-            let of_all = 100.0 * share.received as f64 / totals.received.max(1) as f64;
-            let cpu = share
-                .cpu
-                .map_or("not pinned".to_owned(), |cpu| format!("cpu {cpu}"));
-            writeln!(
-                out,
-                "  worker {:<3} {cpu:<10} {:>11} received {of_all:>6.1} %  {:>11} replied  {:>9} \
-                 batches  {:>9} kernel drops",
-                share.worker, share.received, share.replied, share.batches, share.kernel_drops
-            )?;
-        }
-        Ok(())
-    }
 }
 
 #[cfg(test)]
@@ -370,35 +238,17 @@ mod tests {
     use super::*;
     use crate::datagram::DropReason;
 
-    fn totals() -> Totals {
+    #[test]
+    fn totals_say_every_reason_and_the_errors_that_occurred() {
         let mut stats = Stats::new();
         stats.counters.receive(32, 2048);
         stats.counters.reply(30, 1920);
         stats.counters.drop(DropReason::NotAllowed, 1);
         stats.counters.send_error(libc::ENETUNREACH, 1);
         stats.latency.record(5_000, 30);
-        Totals::new(
-            2.0,
-            &stats,
-            stats.counters.in_flight(),
-            KernelLoss::default(),
-        )
-    }
-
-    fn written(report: Report<'_>, json: bool) -> String {
-        let mut reporter = Reporter::new(Vec::new(), json);
-        reporter.write(report).unwrap();
-        String::from_utf8(reporter.out).unwrap()
-    }
-
-    #[test]
-    fn json_lines_say_type_schema_and_every_reason() {
-        let text = written(Report::Interval(&totals()), true);
-        let value: serde_json::Value = serde_json::from_str(&text).unwrap();
-        assert_eq!(
-            (&value["type"], &value["schema"]),
-            (&"interval".into(), &1.into())
-        );
+        let in_flight = stats.counters.in_flight();
+        let totals = Totals::new(2.0, &stats, in_flight, KernelLoss::default());
+        let value = serde_json::to_value(&totals).unwrap();
         assert_eq!(value["received"], 32);
         assert_eq!(value["dropped"]["not_allowed"], 1);
         assert_eq!(
@@ -408,20 +258,5 @@ mod tests {
         assert_eq!(value["send_errors"]["ENETUNREACH"], 1);
         assert_eq!(value["residence_us"]["count"], 30);
         assert_eq!(value["in_flight"], 0);
-        assert_eq!(text.lines().count(), 1);
-    }
-
-    #[test]
-    fn people_read_columns_that_line_up() {
-        let text = written(Report::Interval(&totals()), false);
-        let mut lines = text.lines();
-        assert_eq!(lines.next().unwrap().len(), lines.next().unwrap().len());
-    }
-
-    #[test]
-    fn an_idle_interval_is_no_line_for_people_and_one_for_programs() {
-        let idle = Totals::new(1.0, &Stats::new(), 0, KernelLoss::default());
-        assert_eq!(written(Report::Interval(&idle), false), "");
-        assert_eq!(written(Report::Interval(&idle), true).lines().count(), 1);
     }
 }

@@ -1,10 +1,9 @@
 //! The server, or one worker of it, inside the test program: for responders of the tests' own,
 //! and for sockets that a test has its hands on.
 
-use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
-use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::mpsc::sync_channel;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -13,11 +12,13 @@ use reflector::engine::Resources;
 use reflector::guard::Guard;
 use reflector::responder::Responder;
 use reflector::responder::echo::Echo;
-use reflector::server::{Server, Stop};
-use reflector::socket::Socket;
+use reflector::server::Server;
+use reflector::server::control::Handle;
+use reflector::socket::{Socket, SocketPair};
 use reflector::stats::Stats;
-use reflector::stats::report::Summary;
-use reflector::worker::{Command, Control, Worker};
+use reflector::stats::report::{Report, Summary};
+use reflector::worker::Worker;
+use reflector::worker::control::{Command, Control, Reports};
 use reflector_measure::error::Error;
 use reflector_netlab::topology::Namespace;
 use serde_json::Value;
@@ -47,7 +48,7 @@ pub fn config(engine: Engine) -> Config {
 /// A server on threads of this process.
 pub struct InProcess {
     pub listen: Vec<SocketAddr>,
-    stop: Stop,
+    handle: Handle,
     thread: JoinHandle<Result<Summary, Error>>,
 }
 
@@ -60,24 +61,34 @@ impl InProcess {
     ) -> Self {
         let config = builder.build().expect("settings that agree");
         let (ready, is_ready) = sync_channel(1);
-        let (listen, stop, thread) = namespace.run(|| {
-            let server = Server::open(config).expect("the port is free");
-            let (listen, stop) = (server.listen_addrs(), server.stop_handle());
+        let (listen, handle, thread) = namespace.run(move || {
+            let server = Server::open(config, |_| responder()).expect("the port is free");
+            let (listen, handle) = (server.listen_addrs(), server.handle());
+            let observe = move |report: Report<'_>| {
+                if let Report::Ready(_) = report {
+                    ready.send(()).expect("the test waits");
+                }
+            };
             // Threads stay in the namespace of the thread that makes them.
-            let thread = thread::spawn(move || server.run("test", responder, Announce(ready)));
-            (listen, stop, thread)
+            let thread = thread::spawn(move || server.run(observe));
+            (listen, handle, thread)
         });
         is_ready.recv_timeout(PATIENCE).expect("it gets ready");
         Self {
             listen,
-            stop,
+            handle,
             thread,
         }
     }
 
+    /// Controls the server.
+    pub fn handle(&self) -> &Handle {
+        &self.handle
+    }
+
     /// Drains and ends it; returns the summary, whose books must close.
     pub fn stop(self) -> Value {
-        self.stop.stop();
+        self.handle.stop();
         let summary = self.end().expect("it ends as it was asked to");
         let summary = serde_json::to_value(&summary).expect("it is made to be serialised");
         assert_books_close(&summary);
@@ -89,21 +100,6 @@ impl InProcess {
         self.thread
             .join()
             .expect("the server's thread does not panic")
-    }
-}
-
-/// A writer that tells of the first report, which is `ready`.
-struct Announce(SyncSender<()>);
-
-impl io::Write for Announce {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        // Full or closed after the first time.
-        let _ = self.0.try_send(());
-        Ok(())
     }
 }
 
@@ -119,20 +115,24 @@ pub fn open_socket(namespace: &Namespace, config: &Config, addr: &str) -> Socket
 pub fn answer_queued(config: &Config, socket: Socket) -> Stats {
     let control = Arc::new(Control::open().expect("an eventfd"));
     control.command(Command::Drain);
-    let (events, _heard) = sync_channel(16);
+    let (sender, _heard) = sync_channel(16);
+    let pair = SocketPair {
+        receiver: socket,
+        sender: None,
+    };
     let worker = Worker {
         index: 0,
         core: None,
         engine: config.engine.clone(),
         resources: Resources {
-            sockets: Arc::from([socket]),
+            sockets: Arc::from([pair]),
             wake: control.wake(),
         },
         coalesce: Duration::ZERO,
-        guard: Guard::new(config.allow.clone(), config.deny.clone(), [], []),
-        responder: Echo,
+        guard: Guard::new(&config.rules, []),
+        responders: vec![Echo],
+        reports: Reports::new(sender, control.wake()),
         control,
-        events,
     };
     worker.run().expect("the engine works")
 }

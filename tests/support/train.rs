@@ -39,6 +39,8 @@ pub struct Message {
     pub segment_len: usize,
     /// Hops it had left, where the socket was asked to tell.
     pub hop_limit: Option<u8>,
+    /// Its type of service, where the socket was asked to tell.
+    pub tos: Option<u8>,
 }
 
 impl Message {
@@ -47,6 +49,7 @@ impl Message {
             bytes,
             segment_len,
             hop_limit: None,
+            tos: None,
         }
     }
 
@@ -115,6 +118,24 @@ impl Client {
             SocketAddr::V6(_) => (libc::SOL_IPV6, libc::IPV6_UNICAST_HOPS),
         };
         sockopt::set_int(&self.socket, level, option, hops.into()).expect("1 to 255");
+    }
+
+    /// From now on the socket tells the type of service of every message.
+    pub fn watch_tos(&self) {
+        let (level, option) = match self.addr() {
+            SocketAddr::V4(_) => (libc::SOL_IP, libc::IP_RECVTOS),
+            SocketAddr::V6(_) => (libc::SOL_IPV6, libc::IPV6_RECVTCLASS),
+        };
+        sockopt::enable(&self.socket, level, option).expect("every kernel has it");
+    }
+
+    /// What is sent from now on is of this type of service.
+    pub fn set_tos(&self, tos: u8) {
+        let (level, option) = match self.addr() {
+            SocketAddr::V4(_) => (libc::SOL_IP, libc::IP_TOS),
+            SocketAddr::V6(_) => (libc::SOL_IPV6, libc::IPV6_TCLASS),
+        };
+        sockopt::set_int(&self.socket, level, option, tos.into()).expect("any byte");
     }
 
     pub fn send(&self, datagram: &[u8]) {
@@ -188,6 +209,7 @@ impl Client {
                     match control {
                         Received::SegmentLen(len) => message.segment_len = len as usize,
                         Received::HopLimit(hops) => message.hop_limit = Some(hops),
+                        Received::Tos(tos) => message.tos = Some(tos),
                         _ => {}
                     }
                 }

@@ -25,7 +25,9 @@ const fn space(value_len: usize) -> usize {
 }
 
 /// Room for every control message that a socket of ours asks for: both pktinfos (a dual-stack
-/// socket gets both), the receive stamp, the segment length of a train, both hop limits.
+/// socket gets both for an IPv4 datagram), the receive stamp, the segment length of a train, one hop
+/// limit and one type of service (only those of the datagram's own family, `udpv6_recvmsg` of
+/// net/ipv6/udp.c).
 pub const RECEIVE_CONTROL_LEN: usize = space(PKTINFO_LEN)
     + space(PKTINFO6_LEN)
     + space(TIMESPEC_LEN)
@@ -33,8 +35,10 @@ pub const RECEIVE_CONTROL_LEN: usize = space(PKTINFO_LEN)
     + space(INT_LEN)
     + space(INT_LEN);
 
-/// Room for what a reply carries: one pktinfo, the hop limit, the segment length of a train.
-pub const SEND_CONTROL_LEN: usize = space(PKTINFO6_LEN) + space(INT_LEN) + space(SEGMENT_LEN);
+/// Room for what a reply carries: one pktinfo, the hop limit, the type of service, the segment
+/// length of a train.
+pub const SEND_CONTROL_LEN: usize =
+    space(PKTINFO6_LEN) + space(INT_LEN) + space(INT_LEN) + space(SEGMENT_LEN);
 
 // `SO_TIMESTAMPNS` writes a `timespec` of two longs; on other ABIs the layout read here is wrong.
 const _: () = assert!(TIMESPEC_LEN == 16 && HEADER_LEN == 16, "64-bit Linux only");
@@ -65,6 +69,8 @@ pub enum Received {
     SegmentLen(u32),
     /// `IP_TTL` or `IPV6_HOPLIMIT`: hops that the datagram had left.
     HopLimit(u8),
+    /// `IP_TOS` or `IPV6_TCLASS`: the type of service of its IP header, DSCP and ECN.
+    Tos(u8),
 }
 
 /// The control messages in `control` that this program knows, in the kernel's order.
@@ -123,6 +129,11 @@ fn decode(level: i32, kind: i32, value: &[u8]) -> Option<Received> {
         }
         (libc::SOL_IP, libc::IP_TTL) | (libc::SOL_IPV6, libc::IPV6_HOPLIMIT) => {
             Received::HopLimit(u8::try_from(i32::from_ne_bytes(array(value, 0)?)).ok()?)
+        }
+        // One byte, unlike the others (`ip_cmsg_recv_tos`, net/ipv4/ip_sockglue.c).
+        (libc::SOL_IP, libc::IP_TOS) => Received::Tos(*value.first()?),
+        (libc::SOL_IPV6, libc::IPV6_TCLASS) => {
+            Received::Tos(u8::try_from(i32::from_ne_bytes(array(value, 0)?)).ok()?)
         }
         _ => return None,
     })
@@ -186,6 +197,15 @@ impl Control {
         self.push(level, kind, &i32::from(hop_limit).to_ne_bytes());
     }
 
+    /// Appends the reply's type of service for a peer of the family of `peer`.
+    pub fn push_tos(&mut self, peer: IpAddr, tos: u8) {
+        let (level, kind) = match peer {
+            IpAddr::V4(_) => (libc::SOL_IP, libc::IP_TOS),
+            IpAddr::V6(_) => (libc::SOL_IPV6, libc::IPV6_TCLASS),
+        };
+        self.push(level, kind, &i32::from(tos).to_ne_bytes());
+    }
+
     /// Appends `UDP_SEGMENT`: the payload is a train of segments of `segment_len` bytes.
     pub fn push_segment_len(&mut self, segment_len: u16) {
         let single_len = self.single_len;
@@ -237,11 +257,12 @@ mod tests {
         let mut control = Control::EMPTY;
         control.push_source("192.0.2.1".parse().unwrap(), 7);
         control.push_hop_limit("192.0.2.9".parse().unwrap(), 63);
+        control.push_tos("192.0.2.9".parse().unwrap(), 0xb8);
         control.push_segment_len(1400);
         let messages: Vec<_> = Cursor::new(control.as_bytes()).collect();
-        assert_eq!(messages.len(), 3);
+        assert_eq!(messages.len(), 4);
         assert_eq!(
-            messages[2],
+            messages[3],
             (libc::SOL_UDP, libc::UDP_SEGMENT, &1400u16.to_ne_bytes()[..])
         );
         assert_eq!(
@@ -253,10 +274,23 @@ mod tests {
                     interface: 7
                 },
                 Received::HopLimit(63),
+                Received::Tos(0xb8),
             ]
         );
         let single = &control.as_bytes()[..control.single_len()];
-        assert_eq!(Cursor::new(single).count(), 2);
+        assert_eq!(Cursor::new(single).count(), 3);
+    }
+
+    #[test]
+    fn everything_at_once_fits_a_reply() {
+        let mut control = Control::EMPTY;
+        let peer = "2001:db8::9".parse().unwrap();
+        control.push_source("2001:db8::1".parse().unwrap(), 0);
+        control.push_hop_limit(peer, 255);
+        control.push_tos(peer, 0xff);
+        control.push_segment_len(1400);
+        let last_padding = SEGMENT_LEN.next_multiple_of(ALIGN) - SEGMENT_LEN;
+        assert_eq!(control.as_bytes().len(), SEND_CONTROL_LEN - last_padding);
     }
 
     #[test]

@@ -249,10 +249,7 @@ impl ServeArgs {
             .deny(nets(&self.deny))
             .loop_guard(self.loop_guard == LoopGuard::Ttl)
             .latency(self.latency == LatencySource::Kernel)
-            .interval(Some(self.interval))
-            .json(self.json)
-            .hdr(self.hdr.clone())
-            .verbose(self.verbose);
+            .interval(Some(self.interval));
         builder = self.listen.iter().copied().fold(builder, Builder::listen);
         if let Some(device) = &self.device {
             builder = builder.device(device);

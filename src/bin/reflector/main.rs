@@ -1,6 +1,7 @@
 //! The `reflector` program: parse, dispatch, exit code.
 
 mod cli;
+mod reports;
 
 use std::io;
 use std::process::{self, ExitCode};
@@ -9,8 +10,8 @@ use std::time::Duration;
 
 use clap::error::ErrorKind;
 use reflector::engine::probe;
-use reflector::responder::echo::Echo;
-use reflector::server::{Server, Stop};
+use reflector::server::Server;
+use reflector::server::control::Handle;
 use reflector_diagnose::machine::Blocked;
 use reflector_measure::error::Error;
 use reflector_measure::exit::Exit;
@@ -19,6 +20,7 @@ use signal_hook::iterator::Signals;
 use tracing_subscriber::filter::LevelFilter;
 
 use cli::{Cli, Command, LogFormat, ServeArgs};
+use reports::Reports;
 
 fn main() -> ExitCode {
     let cli = match Cli::read() {
@@ -75,10 +77,13 @@ fn start_log(args: &ServeArgs) {
 }
 
 fn serve(args: &ServeArgs) -> Result<Exit, Error> {
-    let server = Server::open(args.builder().build()?)?;
-    stop_on_signals(server.stop_handle())?;
-    server.run("echo", || Echo, io::stdout())?;
-    Ok(Exit::Done)
+    let server = Server::open(args.builder().build()?, |listener| {
+        listener.mode.responder()
+    })?;
+    let mut reports = Reports::open(args)?;
+    stop_on_signals(server.handle())?;
+    server.run(|report| reports.report(report))?;
+    reports.end()
 }
 
 fn try_io_uring() -> Result<(), Blocked> {
@@ -91,12 +96,12 @@ fn try_io_uring() -> Result<(), Blocked> {
 const ENDING_MAX: Duration = Duration::from_secs(1);
 
 /// SIGTERM and SIGINT drain; the server ends at once at a second one.
-fn stop_on_signals(stop: Stop) -> Result<(), Error> {
+fn stop_on_signals(server: Handle) -> Result<(), Error> {
     let cannot = |e: io::Error| Error::system("cannot listen to signals", &e);
     let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(cannot)?;
     let listen = move || {
         for (count, _) in (1..).zip(signals.forever()) {
-            stop.stop();
+            server.stop();
             if count > 1 {
                 thread::sleep(ENDING_MAX);
                 process::exit(i32::from(Exit::Failed.code()));

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 
 use io_uring::types::BufRingEntry;
 
-use super::super::PAYLOAD_MAX;
+use crate::datagram::PAYLOAD_MAX;
 use reflector_udp::addr::SOCKADDR_IN6_LEN;
 use reflector_udp::cmsg::RECEIVE_CONTROL_LEN;
 use reflector_udp::memory::{Lease, Region};

@@ -23,7 +23,7 @@ use super::{Settings, Uring, Wait};
 use crate::batch::Batch;
 use crate::egress;
 use crate::engine::{Kind, Resources};
-use crate::socket::{self, Socket};
+use crate::socket::{self, Socket, SocketPair};
 use crate::stats::Stats;
 use reflector_udp::addr::{Name, parse_name};
 use reflector_udp::memory::Lease;
@@ -477,8 +477,11 @@ struct Driver {
 impl Driver {
     fn new(seed: u64) -> Self {
         let settings = socket::Settings::default();
-        let open =
-            |_| Socket::open((Ipv4Addr::LOCALHOST, 0).into(), true, &settings).expect("a socket");
+        let addr = (Ipv4Addr::LOCALHOST, 0).into();
+        let open = |_| SocketPair {
+            receiver: Socket::open(addr, true, &settings).expect("a socket"),
+            sender: None,
+        };
         let resources = Resources {
             sockets: (0..SOCKETS).map(open).collect(),
             wake: Arc::new(Wake::open().expect("an eventfd")),
@@ -487,16 +490,15 @@ impl Driver {
             kind: Kind::Uring,
             buffers: BUFFERS,
             spin: seed.is_multiple_of(4),
-            looks: !seed.is_multiple_of(7),
+            busy_receive: !seed.is_multiple_of(7),
             egress: egress::Settings {
                 gso: !seed.is_multiple_of(5),
                 segments_max: 128,
-                loop_guard: false,
                 latency: false,
             },
         };
         let mut ring = FakeRing::new(seed, buffers::carve(BUFFERS).expect("memory"));
-        ring.keeps_unused_buffers = engine.looks;
+        ring.keeps_unused_buffers = engine.busy_receive;
         let peer = |host| {
             let peer = UdpSocket::bind((Ipv4Addr::new(127, 0, 1, host), 0)).expect("a peer");
             peer.set_nonblocking(true).expect("a socket option");

@@ -125,9 +125,9 @@ impl Token {
     }
 }
 
-/// How datagrams come and go that have one socket's index.
+/// The descriptors by which datagrams come and go that have one socket's index.
 #[derive(Clone, Copy, Debug)]
-pub struct Way<'a> {
+pub struct FdPair<'a> {
     /// The socket that they are received by.
     pub receiver: BorrowedFd<'a>,
     /// The one that replies leave by.
@@ -144,12 +144,12 @@ pub struct KernelRing {
     /// What each receive asks for: room for name and control messages. The kernel reads it at
     /// submission.
     request: Box<libc::msghdr>,
-    /// Number of ways.
+    /// Number of pairs.
     sockets: usize,
 }
 
 impl KernelRing {
-    /// Opens a ring over `ways` and `wake`, with `leases` as receive buffers and room to queue
+    /// Opens a ring over `pairs` and `wake`, with `leases` as receive buffers and room to queue
     /// `entries_max` submissions.
     ///
     /// `SINGLE_ISSUER` and `DEFER_TASKRUN`: completions happen only inside `enter`, on this thread,
@@ -159,14 +159,14 @@ impl KernelRing {
     /// # Errors
     /// What io_uring_setup(2) and io_uring_register(2) say.
     pub fn open(
-        ways: &[Way<'_>],
+        pairs: &[FdPair<'_>],
         wake: BorrowedFd<'_>,
         leases: Vec<Lease>,
         entries_max: usize,
     ) -> io::Result<Self> {
         // Receivers, then senders, then the wake.
-        let receivers = ways.iter().map(|way| way.receiver);
-        let senders = ways.iter().map(|way| way.sender);
+        let receivers = pairs.iter().map(|pair| pair.receiver);
+        let senders = pairs.iter().map(|pair| pair.sender);
         let files = receivers.chain(senders).chain([wake]);
         let files: Vec<_> = files.map(|fd| fd.as_raw_fd()).collect();
         let sq_entries = entries_max.next_power_of_two() as u32;
@@ -197,7 +197,7 @@ impl KernelRing {
             ring,
             buffers,
             request,
-            sockets: ways.len(),
+            sockets: pairs.len(),
         })
     }
 

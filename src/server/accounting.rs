@@ -1,24 +1,27 @@
-//! The server's side of the counts: by worker since the start, of all since the last report.
+//! The server's side of the counters: by worker since the start, of all since the last report.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::config::Config;
-use crate::socket::Socket;
+use crate::socket::SocketPair;
 use crate::stats::Stats;
-use crate::stats::report::{KernelLoss, Summary, Totals, WorkerShare};
-use crate::worker::Control;
+use crate::stats::report::{Interval, KernelLoss, Summary, Totals, WorkerShare};
+use crate::worker::control::Control;
+use reflector_measure::handover::Counters as _;
 use reflector_measure::host;
 
-/// How long a worker may take to hand over its counts. Longer than any batch takes.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// How long a worker may take to hand over its counters before that is worth a warning.
+const STUCK: Duration = Duration::from_secs(2);
 
 /// Who has counted what, and when it was last reported.
-pub struct Books {
+pub struct Accounting {
     start: Instant,
     interval_start: Instant,
     interval: Stats,
     workers: Vec<Share>,
+    /// How long a worker may sleep with datagrams in its hands.
+    coalesce: Duration,
     /// The kernel's counters at the start of the interval, and at the very start.
     interval_loss: KernelLoss,
     first_loss: KernelLoss,
@@ -29,17 +32,20 @@ pub struct Books {
 struct Share {
     total: Stats,
     cpu: Option<usize>,
-    sockets: Arc<[Socket]>,
+    sockets: Arc<[SocketPair]>,
     kernel_drops: u64,
     /// The kernel's counter of each socket when it was read last; it wraps.
     seen: Vec<u32>,
+    /// When its counters were asked for, while it has not handed them over.
+    asked: Option<Instant>,
+    is_stuck: bool,
 }
 
 impl Share {
     fn read_drops(&mut self) {
-        for (socket, seen) in self.sockets.iter().zip(&mut self.seen) {
+        for (pair, seen) in self.sockets.iter().zip(&mut self.seen) {
             // One that cannot be read now is read the next time.
-            let Some(drops) = socket.drops() else {
+            let Some(drops) = pair.receiver.drops() else {
                 continue;
             };
             self.kernel_drops += u64::from(drops.wrapping_sub(*seen));
@@ -48,15 +54,17 @@ impl Share {
     }
 }
 
-impl Books {
-    /// Opens the books at `start`.
-    pub fn new(start: Instant, config: &Config, sockets: &[Arc<[Socket]>]) -> Self {
-        let share = |(worker, sockets): (usize, &Arc<[Socket]>)| Share {
+impl Accounting {
+    /// Nothing counted at `start`.
+    pub fn new(start: Instant, config: &Config, sockets: &[Arc<[SocketPair]>]) -> Self {
+        let share = |(worker, sockets): (usize, &Arc<[SocketPair]>)| Share {
             total: Stats::new(),
             cpu: config.workers[worker].map(|core| core.id),
             sockets: Arc::clone(sockets),
             kernel_drops: 0,
             seen: vec![0; sockets.len()],
+            asked: None,
+            is_stuck: false,
         };
         let loss = KernelLoss {
             kernel_drops: 0,
@@ -66,6 +74,7 @@ impl Books {
             start,
             interval_start: start,
             interval: Stats::new(),
+            coalesce: config.coalesce,
             workers: sockets.iter().enumerate().map(share).collect(),
             interval_loss: loss,
             first_loss: loss,
@@ -73,16 +82,37 @@ impl Books {
         }
     }
 
-    /// Gathers the counts of every worker.
-    pub fn gather(&mut self, controls: &[Arc<Control>]) {
+    /// Asks every worker for its counters at `now`.
+    pub fn request(&mut self, controls: &[Arc<Control>], now: Instant) {
+        for (share, control) in self.workers.iter_mut().zip(controls) {
+            control.request_counters();
+            share.asked.get_or_insert(now);
+        }
+    }
+
+    /// Takes what has been handed over; says whether that is all. Waits for nobody: a worker that is
+    /// late is warned about, and its counters come with a later report.
+    pub fn collect(&mut self, controls: &[Arc<Control>], now: Instant) -> bool {
+        let mut is_complete = true;
         for (worker, control) in controls.iter().enumerate() {
             let mut stats = Stats::new();
-            if !control.gather(&mut stats, PATIENCE) {
-                tracing::warn!("worker {worker} is stuck: it has not answered for {PATIENCE:?}");
-            }
+            let has_answered = control.counters.collect(&mut stats);
             self.add(worker, &stats);
+            let share = &mut self.workers[worker];
+            if has_answered {
+                (share.asked, share.is_stuck) = (None, false);
+                continue;
+            }
+            is_complete = false;
+            let waited = share.asked.map(|asked| now.duration_since(asked));
+            if waited.is_some_and(|waited| waited >= STUCK + self.coalesce) && !share.is_stuck {
+                share.is_stuck = true;
+                tracing::warn!(
+                    "worker {worker} is stuck: it has not handed over its counters for {STUCK:?}"
+                );
+            }
         }
-        self.read_losses();
+        is_complete
     }
 
     /// Adds what `worker` counted.
@@ -110,8 +140,9 @@ impl Books {
         })
     }
 
-    /// The interval until `now`, when it began and how long it was; the next one begins.
-    pub fn close_interval(&mut self, now: Instant) -> Interval {
+    /// The interval until `now`, the last one or not; the next one begins.
+    pub fn close_interval(&mut self, now: Instant, is_last: bool) -> Interval {
+        self.read_losses();
         let length = now.duration_since(self.interval_start);
         let loss = self.losses();
         let mut stats = Stats::new();
@@ -123,9 +154,10 @@ impl Books {
                 self.total().counters.in_flight(),
                 difference(loss, self.interval_loss),
             ),
-            stats,
+            latency: stats.latency,
             start: self.interval_start.duration_since(self.start),
             length,
+            is_last,
         };
         self.interval_loss = loss;
         self.interval_start = now;
@@ -154,18 +186,6 @@ impl Books {
             .for_each(|share| total.add(&share.total));
         total
     }
-}
-
-/// One closed interval.
-pub struct Interval {
-    /// What is reported.
-    pub totals: Totals,
-    /// The counts behind it.
-    pub stats: Stats,
-    /// When it began, since the start.
-    pub start: Duration,
-    /// How long it was.
-    pub length: Duration,
 }
 
 fn difference(now: KernelLoss, before: KernelLoss) -> KernelLoss {

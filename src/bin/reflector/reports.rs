@@ -1,0 +1,284 @@
+//! What people and programs read of a running reflector: aligned columns, or JSON lines.
+//!
+//! Every JSON object carries its type and the schema's version.
+
+use std::io::{self, Write};
+use std::net::SocketAddr;
+
+use reflector::stats::report::{KernelLoss, Ready, Report, Summary, Totals};
+use reflector_measure::error::Error;
+use reflector_measure::exit::Exit;
+use reflector_measure::hdr_log::HdrLog;
+use reflector_measure::json::SCHEMA;
+use serde::Serialize;
+
+use crate::cli::ServeArgs;
+
+/// One JSON object.
+#[derive(Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+enum Object<'a> {
+    Ready(&'a Ready),
+    Interval(&'a Totals),
+    Summary(&'a Summary),
+}
+
+#[derive(Serialize)]
+struct Line<'a> {
+    schema: u32,
+    #[serde(flatten)]
+    object: Object<'a>,
+}
+
+/// Where the reports of a server go: stdout, and the histogram log.
+pub struct Reports {
+    reporter: Reporter<io::Stdout>,
+    log: Option<HdrLog>,
+    /// Why the log has ended early, if it has.
+    failure: Option<Error>,
+}
+
+impl Reports {
+    /// Creates the histogram log, where one is asked for.
+    ///
+    /// # Errors
+    /// What the system said of the file, with its path.
+    pub fn open(args: &ServeArgs) -> Result<Self, Error> {
+        let create = |path| HdrLog::create(path, "Residence times in nanoseconds");
+        Ok(Self {
+            reporter: Reporter::new(io::stdout(), args.json),
+            log: args.hdr.as_deref().map(create).transpose()?,
+            failure: None,
+        })
+    }
+
+    /// Writes one report. A reader that has gone does not end the service, nor does a log that
+    /// cannot be written any more: its end tells.
+    pub fn report(&mut self, report: Report<'_>) {
+        if let (Some(log), Report::Interval(interval)) = (&mut self.log, report)
+            && let Err(error) = log.write(interval.residence_ns(), interval.start, interval.length)
+        {
+            tracing::error!("{error}; the log ends here, the service goes on");
+            self.log = None;
+            self.failure = Some(error);
+        }
+        if let Err(error) = self.reporter.write(report) {
+            tracing::debug!("nobody reads the reports: {error}");
+        }
+    }
+
+    /// How the program ends after all has been served.
+    ///
+    /// # Errors
+    /// The histogram log could not be written to its end.
+    pub fn end(self) -> Result<Exit, Error> {
+        match self.failure {
+            Some(error) => Err(error),
+            None => Ok(Exit::Done),
+        }
+    }
+}
+
+/// Writes reports, for people or for programs.
+struct Reporter<W> {
+    out: W,
+    json: bool,
+    lines_since_header: usize,
+}
+
+/// Interval lines between two headers.
+const HEADER_EVERY: usize = 20;
+
+impl<W: Write> Reporter<W> {
+    /// A reporter that writes JSON lines or columns to `out`.
+    fn new(out: W, json: bool) -> Self {
+        Self {
+            out,
+            json,
+            lines_since_header: 0,
+        }
+    }
+
+    /// Writes one report. An idle interval is worth no line to a person.
+    ///
+    /// # Errors
+    /// What writing says.
+    fn write(&mut self, report: Report<'_>) -> io::Result<()> {
+        match report {
+            Report::Ready(ready) if self.json => self.write_object(Object::Ready(ready))?,
+            Report::Ready(ready) => self.write_ready(ready)?,
+            // What is left at the end is in the summary.
+            Report::Interval(interval) if interval.is_last => {}
+            Report::Interval(interval) if self.json => {
+                self.write_object(Object::Interval(&interval.totals))?;
+            }
+            Report::Interval(interval) => self.write_interval(&interval.totals)?,
+            Report::Summary(summary) if self.json => self.write_object(Object::Summary(summary))?,
+            Report::Summary(summary) => self.write_summary(summary)?,
+            _ => {}
+        }
+        self.out.flush()
+    }
+
+    fn write_object(&mut self, object: Object<'_>) -> io::Result<()> {
+        let line = Line {
+            schema: SCHEMA,
+            object,
+        };
+        serde_json::to_writer(&mut self.out, &line)?;
+        writeln!(self.out)
+    }
+
+    fn write_ready(&mut self, ready: &Ready) -> io::Result<()> {
+        let listen: Vec<_> = ready.listen.iter().map(SocketAddr::to_string).collect();
+        let workers = if ready.workers == 1 {
+            "worker"
+        } else {
+            "workers"
+        };
+        writeln!(
+            self.out,
+            "ready: {} on {}, {} {workers}, engine {}",
+            ready.mode,
+            listen.join(" and "),
+            ready.workers,
+            ready.engine,
+        )
+    }
+
+    fn write_interval(&mut self, totals: &Totals) -> io::Result<()> {
+        let is_idle = totals.received == 0 && totals.kernel == KernelLoss::default();
+        if is_idle {
+            return Ok(());
+        }
+        if self.lines_since_header == 0 {
+            writeln!(
+                self.out,
+                "{:>12} {:>12} {:>8} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9}",
+                "received/s",
+                "replied/s",
+                "Gbit/s",
+                "dropped",
+                "errors",
+                "lost",
+                "p50 us",
+                "p99 us",
+                "p99.9 us"
+            )?;
+        }
+        self.lines_since_header = (self.lines_since_header + 1) % HEADER_EVERY;
+        let per_second = |count: u64| count as f64 / totals.seconds;
+        writeln!(
+            self.out,
+            "{:>12.0} {:>12.0} {:>8.3} {:>9} {:>9} {:>9} {:>9.1} {:>9.1} {:>9.1}",
+            per_second(totals.received),
+            per_second(totals.replied),
+            per_second(totals.bytes_replied * 8) / 1e9,
+            totals.dropped.values().sum::<u64>(),
+            totals.send_errors.values().sum::<u64>(),
+            totals.kernel.kernel_drops,
+            totals.residence_us.p50,
+            totals.residence_us.p99,
+            totals.residence_us.p99_9,
+        )
+    }
+
+    fn write_summary(&mut self, summary: &Summary) -> io::Result<()> {
+        let totals = &summary.totals;
+        let per_second = |count: u64| count as f64 / totals.seconds.max(f64::MIN_POSITIVE);
+        let out = &mut self.out;
+        writeln!(out, "\nsummary of {:.3} s", totals.seconds)?;
+        for (name, count, bytes) in [
+            ("received", totals.received, totals.bytes_received),
+            ("replied", totals.replied, totals.bytes_replied),
+        ] {
+            let rate = per_second(count);
+            writeln!(
+                out,
+                "  {name:<18}{count:>14}  {rate:>14.0} /s  {bytes:>16} bytes"
+            )?;
+        }
+        for (reason, count) in totals.dropped.iter().filter(|&(_, &count)| count > 0) {
+            writeln!(out, "  {:<18}{count:>14}  {reason}", "dropped")?;
+        }
+        for (errno, count) in &totals.send_errors {
+            writeln!(out, "  {:<18}{count:>14}  {errno}", "send errors")?;
+        }
+        for (name, count) in [
+            ("kernel drops", totals.kernel.kernel_drops),
+            ("sndbuf errors", totals.kernel.sndbuf_errors),
+            ("trains received", totals.trains_received),
+            ("trains sent", totals.trains_sent),
+            ("trains refused", totals.trains_refused),
+            ("clock stepped", totals.clock_stepped),
+        ] {
+            writeln!(out, "  {name:<18}{count:>14}")?;
+        }
+        let us = &totals.residence_us;
+        if us.count > 0 {
+            writeln!(
+                out,
+                "  residence us      min {:.1}  p50 {:.1}  p90 {:.1}  p99 {:.1}  p99.9 {:.1}  max {:.1}",
+                us.min, us.p50, us.p90, us.p99, us.p99_9, us.max
+            )?;
+        }
+        for share in &summary.per_worker {
+            let of_all = 100.0 * share.received as f64 / totals.received.max(1) as f64;
+            let cpu = share
+                .cpu
+                .map_or("not pinned".to_owned(), |cpu| format!("cpu {cpu}"));
+            writeln!(
+                out,
+                "  worker {:<3} {cpu:<10} {:>11} received {of_all:>6.1} %  {:>11} replied  {:>9} \
+                 batches  {:>9} kernel drops",
+                share.worker, share.received, share.replied, share.batches, share.kernel_drops
+            )?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn totals() -> Totals {
+        let mut totals = Totals::default();
+        (totals.seconds, totals.received, totals.replied) = (2.0, 32, 30);
+        totals
+    }
+
+    fn reporter(json: bool) -> Reporter<Vec<u8>> {
+        Reporter::new(Vec::new(), json)
+    }
+
+    #[test]
+    fn a_json_line_says_type_and_schema() {
+        let mut reporter = reporter(true);
+        reporter.write_object(Object::Interval(&totals())).unwrap();
+        let text = String::from_utf8(reporter.out).unwrap();
+        assert_eq!(text.lines().count(), 1);
+        let value: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(
+            (&value["type"], &value["schema"]),
+            (&"interval".into(), &SCHEMA.into())
+        );
+        assert_eq!(value["received"], 32);
+    }
+
+    #[test]
+    fn people_read_columns_that_line_up() {
+        let mut reporter = reporter(false);
+        reporter.write_interval(&totals()).unwrap();
+        let text = String::from_utf8(reporter.out).unwrap();
+        let mut lines = text.lines();
+        assert_eq!(lines.next().unwrap().len(), lines.next().unwrap().len());
+    }
+
+    #[test]
+    fn an_idle_interval_is_no_line_for_people() {
+        let mut reporter = reporter(false);
+        reporter.write_interval(&Totals::default()).unwrap();
+        assert!(reporter.out.is_empty());
+    }
+}

@@ -1,0 +1,177 @@
+//! What the server waits for: orders of whoever holds its handle, and reports of its workers. Two
+//! channels, one place to wait at.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, Sender, SyncSender};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+
+use crate::guard::Rules;
+use crate::worker::control::{Reports, WorkerReport};
+use reflector_measure::clock;
+use reflector_udp::wake::Wake;
+
+/// Controls a running server. From any thread; it outlives the server.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    orders: Sender<Order>,
+    wake: Arc<Wake>,
+}
+
+/// What a server is told.
+#[derive(Clone, Debug)]
+pub enum Order {
+    /// Drain and end; a second one ends at once.
+    Stop,
+    /// Answer by these rules from now on.
+    SetRules(Rules),
+}
+
+impl Handle {
+    /// Asks the server to answer what it has received, and to end. Asked a second time, it ends at
+    /// once.
+    pub fn stop(&self) {
+        self.order(Order::Stop);
+    }
+
+    /// Replaces the rules of who is answered, at each worker between two of its batches.
+    pub fn set_rules(&self, rules: Rules) {
+        self.order(Order::SetRules(rules));
+    }
+
+    pub(super) fn order(&self, order: Order) {
+        // One that has ended needs no orders.
+        let _ = self.orders.send(order);
+        self.wake.wake();
+    }
+}
+
+/// What has happened.
+#[derive(Debug)]
+pub enum Event {
+    /// An order from outside.
+    Order(Order),
+    /// A worker has reported.
+    Report(WorkerReport),
+    /// A worker has published counters, or the wait was over early for no reason.
+    Woken,
+    /// The time has come.
+    TimedOut,
+}
+
+/// The server's end of both channels.
+#[derive(Debug)]
+pub struct Mailbox {
+    wake: Arc<Wake>,
+    orders: (Sender<Order>, Receiver<Order>),
+    reports: (SyncSender<WorkerReport>, Receiver<WorkerReport>),
+}
+
+impl Mailbox {
+    /// Empty, with room for `reports_max` reports that have not been read.
+    ///
+    /// # Errors
+    /// What eventfd(2) says: EMFILE, ENFILE, ENOMEM.
+    pub fn open(reports_max: usize) -> io::Result<Self> {
+        Ok(Self {
+            wake: Arc::new(Wake::open()?),
+            orders: mpsc::channel(),
+            reports: mpsc::sync_channel(reports_max),
+        })
+    }
+
+    /// The end of whoever controls the server.
+    pub fn handle(&self) -> Handle {
+        Handle {
+            orders: self.orders.0.clone(),
+            wake: Arc::clone(&self.wake),
+        }
+    }
+
+    /// The workers' end.
+    pub fn reports(&self) -> Reports {
+        Reports::new(self.reports.0.clone(), Arc::clone(&self.wake))
+    }
+
+    /// The next event; orders come before reports. Waits until `until`, or for good.
+    pub fn next(&self, until: Option<Instant>) -> Event {
+        if let Some(event) = self.queued() {
+            return event;
+        }
+        let timeout = until.map(|until| until.saturating_duration_since(clock::monotonic()));
+        if timeout == Some(Duration::ZERO) {
+            return Event::TimedOut;
+        }
+        let is_woken = wait(&self.wake, timeout);
+        // Cleared before the queues are looked at again: what is queued afterwards wakes anew.
+        self.wake.clear();
+        match self.queued() {
+            Some(event) => event,
+            None if is_woken => Event::Woken,
+            None => Event::TimedOut,
+        }
+    }
+
+    fn queued(&self) -> Option<Event> {
+        let order = self.orders.1.try_recv().ok().map(Event::Order);
+        order.or_else(|| self.reports.1.try_recv().ok().map(Event::Report))
+    }
+}
+
+/// Waits at `wake` for `timeout` at most; says whether it was woken, or a signal came.
+fn wait(wake: &Wake, timeout: Option<Duration>) -> bool {
+    let mut fds = [PollFd::from_borrowed_fd(wake.as_fd(), PollFlags::IN)];
+    // A time beyond the clock's range never comes.
+    let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
+    match poll(&mut fds, timeout.as_ref()) {
+        Ok(count) => count > 0,
+        Err(Errno::INTR) => true,
+        Err(errno) => unreachable!("poll of one descriptor that is ours: {errno}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+
+    #[test]
+    fn orders_come_before_reports_and_none_is_lost() {
+        let mailbox = Mailbox::open(2).unwrap();
+        let died = |worker| WorkerReport::Died {
+            worker,
+            reason: String::new(),
+        };
+        assert!(mailbox.reports().try_send(died(0)));
+        assert!(mailbox.reports().try_send(died(1)));
+        assert!(!mailbox.reports().try_send(died(2)), "there is no room");
+        mailbox.handle().stop();
+        let next = || mailbox.next(Some(clock::monotonic()));
+        assert!(matches!(next(), Event::Order(Order::Stop)));
+        for expected in 0..2 {
+            let Event::Report(WorkerReport::Died { worker, .. }) = next() else {
+                panic!("a report")
+            };
+            assert_eq!(worker, expected);
+        }
+        assert!(matches!(next(), Event::TimedOut));
+    }
+
+    #[test]
+    fn a_sleeping_server_is_woken_from_another_thread() {
+        let mailbox = Mailbox::open(1).unwrap();
+        let handle = mailbox.handle();
+        let reports = mailbox.reports();
+        thread::scope(|scope| {
+            scope.spawn(|| handle.stop());
+            assert!(matches!(mailbox.next(None), Event::Order(Order::Stop)));
+            scope.spawn(|| reports.published());
+            while !matches!(mailbox.next(None), Event::Woken) {}
+        });
+    }
+}

@@ -1,0 +1,104 @@
+//! Every socket of every worker, opened before any worker starts.
+
+use std::io;
+use std::sync::Arc;
+
+use crate::config::{Config, Listener};
+use crate::engine::Kind;
+use crate::responder::Needs;
+use crate::socket::{self, Settings, Socket, SocketPair};
+use reflector_measure::error::Error;
+
+/// The sockets of a server.
+#[derive(Debug)]
+pub struct Sockets {
+    /// What is listened on, with the ports that the kernel chose, in the order of the sockets.
+    pub listeners: Vec<Listener>,
+    /// By worker, in the order of opening: that is their order in each reuseport group.
+    pub by_worker: Vec<Arc<[SocketPair]>>,
+}
+
+/// Opens the sockets of all workers, in worker order. `needs` tells what the responder of each
+/// listener needs of the kernel; there is one entry for each.
+///
+/// # Errors
+/// The first socket that could not be opened, bound or steered. Nothing stays open then.
+pub fn open(config: &Config, needs: &[Needs]) -> Result<Sockets, Error> {
+    let mut listeners: Vec<Listener> = Vec::new();
+    let mut settings = Vec::new();
+    let mut first = Vec::new();
+    for (wanted, needs) in config.listen.iter().zip(needs) {
+        if wanted.is_optional && !socket::has_ipv6() {
+            tracing::warn!("this host has no IPv6: serving IPv4 only");
+            continue;
+        }
+        let own = with_needs(&config.socket, needs);
+        let socket = Socket::open(wanted.addr, true, &own)?;
+        // The others bind the port that the kernel chose for the first.
+        listeners.push(Listener {
+            addr: socket.endpoint().addr,
+            ..*wanted
+        });
+        settings.push(own);
+        first.push(socket);
+    }
+    let mut receivers = vec![first];
+    for _ in 1..config.workers.len() {
+        let open = |(listener, own): (&Listener, _)| Socket::open(listener.addr, false, own);
+        let sockets = listeners.iter().zip(&settings).map(open);
+        receivers.push(sockets.collect::<Result<_, _>>()?);
+    }
+    if config.steer_cpu {
+        steer(config, &receivers)?;
+    }
+    let pairs = |receivers: Vec<Socket>| -> Arc<[SocketPair]> {
+        let pair = |receiver: Socket| SocketPair {
+            sender: sender(&receiver, config.engine.kind),
+            receiver,
+        };
+        receivers.into_iter().map(pair).collect()
+    };
+    Ok(Sockets {
+        listeners,
+        by_worker: receivers.into_iter().map(pairs).collect(),
+    })
+}
+
+fn with_needs(settings: &Settings, needs: &Needs) -> Settings {
+    Settings {
+        timestamps: settings.timestamps || needs.receive_stamps,
+        hop_limits: settings.hop_limits || needs.hop_limit,
+        tos: settings.tos || needs.tos,
+        ..settings.clone()
+    }
+}
+
+/// A socket of their own for the replies of `receiver`, where that saves anything: with recvmmsg(2)
+/// nobody waits at the socket itself. Where it cannot be opened, replies leave by the socket itself,
+/// only a little later.
+fn sender(receiver: &Socket, kind: Kind) -> Option<Socket> {
+    if kind != Kind::Uring {
+        return None;
+    }
+    receiver.open_sender().unwrap_or_else(|error: io::Error| {
+        tracing::debug!("no socket of their own for replies: {error}");
+        None
+    })
+}
+
+fn steer(config: &Config, receivers: &[Vec<Socket>]) -> Result<(), Error> {
+    for (worker, sockets) in receivers.iter().enumerate() {
+        let Some(core) = config.workers[worker] else {
+            return Err(
+                Error::usage("cannot steer by CPU", "the workers are not pinned to any")
+                    .try_this("--cpus pins them"),
+            );
+        };
+        for socket in sockets {
+            socket
+                .steer_to(core.id)
+                .map_err(|e| Error::system(format!("cannot steer worker {worker}"), &e))?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,244 @@
+//! What the server tells a worker, and what it hears of it: two channels, neither of which makes
+//! anybody wait.
+
+use std::io;
+use std::mem;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc::{SendError, SyncSender};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::guard::Guard;
+use crate::stats::Stats;
+use reflector_measure::handover::Handover;
+use reflector_udp::wake::Wake;
+
+/// What a worker reports.
+#[derive(Debug)]
+pub enum WorkerReport {
+    /// Every socket of this worker is proven to receive.
+    Armed {
+        /// Which worker.
+        worker: usize,
+        /// Whether it runs on the CPU that it was to be pinned to.
+        is_pinned: bool,
+    },
+    /// The allow list refused a datagram, for the first time at this worker.
+    Refused {
+        /// Who sent it.
+        peer: IpAddr,
+    },
+    /// The worker is no more, and its share of the peers unheard.
+    Died {
+        /// Which worker.
+        worker: usize,
+        /// Why.
+        reason: String,
+    },
+    /// The worker has drained, as it was told to.
+    Ended {
+        /// Which worker.
+        worker: usize,
+        /// What it counted since it last handed its counters over.
+        stats: Box<Stats>,
+    },
+}
+
+/// The worker's end of the channel to the server.
+#[derive(Clone, Debug)]
+pub struct Reports {
+    sender: SyncSender<WorkerReport>,
+    /// What the server waits at.
+    wake: Arc<Wake>,
+}
+
+impl Reports {
+    /// Reports by `sender`, for a server that waits at `wake`.
+    pub fn new(sender: SyncSender<WorkerReport>, wake: Arc<Wake>) -> Self {
+        Self { sender, wake }
+    }
+
+    /// Reports, and wakes the server.
+    ///
+    /// # Errors
+    /// The report itself, where the server has gone.
+    pub fn send(&self, report: WorkerReport) -> Result<(), SendError<WorkerReport>> {
+        let sent = self.sender.send(report);
+        self.wake.wake();
+        sent
+    }
+
+    /// Reports if there is room; says whether there was.
+    pub fn try_send(&self, report: WorkerReport) -> bool {
+        let is_sent = self.sender.try_send(report).is_ok();
+        self.wake.wake();
+        is_sent
+    }
+
+    /// Tells the server that counters have been published.
+    pub fn published(&self) {
+        self.wake.wake();
+    }
+}
+
+/// What a worker is told to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Go on.
+    Run,
+    /// Answer what has been received, then end.
+    Drain,
+    /// End at once, in the order that leaves the port free.
+    Leave,
+}
+
+/// What a worker shares with the server: its orders, and the counters that it hands over.
+///
+/// Aligned so that no two workers' share a cache line.
+#[derive(Debug)]
+#[repr(align(128))]
+pub struct Control {
+    /// Counts up with each order, so that the worker pays one load where there is none.
+    posted: AtomicU32,
+    orders: Mutex<Orders>,
+    /// Where the worker leaves its counters.
+    pub counters: Handover<Stats>,
+    wake: Arc<Wake>,
+}
+
+const _: () = assert!(align_of::<Control>() == 128);
+
+#[derive(Debug)]
+struct Orders {
+    command: Command,
+    /// The guard that replaces the worker's.
+    guard: Option<Box<Guard>>,
+}
+
+impl Control {
+    /// A control that says [`Command::Run`].
+    ///
+    /// # Errors
+    /// What eventfd(2) says: EMFILE, ENFILE, ENOMEM.
+    pub fn open() -> io::Result<Self> {
+        Ok(Self {
+            posted: AtomicU32::new(0),
+            orders: Mutex::new(Orders {
+                command: Command::Run,
+                guard: None,
+            }),
+            counters: Handover::new(Stats::new()),
+            wake: Arc::new(Wake::open()?),
+        })
+    }
+
+    /// What interrupts the worker's wait.
+    pub fn wake(&self) -> Arc<Wake> {
+        Arc::clone(&self.wake)
+    }
+
+    /// Tells the worker what to do, and wakes it.
+    pub fn command(&self, command: Command) {
+        self.orders().command = command;
+        self.post();
+    }
+
+    /// Replaces the worker's guard between two batches.
+    pub fn set_guard(&self, guard: Guard) {
+        self.orders().guard = Some(Box::new(guard));
+        self.post();
+    }
+
+    /// Asks for the worker's counters; they are collected from [`counters`](Self::counters) once it
+    /// has published them.
+    pub fn request_counters(&self) {
+        self.counters.request();
+        self.wake.wake();
+    }
+
+    fn post(&self) {
+        self.posted.fetch_add(1, Ordering::Release);
+        self.wake.wake();
+    }
+
+    fn orders(&self) -> MutexGuard<'_, Orders> {
+        self.orders.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The worker's view of its control: what it has seen of it.
+#[derive(Debug)]
+pub struct Obeyed {
+    seen: u32,
+    command: Command,
+}
+
+impl Obeyed {
+    /// Nothing seen, so that the first look takes what was posted before.
+    pub fn new() -> Self {
+        Self {
+            seen: 0,
+            command: Command::Run,
+        }
+    }
+
+    /// The command that is in force. Replaces `guard` where the server has posted another; one load
+    /// where it has posted nothing.
+    pub fn look(&mut self, control: &Control, guard: &mut Guard) -> Command {
+        let posted = control.posted.load(Ordering::Acquire);
+        if posted != self.seen {
+            self.seen = posted;
+            let (command, other) = {
+                let mut orders = control.orders();
+                (orders.command, orders.guard.take())
+            };
+            self.command = command;
+            if let Some(mut other) = other {
+                mem::swap(guard, &mut other);
+            }
+        }
+        self.command
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::datagram::{Arrival, DropReason};
+    use crate::guard::{Prefixes, Rules};
+    use reflector_udp::addr::Name;
+
+    fn guard(allow: &[&str]) -> Guard {
+        let allow = Prefixes::new(allow.iter().map(|text| text.parse().unwrap()));
+        let rules = Rules {
+            allow,
+            ..Rules::default()
+        };
+        Guard::new(&rules, [])
+    }
+
+    #[test]
+    fn a_guard_is_replaced_between_two_looks_and_only_once() {
+        let control = Control::open().unwrap();
+        let mut obeyed = Obeyed::new();
+        let mut own = guard(&[]);
+        let mut arrival = Arrival::EMPTY;
+        arrival.flow.peer = Name::new("10.0.0.1:4000".parse().unwrap());
+        assert_eq!(obeyed.look(&control, &mut own), Command::Run);
+        assert_eq!(own.admit(&arrival), Err(DropReason::NotAllowed));
+        control.set_guard(guard(&["10.0.0.0/8"]));
+        assert_eq!(obeyed.look(&control, &mut own), Command::Run);
+        assert_eq!(own.admit(&arrival), Ok(()));
+        own = guard(&[]);
+        obeyed.look(&control, &mut own);
+        assert_eq!(own.admit(&arrival), Err(DropReason::NotAllowed));
+    }
+
+    #[test]
+    fn what_was_commanded_before_the_first_look_is_seen() {
+        let control = Control::open().unwrap();
+        control.command(Command::Drain);
+        let seen = Obeyed::new().look(&control, &mut guard(&[]));
+        assert_eq!(seen, Command::Drain);
+    }
+}
