@@ -3,6 +3,7 @@
 //! An engine knows sockets, buffers and messages. It does not know what is answered, or why: it
 //! never sees a responder or the guard, and they cannot tell which engine runs them.
 
+pub mod fault;
 pub mod mmsg;
 pub mod probe;
 #[expect(
@@ -60,7 +61,7 @@ pub struct Settings {
     pub buffers: u16,
     /// Poll instead of sleeping.
     pub spin: bool,
-    /// Whether io_uring may look at sockets in a rush
+    /// Whether io_uring may receive from busy sockets without arming
     /// ([`keeps_unused_buffers`](probe::Abilities::keeps_unused_buffers)).
     pub busy_receive: bool,
     /// How replies are sent.
@@ -109,21 +110,24 @@ impl Engine {
         })
     }
 
-    /// Gets ready to receive, so that nothing that arrives from now on has to wait.
+    /// Gets ready to receive, and proves it of every socket, so that nothing that arrives from now
+    /// on has to wait.
     ///
     /// # Errors
-    /// What the kernel refused; the engine is of no use then.
+    /// A socket that cannot be received from, with what the kernel said; the engine is of no use
+    /// then.
     pub fn arm(&mut self) -> io::Result<()> {
         match self {
             Self::Uring(engine) => engine.arm(),
-            Self::Mmsg(_) => Ok(()),
+            Self::Mmsg(engine) => engine.arm(),
         }
     }
 
-    /// Brings what has arrived into `batch`, which may stay empty.
+    /// Brings what has arrived into `batch`, which may stay empty. A receive that fails is counted by
+    /// its errno.
     ///
     /// # Errors
-    /// What the kernel refused; the engine is of no use then.
+    /// A receive that failed for good, or for too long; the engine is of no use then.
     pub fn receive(&mut self, batch: &mut Batch, stats: &mut Stats, wait: Wait) -> io::Result<()> {
         match self {
             Self::Uring(engine) => engine.receive(batch, stats, wait),

@@ -64,7 +64,7 @@ impl<R: Responder> Worker<R> {
             is_pinned,
         });
 
-        let mut obeyed = Obeyed::new();
+        let mut obeyed = Obeyed::default();
         let mut has_refused = false;
         while obeyed.look(&self.control, &mut self.guard) == Command::Run {
             engine.receive(&mut batch, &mut stats, Wait::Idle)?;

@@ -25,20 +25,30 @@ const IO_URING: [i64; 3] = [
 ];
 
 /// Starts `command` in `namespace` under a filter that does `action` to each call of io_uring.
+fn spawn_filtered(namespace: &Namespace, action: SeccompAction, command: Command) -> Child {
+    spawn_without(namespace, &IO_URING, action, command)
+}
+
+/// Starts `command` in `namespace` under a filter that does `action` to each of `calls`.
 ///
 /// A filter is the thread's and what it starts, for good; the thread here is the namespace's and
 /// ends with the call.
-fn spawn_filtered(namespace: &Namespace, action: SeccompAction, mut command: Command) -> Child {
-    let rules = IO_URING.map(|call| (call, Vec::new()));
+fn spawn_without(
+    namespace: &Namespace,
+    calls: &[i64],
+    action: SeccompAction,
+    mut command: Command,
+) -> Child {
+    let rules = calls.iter().map(|&call| (call, Vec::new()));
     let filter = SeccompFilter::new(
-        BTreeMap::from(rules),
+        BTreeMap::from_iter(rules),
         SeccompAction::Allow,
         action,
         ARCH.try_into().expect("seccompiler knows this machine"),
     );
     let program: BpfProgram = filter
         .and_then(TryInto::try_into)
-        .expect("the filter is one of three rules");
+        .expect("the filter is a few rules");
     namespace.run(|| {
         apply_filter(&program).expect("no_new_privs makes filters everybody's right");
         command.spawn().expect("the program starts")
@@ -154,6 +164,25 @@ fn uring_ends_where_it_is_refused_and_says_why_and_what_to_do() {
             }
         },
     );
+}
+
+/// A socket that cannot be received from is not served: nobody is told that it is.
+#[test]
+fn mmsg_is_not_ready_where_receiving_is_refused() {
+    in_namespaces("mmsg_is_not_ready_where_receiving_is_refused", || {
+        let host = Namespace::new().unwrap();
+        let refused = SeccompAction::Errno(libc::EACCES as u32);
+        let child = spawn_without(&host, &[libc::SYS_recvmmsg], refused, command_of("mmsg"));
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        assert_eq!(text(&output.stdout), "");
+        let said = text(&output.stderr);
+        let sentence = "cannot be received from: Permission denied (os error 13) (EACCES)";
+        assert!(
+            said.starts_with("ERROR cannot start worker ") && said.contains(sentence),
+            "{said}"
+        );
+    });
 }
 
 on_both_engines! {

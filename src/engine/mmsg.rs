@@ -6,6 +6,7 @@
 use std::io;
 use std::os::fd::AsFd;
 
+use super::fault::Health;
 use super::{Resources, Settings, Wait};
 use crate::batch::Batch;
 use crate::datagram::{Endpoint, PAYLOAD_MAX};
@@ -15,7 +16,7 @@ use crate::stats::Stats;
 use reflector_udp::memory::Lease;
 use reflector_udp::mmsg::{Inbox, Poll};
 
-/// Times that a spinning engine looks before it lets the worker look at its control.
+/// Times that a spinning engine polls before it lets the worker look at its control.
 const SPINS: usize = 256;
 
 /// The distance between buffers: their room and an odd number of cache lines, so that their first
@@ -26,6 +27,8 @@ pub(super) const STRIDE: usize = 1027 * 64;
 pub struct Mmsg {
     resources: Resources,
     endpoints: Vec<Endpoint>,
+    /// How receiving from each socket has been going.
+    health: Vec<Health>,
     inbox: Inbox,
     /// Buffers of unanswerable datagrams: home only when the whole of a receive is taken out,
     /// since the inbox tells its messages apart by the number of free buffers.
@@ -72,6 +75,9 @@ impl Mmsg {
         let inbox = Inbox::new(leases, buffers_max);
         Self {
             resources,
+            health: (endpoints.iter())
+                .map(|endpoint| Health::new(endpoint.addr))
+                .collect(),
             endpoints,
             inbox,
             refused,
@@ -82,10 +88,23 @@ impl Mmsg {
         }
     }
 
+    /// See [`Engine::arm`](super::Engine::arm).
+    ///
+    /// # Errors
+    /// What recvmmsg(2) says of a socket, other than that there is nothing.
+    pub fn arm(&mut self) -> io::Result<()> {
+        for (pair, health) in self.resources.sockets.iter().zip(&self.health) {
+            if let Err(error) = self.inbox.peek(pair.receiver.as_fd()) {
+                health.failed_to_arm(errno(&error))?;
+            }
+        }
+        Ok(())
+    }
+
     /// See [`Engine::receive`](super::Engine::receive).
     ///
     /// # Errors
-    /// What the kernel says of the sockets themselves.
+    /// What poll(2) says, or a receive that failed for good.
     pub fn receive(&mut self, batch: &mut Batch, stats: &mut Stats, wait: Wait) -> io::Result<()> {
         self.receive_now(batch, stats)?;
         if wait == Wait::Never || !batch.is_empty() {
@@ -116,13 +135,21 @@ impl Mmsg {
             if self.inbox.free_count() == 0 {
                 break;
             }
+            let health = &mut self.health[socket];
             let received = match self
                 .inbox
                 .receive(self.resources.sockets[socket].receiver.as_fd())
             {
-                Ok(received) => received,
-                Err(error) if is_passing(&error) => 0,
-                Err(error) => return Err(error),
+                Ok(received) => {
+                    health.worked();
+                    received
+                }
+                Err(error) => {
+                    if !health.failed(errno(&error), stats)? {
+                        health.worked();
+                    }
+                    0
+                }
             };
             for _ in 0..received {
                 self.admit_next(socket, batch, stats);
@@ -177,15 +204,4 @@ impl Mmsg {
             }
         }
     }
-}
-
-/// Whether a receive that failed is worth trying again: nothing there, a signal, no memory for
-/// now, or a condition of the network that was reported once and is thereby over.
-fn is_passing(error: &io::Error) -> bool {
-    !matches!(
-        error.raw_os_error(),
-        Some(
-            libc::EBADF | libc::ENOTSOCK | libc::EFAULT | libc::EINVAL | libc::ENOSYS | libc::EPERM
-        )
-    )
 }

@@ -7,11 +7,7 @@
 //! That proof needs the ring's flags, which [`KernelRing`] states; where they cannot be had,
 //! neither can the engine.
 //!
-//! Receives are multishot, in two ways. A socket to which little comes has one armed, and the engine
-//! sleeps until it brings something. In a rush that would set off a poll for each datagram, at its
-//! sender's cost and at ours; so then what is armed is ended, and each `enter` looks at the socket
-//! instead, once the replies have left. The first look that finds nothing ends the rush. Kernels
-//! in which such a look costs a buffer ([`Abilities`](super::probe::Abilities)) know no rush.
+//! Receives are multishot, armed or non-blocking, as [`receive`] says.
 //!
 //! A buffer is in exactly one place: the kernel's ring, a slot of the batch, or an unfinished send
 //! (the outbox). It is published again only after the error completions of its round have been
@@ -21,16 +17,18 @@
 pub mod buffers;
 #[cfg(test)]
 mod fake;
+mod receive;
 mod ring;
 
 use std::collections::VecDeque;
 use std::io;
-use std::mem;
 use std::os::fd::AsFd;
 
+use receive::Reception;
 pub use ring::KernelRing;
 pub(super) use ring::{Completion, FdPair, Ring};
 
+use super::fault::Health;
 use super::mmsg::Mmsg;
 use super::{Resources, Settings, Wait};
 use crate::batch::Batch;
@@ -39,9 +37,7 @@ use crate::egress::Egress;
 use crate::ingress;
 use crate::stats::Stats;
 
-/// So many receives in a row that bring more than one datagram, or train, are a rush.
-const RUSH: u32 = 2;
-/// Times that a spinning engine looks before it lets the worker look at its control.
+/// Times that a spinning engine polls before it lets the worker look at its control.
 const SPINS: usize = 4096;
 
 /// The engine of one worker.
@@ -50,12 +46,12 @@ pub struct Uring<R = KernelRing> {
     resources: Resources,
     endpoints: Vec<Endpoint>,
     /// How each socket is received from.
-    sources: Vec<Source>,
+    receptions: Vec<Reception>,
     /// Socket that is asked first: each in turn, so that none can starve the others of buffers.
     first: usize,
     is_wake_armed: bool,
     /// Buffers that the kernel has.
-    lent: usize,
+    in_kernel: usize,
     /// Received, not yet in a batch.
     arrived: VecDeque<Arrived>,
     egress: Egress,
@@ -64,35 +60,6 @@ pub struct Uring<R = KernelRing> {
     outcomes: Vec<i32>,
     spin: bool,
     busy_receive: bool,
-}
-
-/// A socket, as far as receiving from it goes.
-#[derive(Clone, Default)]
-struct Source {
-    is_armed: bool,
-    /// Datagrams or trains that have come in this receive, until now, and in the one before.
-    len: usize,
-    last_len: usize,
-    /// Receives in a row that may be a rush.
-    rush: u32,
-}
-
-impl Source {
-    fn is_rush(&self) -> bool {
-        self.rush >= RUSH
-    }
-
-    /// Ends a receive.
-    fn close(&mut self) {
-        // A single datagram keeps a rush up, but does not make one.
-        let least = if self.is_rush() { 1 } else { 2 };
-        self.rush = if self.len < least {
-            0
-        } else {
-            self.rush.saturating_add(1)
-        };
-        self.last_len = mem::take(&mut self.len);
-    }
 }
 
 /// A buffer that a receive has filled.
@@ -131,11 +98,11 @@ impl Uring {
     /// # Errors
     /// What the kernel refused.
     pub fn into_mmsg(mut self, batch: &mut Batch, stats: &mut Stats) -> io::Result<Mmsg> {
-        self.exchange(Wait::Never)?;
+        self.exchange(Wait::Never, stats)?;
         self.settle(stats);
         self.ring.cancel();
-        while self.is_wake_armed || self.sources.iter().any(|it| it.is_armed) {
-            self.exchange(Wait::Idle)?;
+        while self.is_wake_armed || self.receptions.iter().any(Reception::is_armed) {
+            self.exchange(Wait::Idle, stats)?;
         }
         self.take_arrived(batch, stats);
         let buffers = self.ring.into_leases()?;
@@ -156,10 +123,12 @@ impl<R: Ring> Uring<R> {
         let endpoints = resources.endpoints();
         Self {
             ring,
-            sources: vec![Source::default(); endpoints.len()],
+            receptions: (endpoints.iter())
+                .map(|endpoint| Reception::new(Health::new(endpoint.addr)))
+                .collect(),
             first: 0,
             is_wake_armed: false,
-            lent: slots_max,
+            in_kernel: slots_max,
             arrived: VecDeque::with_capacity(slots_max),
             egress: Egress::new(settings.egress, endpoints.clone(), slots_max),
             outcomes: Vec::with_capacity(Egress::messages_max(slots_max)),
@@ -170,9 +139,9 @@ impl<R: Ring> Uring<R> {
         }
     }
 
-    /// Submissions of one round: the sends; for each socket its disarming and a look; further looks,
-    /// of which each answers for a full one in the last receive, that is for as many buffers; the
-    /// wake. When all is cancelled, nothing else is queued.
+    /// Submissions of one round: the sends; for each socket its disarming and a receive; further
+    /// receives, of which each answers for a full one in the last round, that is for as many buffers;
+    /// the wake. When all is cancelled, nothing else is queued.
     fn entries_max(buffers: usize, sockets: usize) -> usize {
         Egress::messages_max(buffers) + 2 * sockets + buffers / R::RECEIVED_MAX + 1
     }
@@ -180,19 +149,37 @@ impl<R: Ring> Uring<R> {
     /// See [`Engine::arm`](super::Engine::arm).
     ///
     /// # Errors
-    /// What the kernel refused.
+    /// What io_uring_enter(2) says, or a receive that failed: the socket is not served then.
     pub fn arm(&mut self) -> io::Result<()> {
         self.queue_receives();
-        self.exchange(Wait::Never)
+        self.enter(false)?;
+        loop {
+            while let Some(completion) = self.ring.reap() {
+                if let Completion::Received {
+                    socket,
+                    result: Err(errno),
+                    ..
+                } = completion
+                {
+                    self.receptions[socket].failed_to_arm(errno)?;
+                }
+                self.note(completion, &mut Stats::new())?;
+            }
+            // What has been submitted in part may still fail.
+            if !self.ring.is_behind() {
+                return Ok(());
+            }
+            self.enter(false)?;
+        }
     }
 
     /// See [`Engine::receive`](super::Engine::receive).
     ///
     /// # Errors
-    /// What the kernel refused.
+    /// What io_uring_enter(2) says, or a receive that failed for good.
     pub fn receive(&mut self, batch: &mut Batch, stats: &mut Stats, wait: Wait) -> io::Result<()> {
         if self.is_short() {
-            self.exchange(Wait::Never)?;
+            self.exchange(Wait::Never, stats)?;
             self.settle(stats);
         }
         self.queue_receives();
@@ -200,16 +187,16 @@ impl<R: Ring> Uring<R> {
             self.ring.arm_wake();
             self.is_wake_armed = true;
         }
-        let is_rush = self.busy_receive && self.sources.iter().any(Source::is_rush);
-        if is_rush || wait == Wait::Never || !self.arrived.is_empty() || !batch.is_empty() {
-            self.exchange(Wait::Never)?;
+        let is_busy = self.busy_receive && self.receptions.iter().any(Reception::is_busy);
+        if is_busy || wait == Wait::Never || !self.arrived.is_empty() || !batch.is_empty() {
+            self.exchange(Wait::Never, stats)?;
         } else if self.spin {
-            self.exchange_spinning()?;
+            self.exchange_spinning(stats)?;
         } else {
-            self.exchange(Wait::Idle)?;
+            self.exchange(Wait::Idle, stats)?;
         }
         self.settle(stats);
-        self.sources.iter_mut().for_each(Source::close);
+        self.receptions.iter_mut().for_each(Reception::close);
         self.take_arrived(batch, stats);
         Ok(())
     }
@@ -228,7 +215,7 @@ impl<R: Ring> Uring<R> {
                 self.outcomes.push(0);
             }
             if !batch.is_empty() {
-                self.exchange(Wait::Never)?;
+                self.exchange(Wait::Never, stats)?;
                 self.settle(stats);
             }
         }
@@ -238,44 +225,39 @@ impl<R: Ring> Uring<R> {
     /// Whether the kernel has no more buffers left than the last receive took, so that those of its
     /// batch have to come home first: a receive that runs out of buffers makes a short batch.
     fn is_short(&self) -> bool {
-        self.lent <= self.sources.iter().map(|it| it.last_len).sum()
+        self.in_kernel <= self.receptions.iter().map(Reception::last_count).sum()
     }
 
-    /// Arms a receive for each socket that has none. In a rush it looks instead, so often that as
-    /// much as the last time can come, and more, if there are buffers.
+    /// Queues what each socket is to be received from by.
     fn queue_receives(&mut self) {
-        let for_buffers = self.lent.div_ceil(R::RECEIVED_MAX);
         for socket in self.in_turn() {
-            let source = &mut self.sources[socket];
-            if self.busy_receive && source.is_rush() {
-                if source.is_armed {
-                    self.ring.disarm(socket);
-                }
-                for _ in 0..for_buffers.min(1 + source.last_len / R::RECEIVED_MAX) {
-                    self.ring.receive(socket);
-                }
-            } else if !source.is_armed {
+            let reception = &mut self.receptions[socket];
+            let plan = reception.plan(self.busy_receive, self.in_kernel, R::RECEIVED_MAX);
+            if plan.disarm {
+                self.ring.disarm(socket);
+            }
+            (0..plan.receives).for_each(|_| self.ring.receive(socket));
+            if plan.arm {
                 self.ring.arm_receive(socket);
-                source.is_armed = true;
             }
         }
     }
 
     /// Every socket, another one first each time.
     fn in_turn(&mut self) -> impl Iterator<Item = usize> + use<R> {
-        let (first, count) = (self.first, self.sources.len());
+        let (first, count) = (self.first, self.receptions.len());
         self.first = (first + 1) % count;
         (first..count).chain(0..first)
     }
 
-    fn exchange_spinning(&mut self) -> io::Result<()> {
-        self.exchange(Wait::Never)?;
+    fn exchange_spinning(&mut self, stats: &mut Stats) -> io::Result<()> {
+        self.exchange(Wait::Never, stats)?;
         for _ in 0..SPINS {
             if !self.arrived.is_empty() {
                 break;
             }
             if self.ring.has_work() {
-                self.exchange(Wait::Never)?;
+                self.exchange(Wait::Never, stats)?;
             }
             std::hint::spin_loop();
         }
@@ -283,49 +265,57 @@ impl<R: Ring> Uring<R> {
     }
 
     /// Submits what is queued, reaps what is complete. All sends are over afterwards.
-    fn exchange(&mut self, mut wait: Wait) -> io::Result<()> {
+    fn exchange(&mut self, wait: Wait, stats: &mut Stats) -> io::Result<()> {
+        let mut wait = wait == Wait::Idle;
         loop {
-            match self.ring.enter(wait == Wait::Idle) {
-                Ok(()) => {}
-                // Interrupted, or completions have to be reaped before more is accepted.
-                Err(error)
-                    if matches!(
-                        error.raw_os_error(),
-                        Some(libc::EINTR | libc::EBUSY | libc::EAGAIN)
-                    ) => {}
-                Err(error) => return Err(error),
-            }
+            self.enter(wait)?;
             while let Some(completion) = self.ring.reap() {
-                self.note(completion);
+                self.note(completion, stats)?;
             }
             if !self.ring.is_behind() {
                 return Ok(());
             }
-            wait = Wait::Never;
+            wait = false;
         }
     }
 
-    fn note(&mut self, completion: Completion) {
+    fn enter(&mut self, wait: bool) -> io::Result<()> {
+        match self.ring.enter(wait) {
+            // Interrupted, or completions have to be reaped before more is accepted.
+            Err(error)
+                if matches!(
+                    error.raw_os_error(),
+                    Some(libc::EINTR | libc::EBUSY | libc::EAGAIN)
+                ) =>
+            {
+                Ok(())
+            }
+            result => result,
+        }
+    }
+
+    fn note(&mut self, completion: Completion, stats: &mut Stats) -> io::Result<()> {
         match completion {
             Completion::Received {
                 socket,
                 result,
                 has_ended,
             } => {
-                let source = &mut self.sources[socket];
+                let reception = &mut self.receptions[socket];
                 if has_ended {
-                    source.is_armed = false;
+                    reception.ended();
                 }
-                // One that brought nothing found nothing, or no buffer, or no memory, or was
-                // cancelled: it is over, and the next one shows.
-                if let Ok((id, len)) = result {
-                    source.len += 1;
-                    self.lent -= 1;
-                    self.arrived.push_back(Arrived {
-                        id,
-                        socket: socket as u16,
-                        len,
-                    });
+                match result {
+                    Ok((id, len)) => {
+                        reception.brought();
+                        self.in_kernel -= 1;
+                        self.arrived.push_back(Arrived {
+                            id,
+                            socket: socket as u16,
+                            len,
+                        });
+                    }
+                    Err(errno) => reception.failed(errno, stats)?,
                 }
             }
             Completion::SendFailed { message, errno } => self.outcomes[message] = errno,
@@ -335,6 +325,7 @@ impl<R: Ring> Uring<R> {
             }
             Completion::Other => {}
         }
+        Ok(())
     }
 
     /// Settles every message that was submitted, and only then lets its buffers go home.
@@ -354,7 +345,7 @@ impl<R: Ring> Uring<R> {
         self.egress.finish();
         while let Some(lease) = self.egress.release() {
             self.ring.recycle(lease);
-            self.lent += 1;
+            self.in_kernel += 1;
         }
         self.ring.commit();
     }
@@ -370,7 +361,7 @@ impl<R: Ring> Uring<R> {
             let arrived = ingress::arrival(endpoint, &incoming, window.len(), batch.spare());
             if let Some(lease) = ingress::admit(lease, window, socket, arrived, batch, stats) {
                 self.ring.recycle(lease);
-                self.lent += 1;
+                self.in_kernel += 1;
                 has_refused = true;
             }
         }

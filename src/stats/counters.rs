@@ -30,6 +30,7 @@ pub struct Counters {
     pub clock_stepped: u64,
     dropped: [u64; DropReason::ALL.len()],
     send_errors: [u64; ERRNO_COUNT],
+    receive_errors: [u64; ERRNO_COUNT],
 }
 
 impl Default for Counters {
@@ -46,6 +47,7 @@ impl Default for Counters {
             clock_stepped: 0,
             dropped: [0; _],
             send_errors: [0; _],
+            receive_errors: [0; _],
         }
     }
 }
@@ -72,11 +74,12 @@ impl Counters {
 
     /// Counts `count` replies that the kernel refused with `errno`.
     pub fn send_error(&mut self, errno: i32, count: u64) {
-        let index = usize::try_from(errno)
-            .ok()
-            .filter(|&index| index < ERRNO_COUNT)
-            .unwrap_or(0);
-        self.send_errors[index] += count;
+        self.send_errors[index(errno)] += count;
+    }
+
+    /// Counts a receive that failed with `errno`.
+    pub fn receive_error(&mut self, errno: i32) {
+        self.receive_errors[index(errno)] += 1;
     }
 
     /// Drops by reason, all reasons, in their order.
@@ -92,6 +95,13 @@ impl Counters {
     /// Error numbers that occurred, with the replies they cost.
     pub fn send_errors(&self) -> impl Iterator<Item = (i32, u64)> {
         (0..).zip(self.send_errors).filter(|&(_, count)| count > 0)
+    }
+
+    /// Error numbers with which receives failed, and how often. No datagram is counted with them.
+    pub fn receive_errors(&self) -> impl Iterator<Item = (i32, u64)> {
+        (0..)
+            .zip(self.receive_errors)
+            .filter(|&(_, count)| count > 0)
     }
 
     /// Replies that the kernel refused.
@@ -124,7 +134,17 @@ impl Counters {
             .iter_mut()
             .zip(other.send_errors)
             .for_each(|(sum, more)| *sum += more);
+        self.receive_errors
+            .iter_mut()
+            .zip(other.receive_errors)
+            .for_each(|(sum, more)| *sum += more);
     }
+}
+
+/// The place of an error number; those that are none share the first.
+fn index(errno: i32) -> usize {
+    let index = usize::try_from(errno).ok();
+    index.filter(|&index| index < ERRNO_COUNT).unwrap_or(0)
 }
 
 #[cfg(test)]

@@ -103,6 +103,8 @@ pub struct Totals {
     pub dropped: BTreeMap<&'static str, u64>,
     /// Replies that the kernel refused, by error.
     pub send_errors: BTreeMap<String, u64>,
+    /// Receives that failed, by error.
+    pub receive_errors: BTreeMap<String, u64>,
     /// What the kernel lost.
     #[serde(flatten)]
     pub kernel: KernelLoss,
@@ -135,10 +137,8 @@ impl Totals {
                 .dropped()
                 .map(|(reason, count)| (reason.name(), count))
                 .collect(),
-            send_errors: counters
-                .send_errors()
-                .map(|(errno, n)| (errno::name(errno), n))
-                .collect(),
+            send_errors: by_name(counters.send_errors()),
+            receive_errors: by_name(counters.receive_errors()),
             kernel,
             trains_received: counters.trains_received,
             trains_sent: counters.trains_sent,
@@ -148,6 +148,12 @@ impl Totals {
             residence_us: Residence::new(stats.latency.residence_ns()),
         }
     }
+}
+
+fn by_name(errors: impl Iterator<Item = (i32, u64)>) -> BTreeMap<String, u64> {
+    errors
+        .map(|(errno, count)| (errno::name(errno), count))
+        .collect()
 }
 
 /// One worker's part of the summary.

@@ -173,15 +173,17 @@ pub struct Obeyed {
     command: Command,
 }
 
-impl Obeyed {
+impl Default for Obeyed {
     /// Nothing seen, so that the first look takes what was posted before.
-    pub fn new() -> Self {
+    fn default() -> Self {
         Self {
             seen: 0,
             command: Command::Run,
         }
     }
+}
 
+impl Obeyed {
     /// The command that is in force. Replaces `guard` where the server has posted another; one load
     /// where it has posted nothing.
     pub fn look(&mut self, control: &Control, guard: &mut Guard) -> Command {
@@ -220,7 +222,7 @@ mod tests {
     #[test]
     fn a_guard_is_replaced_between_two_looks_and_only_once() {
         let control = Control::open().unwrap();
-        let mut obeyed = Obeyed::new();
+        let mut obeyed = Obeyed::default();
         let mut own = guard(&[]);
         let mut arrival = Arrival::EMPTY;
         arrival.flow.peer = Name::new("10.0.0.1:4000".parse().unwrap());
@@ -238,7 +240,7 @@ mod tests {
     fn what_was_commanded_before_the_first_look_is_seen() {
         let control = Control::open().unwrap();
         control.command(Command::Drain);
-        let seen = Obeyed::new().look(&control, &mut guard(&[]));
+        let seen = Obeyed::default().look(&control, &mut guard(&[]));
         assert_eq!(seen, Command::Drain);
     }
 }

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
     clippy::disallowed_methods,
     reason = "this is the file that reads clocks"
 )]
+#[inline]
 pub fn monotonic() -> Instant {
     Instant::now()
 }
@@ -19,6 +20,7 @@ pub fn monotonic() -> Instant {
     clippy::disallowed_methods,
     reason = "this is the file that reads clocks"
 )]
+#[inline]
 pub fn realtime_ns() -> u64 {
     let since_epoch = SystemTime::now()
         .duration_since(UNIX_EPOCH)
@@ -105,6 +107,7 @@ impl StepWatch {
     /// the clock was set meanwhile.
     ///
     /// The clocks are compared only where the time is negative or suspiciously long.
+    #[inline]
     pub fn residence_ns(&mut self, received_ns: u64, now_ns: u64) -> Option<u64> {
         match now_ns.checked_sub(received_ns) {
             Some(residence_ns) if residence_ns < SUSPICIOUS_NS => Some(residence_ns),

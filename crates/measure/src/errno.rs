@@ -1,9 +1,11 @@
 //! Error numbers by their symbols (errno(3)).
 
-/// The symbol of an error number that sending a datagram can return, or its number.
+/// The symbol of an error number that sending or receiving a datagram can return, or its number.
 pub fn name(errno: i32) -> String {
     let name = match errno {
         libc::EPERM => "EPERM",
+        libc::EBADF => "EBADF",
+        libc::EFAULT => "EFAULT",
         libc::EIO => "EIO",
         libc::ENODEV => "ENODEV",
         libc::EINVAL => "EINVAL",
@@ -12,6 +14,8 @@ pub fn name(errno: i32) -> String {
         libc::EACCES => "EACCES",
         libc::EMSGSIZE => "EMSGSIZE",
         libc::EADDRNOTAVAIL => "EADDRNOTAVAIL",
+        libc::ENOTSOCK => "ENOTSOCK",
+        libc::EOPNOTSUPP => "EOPNOTSUPP",
         libc::ENETDOWN => "ENETDOWN",
         libc::ENETUNREACH => "ENETUNREACH",
         libc::ENOBUFS => "ENOBUFS",

@@ -27,6 +27,7 @@ impl Name {
     };
 
     /// The name of `addr` in its own family.
+    #[inline]
     pub fn new(addr: SocketAddr) -> Self {
         match addr {
             SocketAddr::V4(v4) => Self::v4(v4),
@@ -36,6 +37,7 @@ impl Name {
 
     /// The name that the kernel wrote into `bytes`, without its flow label: that is the sender's,
     /// and a reply carries none. `None` for another family or a short name.
+    #[inline]
     pub fn received(bytes: &[u8]) -> Option<Self> {
         let mut name = Self::EMPTY;
         name.set_received(bytes).then_some(name)
@@ -43,6 +45,7 @@ impl Name {
 
     /// Becomes [`received`](Self::received) of `bytes` and says whether there is one; if not, it is
     /// of no use.
+    #[inline]
     pub fn set_received(&mut self, bytes: &[u8]) -> bool {
         match array(bytes, 0).map(u16::from_ne_bytes) {
             Some(AF_INET) if bytes.len() >= SOCKADDR_IN_LEN => {
@@ -63,11 +66,13 @@ impl Name {
     }
 
     /// The port.
+    #[inline]
     pub fn port(&self) -> u16 {
         u16::from_be_bytes([self.bytes[2], self.bytes[3]])
     }
 
     /// The address; never v4-mapped.
+    #[inline]
     pub fn ip(&self) -> IpAddr {
         if self.is_ipv4() {
             return IpAddr::V4(Ipv4Addr::from(self.array(4)));
@@ -76,6 +81,7 @@ impl Name {
     }
 
     /// Address and port; never v4-mapped.
+    #[inline]
     pub fn addr(&self) -> SocketAddr {
         match self.ip() {
             IpAddr::V4(ip) => SocketAddr::V4(SocketAddrV4::new(ip, self.port())),
@@ -87,14 +93,17 @@ impl Name {
     }
 
     /// Whether it is a `sockaddr_in`: a v4-mapped one is not.
+    #[inline]
     pub fn is_ipv4(&self) -> bool {
         usize::from(self.len) == SOCKADDR_IN_LEN
     }
 
+    #[inline]
     fn array<const N: usize>(&self, offset: usize) -> [u8; N] {
         array(&self.bytes, offset).expect("the names of both families are shorter")
     }
 
+    #[inline]
     fn v4(addr: SocketAddrV4) -> Self {
         let mut name = Self {
             bytes: [0; SOCKADDR_IN6_LEN],
@@ -106,6 +115,7 @@ impl Name {
         name
     }
 
+    #[inline]
     fn v6(addr: SocketAddrV6) -> Self {
         let mut name = Self {
             bytes: [0; SOCKADDR_IN6_LEN],
@@ -120,12 +130,14 @@ impl Name {
     }
 
     /// The bytes that are handed to the kernel.
+    #[inline]
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes[..usize::from(self.len)]
     }
 }
 
 impl Hash for Name {
+    #[inline]
     fn hash<H: Hasher>(&self, state: &mut H) {
         // Family, port and IPv4 address; for IPv6 the flow label, which is 0.
         state.write_u64(u64::from_ne_bytes(self.array(0)));
@@ -138,11 +150,13 @@ impl Hash for Name {
 /// Reads a name that the kernel wrote; `None` for another family or a short name.
 ///
 /// A v4-mapped address becomes IPv4, and the flow label of an IPv6 peer is left behind.
+#[inline]
 pub fn parse_name(bytes: &[u8]) -> Option<SocketAddr> {
     Name::received(bytes).map(|name| name.addr())
 }
 
 /// The `N` bytes of `bytes` at `offset`, if there are so many.
+#[inline]
 pub fn array<const N: usize>(bytes: &[u8], offset: usize) -> Option<[u8; N]> {
     bytes.get(offset..offset.checked_add(N)?)?.try_into().ok()
 }

@@ -20,6 +20,7 @@ const INT_LEN: usize = size_of::<libc::c_int>();
 const SEGMENT_LEN: usize = size_of::<u16>();
 
 /// Bytes that a control message with `value_len` bytes takes, `CMSG_SPACE`.
+#[inline]
 const fn space(value_len: usize) -> usize {
     (HEADER_LEN + value_len).next_multiple_of(ALIGN)
 }
@@ -74,6 +75,7 @@ pub enum Received {
 }
 
 /// The control messages in `control` that this program knows, in the kernel's order.
+#[inline]
 pub fn received(control: &[u8]) -> impl Iterator<Item = Received> + '_ {
     Cursor::new(control).filter_map(|(level, kind, value)| decode(level, kind, value))
 }
@@ -84,6 +86,7 @@ pub(crate) struct Cursor<'a> {
 }
 
 impl<'a> Cursor<'a> {
+    #[inline]
     pub(crate) fn new(control: &'a [u8]) -> Self {
         Self { rest: control }
     }
@@ -92,6 +95,7 @@ impl<'a> Cursor<'a> {
 impl<'a> Iterator for Cursor<'a> {
     type Item = (i32, i32, &'a [u8]);
 
+    #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         let (header, _) = self.rest.split_first_chunk::<HEADER_LEN>()?;
         let len = usize::from_ne_bytes(array(header, 0)?);
@@ -104,6 +108,7 @@ impl<'a> Iterator for Cursor<'a> {
 }
 
 /// The one table of control messages.
+#[inline]
 fn decode(level: i32, kind: i32, value: &[u8]) -> Option<Received> {
     Some(match (level, kind) {
         (libc::SOL_IP, libc::IP_PKTINFO) => Received::Pktinfo {
@@ -162,6 +167,7 @@ impl Control {
     };
 
     /// Takes all of them out.
+    #[inline]
     pub fn clear(&mut self) {
         self.len = 0;
         self.single_len = 0;
@@ -171,6 +177,7 @@ impl Control {
     ///
     /// `interface` forces the output interface; 0 leaves it to the routing table, which is right
     /// in all cases but a link-local source.
+    #[inline]
     pub fn push_source(&mut self, source: IpAddr, interface: u32) {
         match source {
             IpAddr::V4(source) => {
@@ -189,6 +196,7 @@ impl Control {
     }
 
     /// Appends the reply's hop limit for a peer of the family of `peer`.
+    #[inline]
     pub fn push_hop_limit(&mut self, peer: IpAddr, hop_limit: u8) {
         let (level, kind) = match peer {
             IpAddr::V4(_) => (libc::SOL_IP, libc::IP_TTL),
@@ -198,6 +206,7 @@ impl Control {
     }
 
     /// Appends the reply's type of service for a peer of the family of `peer`.
+    #[inline]
     pub fn push_tos(&mut self, peer: IpAddr, tos: u8) {
         let (level, kind) = match peer {
             IpAddr::V4(_) => (libc::SOL_IP, libc::IP_TOS),
@@ -207,12 +216,14 @@ impl Control {
     }
 
     /// Appends `UDP_SEGMENT`: the payload is a train of segments of `segment_len` bytes.
+    #[inline]
     pub fn push_segment_len(&mut self, segment_len: u16) {
         let single_len = self.single_len;
         self.push(libc::SOL_UDP, libc::UDP_SEGMENT, &segment_len.to_ne_bytes());
         self.single_len = single_len;
     }
 
+    #[inline]
     fn push(&mut self, level: i32, kind: i32, value: &[u8]) {
         let end = usize::from(self.len);
         let start = end.next_multiple_of(ALIGN);
@@ -231,11 +242,13 @@ impl Control {
     }
 
     /// The bytes for the whole message.
+    #[inline]
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes[..usize::from(self.len)]
     }
 
     /// Length of the same control messages without the segment length.
+    #[inline]
     pub fn single_len(&self) -> usize {
         usize::from(self.single_len)
     }

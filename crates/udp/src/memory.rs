@@ -38,6 +38,7 @@ impl Region {
     }
 
     /// Address of the first byte.
+    #[inline]
     pub fn as_ptr(&self) -> *mut u8 {
         self.base.as_ptr()
     }
@@ -103,21 +104,25 @@ impl Lease {
     }
 
     /// Which buffer this is: its position in the mapping.
+    #[inline]
     pub fn id(&self) -> u16 {
         self.id
     }
 
     /// Bytes that the buffer has room for.
+    #[inline]
     pub fn capacity(&self) -> u32 {
         self.capacity
     }
 
     /// Address of the buffer, for the kernel.
+    #[inline]
     pub fn as_buffer_ptr(&self) -> *mut u8 {
         self.base.as_ptr()
     }
 
     /// The whole buffer.
+    #[inline]
     pub fn buffer(&self) -> &[u8] {
         // SAFETY: by the type's invariant these bytes lie inside the live mapping, which was
         // zeroed and so is initialised; they are borrowed for as long as `self`, and nobody else
@@ -130,6 +135,7 @@ impl Lease {
     ///
     /// # Panics
     /// If it does not lie inside the buffer.
+    #[inline]
     pub fn set_window(&mut self, window: Range<u32>) {
         assert!(
             window.start <= window.end && window.end <= self.capacity,
@@ -143,12 +149,14 @@ impl Lease {
 impl Deref for Lease {
     type Target = [u8];
 
+    #[inline]
     fn deref(&self) -> &[u8] {
         &self.buffer()[self.start as usize..][..self.len as usize]
     }
 }
 
 impl DerefMut for Lease {
+    #[inline]
     fn deref_mut(&mut self) -> &mut [u8] {
         // SAFETY: `start + len <= capacity` by the invariant that `set_window` upholds, so the
         // range lies inside the buffer; initialised and unaliased as argued in `buffer`, and

@@ -71,8 +71,16 @@ impl Inbox {
     ///
     /// # Panics
     /// If it is one more than the inbox has room for.
+    #[inline]
     pub fn recycle(&mut self, lease: Lease) {
         let index = self.headers.len() - 1 - self.free.len();
+        self.prepare(index, &lease);
+        self.free.push(lease);
+    }
+
+    /// Points the header at `index` at the room for what it is to receive, `lease` above all.
+    #[inline]
+    fn prepare(&mut self, index: usize, lease: &Lease) {
         self.iovecs[index] = libc::iovec {
             iov_base: lease.as_buffer_ptr().cast(),
             iov_len: lease.capacity() as usize,
@@ -85,10 +93,10 @@ impl Inbox {
         header.msg_control = self.controls[index].0.as_mut_ptr().cast();
         header.msg_controllen = RECEIVE_CONTROL_LEN;
         header.msg_flags = 0;
-        self.free.push(lease);
     }
 
     /// Buffers that can be received into.
+    #[inline]
     pub fn free_count(&self) -> usize {
         self.free.len()
     }
@@ -98,10 +106,36 @@ impl Inbox {
     ///
     /// # Errors
     /// What recvmmsg(2) says; `WouldBlock` where there is nothing.
+    #[inline]
     pub fn receive(&mut self, socket: BorrowedFd<'_>) -> io::Result<usize> {
+        self.call(socket, usize::MAX, libc::MSG_DONTWAIT)
+    }
+
+    /// Asks whether `socket` can be received from, by the same call; nothing is taken out, and
+    /// nothing is waited for. There must be a free buffer.
+    ///
+    /// # Errors
+    /// What recvmmsg(2) says; `WouldBlock` where it can, and there is nothing.
+    pub fn peek(&mut self, socket: BorrowedFd<'_>) -> io::Result<()> {
+        let peeked = self.call(socket, 1, libc::MSG_DONTWAIT | libc::MSG_PEEK);
+        // The header was written to, and is the first that the next call uses.
+        if let Some(lease) = self.free.pop() {
+            self.recycle(lease);
+        }
+        peeked.map(drop)
+    }
+
+    /// Receives `count_max` datagrams at most into the free buffers.
+    #[inline]
+    fn call(
+        &mut self,
+        socket: BorrowedFd<'_>,
+        count_max: usize,
+        flags: libc::c_int,
+    ) -> io::Result<usize> {
         let first = self.headers.len() - self.free.len();
         let headers = &mut self.headers[first..];
-        // SAFETY: `headers` are as many as the length says. `recycle` pointed each at a name, an
+        // SAFETY: `headers` are at least as many as the length says. `recycle` pointed each at a name, an
         // iovec and a control buffer of the stated sizes in vectors that are never resized, and
         // the iovec at the whole of a buffer whose lease is in `free`, hence ours alone and alive
         // through the call. A null timeout is allowed.
@@ -109,8 +143,8 @@ impl Inbox {
             libc::recvmmsg(
                 socket.as_raw_fd(),
                 headers.as_mut_ptr(),
-                headers.len() as libc::c_uint,
-                libc::MSG_DONTWAIT,
+                headers.len().min(count_max) as libc::c_uint,
+                flags,
                 ptr::null_mut(),
             )
         };
@@ -121,6 +155,7 @@ impl Inbox {
     ///
     /// # Panics
     /// If no buffer is left: more calls than datagrams.
+    #[inline]
     pub fn take(&mut self) -> (Lease, Incoming<'_>) {
         let index = self.headers.len() - self.free.len();
         let mut lease = self
@@ -183,6 +218,7 @@ impl Outbox {
     }
 
     /// Takes a buffer in and says under which index.
+    #[inline]
     pub fn adopt(&mut self, lease: Lease) -> u32 {
         self.leases.push(lease);
         self.leases.len() as u32 - 1
@@ -192,6 +228,7 @@ impl Outbox {
     ///
     /// # Panics
     /// If there are some, and the outbox has some already.
+    #[inline]
     pub fn adopt_all(&mut self, leases: &mut Vec<Lease>) {
         if !leases.is_empty() {
             assert!(self.leases.is_empty(), "the buffers of one batch at a time");
@@ -200,16 +237,19 @@ impl Outbox {
     }
 
     /// Number of messages.
+    #[inline]
     pub fn len(&self) -> usize {
         self.headers.len()
     }
 
     /// Number of buffers that are still in it.
+    #[inline]
     pub fn lease_count(&self) -> usize {
         self.leases.len()
     }
 
     /// Whether there is no message.
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.headers.is_empty()
     }
@@ -219,6 +259,7 @@ impl Outbox {
     ///
     /// # Panics
     /// If the outbox is sealed or full, or a piece lies outside its payload.
+    #[inline]
     pub fn push(&mut self, pieces: impl Iterator<Item = Piece>) -> (&mut Name, &mut Control) {
         let message = self.headers.len();
         assert!(
@@ -248,6 +289,7 @@ impl Outbox {
     }
 
     /// Points the headers at what they are about. Nothing is pushed after this.
+    #[inline]
     pub fn seal(&mut self) {
         let mut first = 0;
         let addresses = self.names.iter().zip(&self.controls);
@@ -267,6 +309,7 @@ impl Outbox {
     }
 
     /// The header of a sealed message, valid until [`Outbox::clear`].
+    #[inline]
     pub fn header(&self, message: usize) -> *const libc::msghdr {
         assert!(self.sealed, "only a sealed header points anywhere");
         &raw const self.headers[message].msg_hdr
@@ -277,6 +320,7 @@ impl Outbox {
     ///
     /// # Errors
     /// What sendmmsg(2) says about the first message, when not even that one went.
+    #[inline]
     pub fn send(&mut self, socket: BorrowedFd<'_>, messages: Range<usize>) -> io::Result<usize> {
         assert!(self.sealed, "only a sealed header points anywhere");
         let headers = &mut self.headers[messages];
@@ -351,6 +395,7 @@ impl Outbox {
     }
 
     /// Forgets the messages, whose sends are all over, and keeps the buffers.
+    #[inline]
     pub fn clear(&mut self) {
         self.sealed = false;
         self.headers.clear();
@@ -361,6 +406,7 @@ impl Outbox {
     ///
     /// # Panics
     /// If messages that may point to it have not been cleared.
+    #[inline]
     pub fn release(&mut self) -> Option<Lease> {
         assert!(
             self.headers.is_empty(),

@@ -204,6 +204,9 @@ impl<W: Write> Reporter<W> {
         for (errno, count) in &totals.send_errors {
             writeln!(out, "  {:<18}{count:>14}  {errno}", "send errors")?;
         }
+        for (errno, count) in &totals.receive_errors {
+            writeln!(out, "  {:<18}{count:>14}  {errno}", "receive errors")?;
+        }
         for (name, count) in [
             ("kernel drops", totals.kernel.kernel_drops),
             ("sndbuf errors", totals.kernel.sndbuf_errors),

@@ -65,7 +65,7 @@ const DEEDS: [&str; 13] = [
     "ended it with an empty datagram",
     "failed a receive",
     "found nothing",
-    "cut a look short",
+    "cut a receive short",
     "disarmed a receive",
     "refused a train",
     "refused a single",
@@ -89,6 +89,10 @@ struct FakeRing {
     is_armed: [bool; SOCKETS],
     is_wake_armed: bool,
     keeps_unused_buffers: bool,
+    /// The error that every receive ends with, if any.
+    broken: Option<i32>,
+    /// Receives that failed for want of memory.
+    without_memory: u64,
     /// Datagrams that left by a send of the ring, in order.
     sent: Vec<(SocketAddr, Id)>,
     coverage: Coverage,
@@ -108,6 +112,8 @@ impl FakeRing {
             is_armed: [false; SOCKETS],
             is_wake_armed: false,
             keeps_unused_buffers: true,
+            broken: None,
+            without_memory: 0,
             sent: Vec::new(),
             coverage: Coverage::new(),
         }
@@ -147,7 +153,7 @@ impl FakeRing {
 
     fn execute(&mut self, queued: Queued) {
         match queued {
-            Queued::Receive(socket) => self.look(socket),
+            Queued::Receive(socket) => self.receive_busy(socket),
             Queued::ArmedReceive(socket) => {
                 assert!(!self.is_armed[socket], "socket {socket} is armed twice");
                 self.is_armed[socket] = true;
@@ -226,19 +232,23 @@ impl FakeRing {
         }
     }
 
-    fn look(&mut self, socket: usize) {
-        assert!(self.keeps_unused_buffers, "a look may cost a buffer");
+    fn receive_busy(&mut self, socket: usize) {
+        assert!(self.keeps_unused_buffers, "it may cost a buffer");
         self.receive(socket, false);
     }
 
     /// Does what multishot receives do. An armed one stays, unless something ends it; another is
     /// over in any case.
     fn receive(&mut self, socket: usize, is_armed: bool) {
+        if let Some(errno) = self.broken {
+            return self.end_receive(socket, is_armed, Err(errno));
+        }
         let most = if is_armed { 5 } else { Self::RECEIVED_MAX };
         for _ in 0..self.rng.usize(0..=most) {
             if self.chance(2) {
                 self.has_done("failed a receive");
                 let errno = if self.chance(50) {
+                    self.without_memory += 1;
                     libc::ENOMEM
                 } else {
                     libc::ECANCELED
@@ -277,7 +287,7 @@ impl FakeRing {
             self.has_done(if self.inbound[socket].is_empty() {
                 "found nothing"
             } else {
-                "cut a look short"
+                "cut a receive short"
             });
             self.end_receive(socket, false, Err(libc::EAGAIN));
         }
@@ -582,9 +592,9 @@ impl Driver {
             "every buffer is in exactly one place"
         );
         assert_eq!(
-            engine.lent + engine.arrived.len(),
+            engine.in_kernel + engine.arrived.len(),
             engine.ring.lent_count(),
-            "the engine knows how many are lent"
+            "the engine knows how many the kernel has"
         );
     }
 
@@ -635,7 +645,11 @@ impl Driver {
         let counters = &self.stats.counters;
         let asked: usize = self.asked.values().map(Vec::len).sum();
         assert_eq!(counters.received, asked as u64);
-        assert_eq!(counters.in_flight(), 0, "the books close");
+        assert_eq!(counters.in_flight(), 0, "the counters add up");
+        let failed: Vec<_> = counters.receive_errors().collect();
+        let without_memory = ring.without_memory;
+        let expected = (without_memory > 0).then_some((libc::ENOMEM, without_memory));
+        assert_eq!(failed, Vec::from_iter(expected), "each failure is counted");
         let answers = ring.sent.len() + self.resent.len();
         assert_eq!(
             counters.replied, answers as u64,
@@ -692,4 +706,35 @@ fn no_buffer_is_lost_shared_or_published_too_early_whatever_the_ring_does() {
         DEEDS.into_iter().all(is_covered),
         "each has been through: {covered:?}"
     );
+}
+
+/// An engine whose every receive ends with `errno`.
+fn broken(errno: i32) -> Driver {
+    let mut driver = Driver::new(1);
+    driver.engine.ring.broken = Some(errno);
+    driver
+}
+
+#[test]
+fn nothing_is_ready_while_a_socket_cannot_be_received_from() {
+    for errno in [libc::EACCES, libc::EBADF, libc::ENOMEM] {
+        let error = broken(errno).engine.arm().unwrap_err().to_string();
+        assert!(error.contains("cannot be received from"), "{error}");
+    }
+    Driver::new(1).engine.arm().unwrap();
+}
+
+#[test]
+fn a_socket_that_is_lost_ends_the_engine_and_is_counted() {
+    let mut driver = broken(libc::EBADF);
+    let Driver {
+        engine,
+        batch,
+        stats,
+        ..
+    } = &mut driver;
+    let failed = (0..100).find_map(|_| engine.receive(batch, stats, Wait::Never).err());
+    assert!(failed.is_some_and(|it| it.to_string().contains("EBADF")));
+    let counted: Vec<_> = stats.counters.receive_errors().collect();
+    assert_eq!(counted, [(libc::EBADF, 1)]);
 }
