@@ -611,7 +611,7 @@ fn bad_input_is_one_sentence_and_an_exit_code() {
         (&["127.0.0.1:0"], 2, "port 0"),
         (&["127.0.0.1:http"], 2, "not a port"),
         (&["::1:53"], 2, "in brackets"),
-        (&["0.0.0.0:53"], 2, "place to listen on"),
+        (&["0.0.0.0:53"], 2, "wildcard"),
         (&["[fe80::1]:53"], 2, "needs its interface"),
         (&["127.0.0.1:53", "--payload-hex", "xyz"], 2, "hexadecimal"),
         (&["127.0.0.1:53", "--dns", "a..b"], 2, "label"),

@@ -7,9 +7,9 @@ use crate::Options;
 use crate::ask::{Attempt, Outcome, Plan};
 use crate::host::{self, Address, Counters, Route, Tables};
 use crate::question::Question;
-use crate::target::Target;
 use crate::witness::Witness;
 use reflector_measure::error::Error;
+use reflector_measure::target::Target;
 use reflector_netlab::conntrack::ConntrackEntry;
 
 /// What was seen and what this host knows.
@@ -83,7 +83,7 @@ pub fn is_same(one: SocketAddr, other: SocketAddr) -> bool {
 /// # Errors
 /// The target does not resolve, or this host cannot send to it.
 pub fn gather(target: &Target, options: &Options) -> Result<Facts, Error> {
-    let mut others = target.resolve()?;
+    let mut others = target.resolve(None)?;
     let asked = others.remove(0);
     let plan = Plan {
         asked,

@@ -1,7 +1,7 @@
 //! `reflector diagnose`: does a UDP service answer from the address it was asked at, and if not,
 //! why, and what to do?
 //!
-//! A [`target`] is asked a [`question`] by connected and unconnected sockets ([`ask`]); what they
+//! A [`Target`] is asked a [`question`] by connected and unconnected sockets ([`ask`]); what they
 //! saw and what this [`host`] knows of the way are facts, and the [`verdict`] is a pure function of
 //! them; [`mod@print`] says it. Without a target the [`machine`] itself is looked at.
 //!
@@ -9,8 +9,6 @@
 //! check wants to know, is handed in.
 
 #![forbid(unsafe_code)]
-
-pub mod target;
 
 pub mod question;
 
@@ -33,10 +31,10 @@ use std::time::Duration;
 
 use reflector_measure::error::Error;
 use reflector_measure::exit::Exit;
+use reflector_measure::target::Target;
 
 use machine::Blocked;
 use question::Question;
-use target::Target;
 
 /// What `reflector diagnose` is asked to do.
 #[derive(Clone, Debug)]

@@ -3,35 +3,10 @@
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::str::FromStr;
 
-/// The longest payload of a UDP datagram over IPv4, in bytes (RFC 768, RFC 791).
-const PAYLOAD_LEN_MAX: usize = 65_507;
+use reflector_measure::payload::Payload;
+
 /// Bytes of a DNS header (RFC 1035 §4.1.1).
 const DNS_HEADER_LEN: usize = 12;
-
-/// Bytes of a question, as typed in hexadecimal digits.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Payload(pub Vec<u8>);
-
-impl FromStr for Payload {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let digits: Vec<u8> = text
-            .chars()
-            .filter(|c| !c.is_whitespace())
-            .map(|c| c.to_digit(16).map(|digit| digit as u8))
-            .collect::<Option<_>>()
-            .ok_or("expected hexadecimal digits such as 70696e67")?;
-        if !digits.len().is_multiple_of(2) {
-            return Err("an odd number of hexadecimal digits".to_owned());
-        }
-        if digits.len() / 2 > PAYLOAD_LEN_MAX {
-            return Err(format!("more than {PAYLOAD_LEN_MAX} bytes"));
-        }
-        let bytes = digits.chunks_exact(2).map(|pair| pair[0] << 4 | pair[1]);
-        Ok(Self(bytes.collect()))
-    }
-}
 
 /// A domain name within the limits of RFC 1035 §2.3.4: labels of 1 to 63 bytes, 255 in all.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -136,14 +111,6 @@ fn random() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn hexadecimal_digits_are_read() {
-        assert_eq!("7069 6E67".parse(), Ok(Payload(b"ping".to_vec())));
-        assert_eq!("".parse(), Ok(Payload(Vec::new())));
-        assert!("7".parse::<Payload>().is_err() && "0g".parse::<Payload>().is_err());
-        assert!("00".repeat(PAYLOAD_LEN_MAX + 1).parse::<Payload>().is_err());
-    }
 
     #[test]
     fn a_query_is_as_rfc_1035_draws_it() {

@@ -5,8 +5,9 @@ use std::time::Duration;
 use clap::Args;
 
 use reflector_diagnose::Options;
-use reflector_diagnose::question::{DnsName, Payload, Question};
-use reflector_diagnose::target::Target;
+use reflector_diagnose::question::{DnsName, Question};
+use reflector_measure::payload::{self, Payload};
+use reflector_measure::target::Target;
 
 /// Exit codes, after the help.
 pub const AFTER_HELP: &str = "\
@@ -25,6 +26,7 @@ pub struct DiagnoseArgs {
     #[arg(
         long,
         value_name = "HEX",
+        value_parser = parse_hex,
         conflicts_with = "dns",
         requires = "target",
         env = "REFLECTOR_DIAGNOSE_PAYLOAD_HEX"
@@ -68,6 +70,10 @@ impl DiagnoseArgs {
             json: self.json,
         }
     }
+}
+
+fn parse_hex(text: &str) -> Result<Payload, String> {
+    Payload::from_hex(text, payload::LEN_MAX_IPV4)
 }
 
 fn parse_timeout(text: &str) -> Result<Duration, String> {

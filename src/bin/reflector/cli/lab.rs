@@ -8,6 +8,7 @@ use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use super::EngineChoice;
 use reflector_lab::Options;
 use reflector_lab::case::Case;
+use reflector_measure::payload::Payload;
 
 /// Exit codes, after the help.
 pub const AFTER_HELP: &str = "\
@@ -80,29 +81,12 @@ fn case_parser() -> impl TypedValueParser<Value = Case> {
     })
 }
 
-/// Bytes of a question.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Payload(pub Vec<u8>);
-
 /// The longest question: what fits into an Ethernet frame over IPv6, for fragments have no ports
 /// to be shown.
 const PAYLOAD_LEN_MAX: usize = 1452;
 
 fn parse_hex(text: &str) -> Result<Payload, String> {
-    let digits: Vec<u8> = text
-        .chars()
-        .filter(|c| !c.is_whitespace())
-        .map(|c| c.to_digit(16).map(|digit| digit as u8))
-        .collect::<Option<_>>()
-        .ok_or("expected hexadecimal digits such as 70696e67")?;
-    if !digits.len().is_multiple_of(2) {
-        return Err("an odd number of hexadecimal digits".to_owned());
-    }
-    if digits.len() / 2 > PAYLOAD_LEN_MAX {
-        return Err(format!("more than {PAYLOAD_LEN_MAX} bytes"));
-    }
-    let bytes = digits.chunks_exact(2).map(|pair| pair[0] << 4 | pair[1]);
-    Ok(Payload(bytes.collect()))
+    Payload::from_hex(text, PAYLOAD_LEN_MAX)
 }
 
 fn parse_timeout(text: &str) -> Result<Duration, String> {
@@ -137,14 +121,6 @@ mod tests {
             help.lines().all(|line| line.chars().count() <= 100),
             "{help}"
         );
-    }
-
-    #[test]
-    fn questions_are_read_as_hexadecimal_digits() {
-        assert_eq!(parse_hex("7069 6E67"), Ok(Payload(b"ping".to_vec())));
-        assert_eq!(parse_hex(""), Ok(Payload(Vec::new())));
-        assert!(parse_hex("7").is_err() && parse_hex("0g").is_err());
-        assert!(parse_hex(&"00".repeat(PAYLOAD_LEN_MAX + 1)).is_err());
     }
 
     #[test]

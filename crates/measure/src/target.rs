@@ -1,14 +1,16 @@
-//! Whom to ask, as typed, and the address behind a name.
+//! The service to ask: `HOST:PORT` as typed, and the addresses behind it.
 
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, ToSocketAddrs};
 use std::str::FromStr;
 
-use reflector_measure::error::Error;
-use reflector_netlab::netlink::Netlink;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, netdevice, socket_with};
 
-/// `HOST:PORT`, not yet resolved.
+use crate::error::Error;
+
+/// `HOST:PORT`, not yet resolved. HOST is a name, an IPv4 address, or an IPv6 address in brackets,
+/// which may name its interface: `[fe80::1%eth0]:9007`. `Display` writes it as it was typed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
     host: Host,
@@ -24,11 +26,28 @@ enum Host {
 }
 
 impl Target {
-    /// The addresses, in the resolver's order; at least one.
+    /// The addresses, in the resolver's order; at least one. With `bind`, the address that is
+    /// going to be sent from, only those of its family.
     ///
     /// # Errors
-    /// The name does not resolve, or the interface does not exist.
-    pub fn resolve(&self) -> Result<Vec<SocketAddr>, Error> {
+    /// The name does not resolve or has no address of that family, or the interface does not
+    /// exist (ENODEV).
+    pub fn resolve(&self, bind: Option<IpAddr>) -> Result<Vec<SocketAddr>, Error> {
+        let mut found = self.addresses()?;
+        if let Some(bind) = bind {
+            found.retain(|addr| addr.is_ipv4() == bind.is_ipv4());
+            if found.is_empty() {
+                let family = if bind.is_ipv4() { "IPv4" } else { "IPv6" };
+                return Err(Error::usage(
+                    format!("cannot ask {self} from {bind}"),
+                    format!("the target has no {family} address"),
+                ));
+            }
+        }
+        Ok(found)
+    }
+
+    fn addresses(&self) -> Result<Vec<SocketAddr>, Error> {
         match &self.host {
             Host::Address(ip) => Ok(vec![SocketAddr::new(*ip, self.port)]),
             Host::Zoned(ip, interface) => {
@@ -39,14 +58,17 @@ impl Target {
                 Ok(vec![SocketAddrV6::new(*ip, self.port, 0, index).into()])
             }
             Host::Name(name) => {
-                let cannot = |said: String| {
-                    Error::new(format!("cannot resolve {name}"), said)
-                        .try_this("give an address, or look at /etc/hosts and /etc/resolv.conf")
+                let cannot = |said: &str| {
+                    Error::new(format!("cannot resolve {name}"), said).try_this(format!(
+                        "give an address, or see what `getent ahosts {name}` says"
+                    ))
                 };
                 let found = (name.as_str(), self.port).to_socket_addrs();
-                let found: Vec<_> = found.map_err(|error| cannot(error.to_string()))?.collect();
+                let found: Vec<_> = found
+                    .map_err(|error| cannot(resolver_said(&error.to_string())))?
+                    .collect();
                 if found.is_empty() {
-                    return Err(cannot("the name has no address".to_owned()));
+                    return Err(cannot("the name has no address"));
                 }
                 Ok(found)
             }
@@ -54,11 +76,21 @@ impl Target {
     }
 }
 
+/// What the resolver said, without the words that `std` puts before it.
+fn resolver_said(text: &str) -> &str {
+    let prefix = "failed to lookup address information: ";
+    text.strip_prefix(prefix).unwrap_or(text)
+}
+
+/// The index of an interface that is given by index or by name.
 fn interface_index(interface: &str) -> io::Result<u32> {
     if let Ok(index) = interface.parse() {
         return Ok(index);
     }
-    Ok(Netlink::open()?.link(interface)?.header.index)
+    // Any socket will do (netdevice(7)).
+    let (family, flags) = (AddressFamily::INET, SocketFlags::CLOEXEC);
+    let socket = socket_with(family, SocketType::DGRAM, flags, None)?;
+    Ok(netdevice::name_to_index(&socket, interface)?)
 }
 
 impl fmt::Display for Target {
@@ -137,12 +169,12 @@ fn parse_host(host: &str, is_bracketed: bool) -> Result<Host, String> {
 fn check(ip: IpAddr) -> Result<IpAddr, String> {
     if ip.is_unspecified() {
         return Err(format!(
-            "{ip} is a place to listen on, not one to ask; give one of the host's addresses"
+            "{ip} is a wildcard to listen on, not an address to ask; give one of the host's"
         ));
     }
     if ip.is_multicast() || ip == Ipv4Addr::BROADCAST {
         return Err(format!(
-            "{ip} is no one host's address: no answer can come from it"
+            "{ip} is not a single host's address: no answer can come from it"
         ));
     }
     Ok(ip)
@@ -179,11 +211,11 @@ mod tests {
             ("[2001:db8::1]", "a port is missing"),
             ("[nonsense]:53", "not an IPv6 address"),
             ("[fe80::1]:53", "needs its interface"),
-            ("0.0.0.0:53", "place to listen"),
-            ("[::]:53", "place to listen"),
-            ("224.0.0.1:53", "no one host's"),
-            ("[ff02::1%eth0]:53", "no one host's"),
-            ("255.255.255.255:53", "no one host's"),
+            ("0.0.0.0:53", "wildcard"),
+            ("[::]:53", "wildcard"),
+            ("224.0.0.1:53", "not a single host's"),
+            ("[ff02::1%eth0]:53", "not a single host's"),
+            ("255.255.255.255:53", "not a single host's"),
         ] {
             let error = text.parse::<Target>().unwrap_err();
             assert!(error.contains(said), "{text}: {error}");
@@ -194,14 +226,35 @@ mod tests {
     fn addresses_resolve_to_themselves() {
         let target: Target = "[fe80::1%7]:53".parse().unwrap();
         let addr = SocketAddrV6::new("fe80::1".parse().unwrap(), 53, 0, 7);
-        assert_eq!(target.resolve().unwrap(), [addr.into()]);
+        assert_eq!(target.resolve(None).unwrap(), [addr.into()]);
         let target: Target = "[fe80::1%no-such-one]:53".parse().unwrap();
         assert!(
             target
-                .resolve()
+                .resolve(None)
                 .unwrap_err()
                 .to_string()
                 .contains("no-such-one")
         );
+    }
+    #[test]
+    fn interfaces_are_found_by_name_and_the_family_is_chosen() {
+        let target: Target = "[fe80::1%lo]:53".parse().unwrap();
+        let index = std::fs::read_to_string("/sys/class/net/lo/ifindex").unwrap();
+        let addr = SocketAddrV6::new(
+            "fe80::1".parse().unwrap(),
+            53,
+            0,
+            index.trim().parse().unwrap(),
+        );
+        assert_eq!(target.resolve(None).unwrap(), [addr.into()]);
+
+        let target: Target = "localhost:53".parse().unwrap();
+        let v4 = target.resolve(Some(Ipv4Addr::LOCALHOST.into())).unwrap();
+        assert!(v4.iter().all(SocketAddr::is_ipv4) && v4[0].port() == 53);
+        let target: Target = "127.0.0.1:53".parse().unwrap();
+        let error = target
+            .resolve(Some(Ipv6Addr::LOCALHOST.into()))
+            .unwrap_err();
+        assert!(error.is_usage() && error.to_string().contains("no IPv6 address"));
     }
 }
