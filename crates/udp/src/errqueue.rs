@@ -5,11 +5,11 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::{AsFd, AsRawFd};
-use std::{mem, ptr};
+use std::os::fd::AsFd;
 
 use crate::addr::{SOCKADDR_IN6_LEN, array, parse_name};
 use crate::cmsg::Cursor;
+use crate::message::{self, Buffers};
 use crate::sockopt;
 
 /// Bytes of a `sock_extended_err` (linux/errqueue.h).
@@ -53,7 +53,7 @@ pub struct QueuedError {
 /// Makes a socket queue the errors of its datagrams.
 ///
 /// # Errors
-/// What setsockopt(2) says.
+/// ENOPROTOOPT in a sandbox that has no error queues.
 pub fn enable(socket: &impl AsFd, is_v6: bool) -> io::Result<()> {
     if is_v6 {
         sockopt::enable(socket, libc::SOL_IPV6, libc::IPV6_RECVERR)?;
@@ -69,50 +69,29 @@ pub fn enable(socket: &impl AsFd, is_v6: bool) -> io::Result<()> {
 /// much as fits; its length is the second value). `None` where there is none.
 ///
 /// # Errors
-/// What recvmsg(2) says, except `EAGAIN`.
+/// EINTR, and what a sandbox without error queues makes of the flag.
 pub fn next(socket: &impl AsFd, payload: &mut [u8]) -> io::Result<Option<(QueuedError, usize)>> {
-    let mut name = [0u8; SOCKADDR_IN6_LEN];
-    let mut control = [0u64; CONTROL_LEN / size_of::<u64>()];
-    let mut iovec = libc::iovec {
-        iov_base: payload.as_mut_ptr().cast(),
-        iov_len: payload.len(),
+    let (mut name, mut control) = ([0; SOCKADDR_IN6_LEN], [0; CONTROL_LEN]);
+    let buffers = Buffers {
+        name: &mut name,
+        payload: &mut *payload,
+        control: &mut control,
     };
-    // SAFETY: `msghdr` is a C struct of integers and pointers, for which all-zero is a value.
-    let mut header: libc::msghdr = unsafe { mem::zeroed() };
-    header.msg_name = name.as_mut_ptr().cast();
-    header.msg_namelen = name.len() as libc::socklen_t;
-    header.msg_iov = ptr::from_mut(&mut iovec);
-    header.msg_iovlen = 1;
-    header.msg_control = control.as_mut_ptr().cast();
-    header.msg_controllen = CONTROL_LEN;
-    // SAFETY: `header` points at a name, an iovec and a control buffer of the stated sizes, all of
-    // which live through the call; the iovec covers `payload`, which is borrowed mutably.
-    let len = unsafe {
-        libc::recvmsg(
-            socket.as_fd().as_raw_fd(),
-            &raw mut header,
-            libc::MSG_ERRQUEUE | libc::MSG_DONTWAIT,
-        )
+    let flags = libc::MSG_ERRQUEUE | libc::MSG_DONTWAIT;
+    let received = match message::receive(socket, buffers, flags) {
+        Ok(received) => received,
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+        Err(error) => return Err(error),
     };
-    let Ok(len) = usize::try_from(len) else {
-        let error = io::Error::last_os_error();
-        return if error.kind() == io::ErrorKind::WouldBlock {
-            Ok(None)
-        } else {
-            Err(error)
-        };
-    };
-    let control: Vec<u8> = control.iter().flat_map(|word| word.to_ne_bytes()).collect();
-    let control = &control[..header.msg_controllen.min(CONTROL_LEN)];
-    let target = parse_name(&name[..(header.msg_namelen as usize).min(SOCKADDR_IN6_LEN)]);
-    let error = Cursor::new(control).find_map(|(level, kind, value)| {
+    let target = parse_name(&name[..received.name_len]);
+    let error = Cursor::new(&control[..received.control_len]).find_map(|(level, kind, value)| {
         let is_error = matches!(
             (level, kind),
             (libc::SOL_IP, libc::IP_RECVERR) | (libc::SOL_IPV6, libc::IPV6_RECVERR)
         );
         is_error.then(|| decode(value, target)).flatten()
     });
-    Ok(error.map(|error| (error, len.min(payload.len()))))
+    Ok(error.map(|error| (error, received.len.min(payload.len()))))
 }
 
 /// A `sock_extended_err`, with the offender's address behind it.

@@ -23,5 +23,6 @@ pub mod netns;
 pub mod packet;
 
 mod context;
+mod message;
 
 pub use context::attempting;

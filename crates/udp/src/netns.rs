@@ -7,15 +7,19 @@
 //!
 //! Not here: what is inside a namespace (see the netlab crate).
 
-use std::ffi::CStr;
-use std::ffi::OsStr;
+use std::ffi::{CStr, OsStr};
 use std::fs::{self, File};
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 use std::thread;
+
+use rustix::fs::{Mode, OFlags, open};
+use rustix::io::{Errno, write};
+use rustix::process::{getegid, geteuid};
+use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space, unshare_unsafe};
 
 use crate::attempting;
 
@@ -29,34 +33,32 @@ pub fn current_net() -> io::Result<OwnedFd> {
     Ok(file.into())
 }
 
-/// A move of the calling thread into a new, empty network namespace (`unshare(CLONE_NEWNET)`).
+/// Moves the calling thread into a new, empty network namespace (`unshare(CLONE_NEWNET)`).
 ///
 /// The thread's other namespaces and all other threads stay. Needs CAP_SYS_ADMIN in the thread's
 /// user namespace; EPERM otherwise (unshare(2)).
 pub fn unshare_net() -> io::Result<()> {
-    unshare(libc::CLONE_NEWNET).map_err(attempting("make a network namespace"))
+    unshare(Namespaces::Network)
+        .map_err(|errno| attempting("make a network namespace")(errno.into()))
 }
 
-/// A move of the calling thread into `net`, a namespace held by [`current_net`] (setns(2)).
+/// Moves the calling thread into `net`, a namespace held by [`current_net`] (setns(2)).
 ///
-/// Needs CAP_SYS_ADMIN in the thread's user namespace and in the one that owns `net`. EINVAL when
-/// the descriptor is not a network namespace.
+/// Needs CAP_SYS_ADMIN in the thread's user namespace and in the one that owns `net`; EPERM
+/// otherwise. EINVAL when the descriptor is not a network namespace.
 pub fn set_net(net: &OwnedFd) -> io::Result<()> {
-    // SAFETY: setns takes a descriptor and a flag and no pointers. `net` is borrowed, so it is
-    // open during the call; one that is not a network namespace gives EINVAL because the type is
-    // named. The call changes the calling thread only, on which no Rust invariant depends.
-    let result = unsafe { libc::setns(net.as_raw_fd(), libc::CLONE_NEWNET) };
-    errno_of(result).map_err(attempting("enter a network namespace"))
+    move_into_link_name_space(net.as_fd(), Some(LinkNameSpaceType::Network))
+        .map_err(|errno| attempting("enter a network namespace")(errno.into()))
 }
 
-/// How network namespaces can be had by this process.
+/// How this process can get network namespaces.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ability {
     /// Any thread can make them: CAP_SYS_ADMIN, CAP_NET_ADMIN and CAP_NET_RAW are there.
     Direct,
     /// A child started with [`user_namespace_command`] can make them.
     ThroughUserNamespace,
-    /// They cannot be had; the sentence says why and what to do about it.
+    /// They are not available; the sentence says why and what to do about it.
     None(String),
 }
 
@@ -87,12 +89,23 @@ pub fn ability() -> &'static Ability {
 pub fn user_namespace_command<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>) -> Command {
     let mut command = Command::new("/proc/self/exe");
     command.args(arguments);
-    let identity = Identity::of_caller();
-    // SAFETY: the closure runs between fork and exec, where only async-signal-safe work is
-    // allowed: `enter` makes the system calls unshare, open, write and close, on strings that
-    // were built before the fork, and neither allocates nor takes locks.
-    unsafe { command.pre_exec(move || identity.enter()) };
+    enter_before_exec(&mut command, Ok(()));
     command
+}
+
+/// Has the process of `command` enter new namespaces before it executes anything, and then go on,
+/// or fail with the errno in `then`.
+fn enter_before_exec(command: &mut Command, then: Result<(), Errno>) {
+    let identity = Identity::of_caller();
+    let enter = move || {
+        identity.enter()?;
+        Ok(then?)
+    };
+    // SAFETY: the closure runs between fork and exec, where only async-signal-safe work is
+    // allowed: `enter` makes the system calls unshare, open, write and close, raw ones (rustix's
+    // linux_raw backend, no libc in between), on strings that were built before the fork; an
+    // io::Error from an errno does not allocate. Nothing takes a lock.
+    unsafe { command.pre_exec(enter) };
 }
 
 /// The lines that make the caller's user and group root in a user namespace.
@@ -103,8 +116,7 @@ struct Identity {
 
 impl Identity {
     fn of_caller() -> Identity {
-        // SAFETY: geteuid and getegid take nothing and cannot fail (getuid(2)).
-        let (uid, gid) = unsafe { (libc::geteuid(), libc::getegid()) };
+        let (uid, gid) = (geteuid().as_raw(), getegid().as_raw());
         Identity {
             uid_map: format!("0 {uid} 1\n"),
             gid_map: format!("0 {gid} 1\n"),
@@ -115,48 +127,42 @@ impl Identity {
     ///
     /// Async-signal-safe. An unprivileged process must give up setgroups(2) before it may write
     /// its gid_map (user_namespaces(7)).
-    fn enter(&self) -> io::Result<()> {
-        unshare(libc::CLONE_NEWUSER | libc::CLONE_NEWNET | libc::CLONE_NEWNS)?;
+    fn enter(&self) -> Result<(), Errno> {
+        unshare(Namespaces::UserNetworkAndMount)?;
         write_whole(c"/proc/self/setgroups", b"deny")?;
         write_whole(c"/proc/self/uid_map", self.uid_map.as_bytes())?;
         write_whole(c"/proc/self/gid_map", self.gid_map.as_bytes())
     }
 }
 
-/// One write of `text` to the existing file at `path`; async-signal-safe, unlike `fs::write`.
-fn write_whole(path: &CStr, text: &[u8]) -> io::Result<()> {
-    // SAFETY: `path` ends with NUL and lives through the call. Without O_CREAT no mode is read.
-    let fd = unsafe { libc::open(path.as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC) };
-    errno_of(fd)?;
-    // SAFETY: `fd` was opened above; pointer and length are those of the live slice `text`.
-    let written = unsafe { libc::write(fd, text.as_ptr().cast(), text.len()) };
-    let outcome = if written < 0 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(written.unsigned_abs())
-    };
-    // SAFETY: `fd` is ours, still open, and not used after this line.
-    unsafe { libc::close(fd) };
+/// Writes `text` at once to the existing file at `path`; async-signal-safe, unlike `fs::write`.
+fn write_whole(path: &CStr, text: &[u8]) -> Result<(), Errno> {
+    let file = open(path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
     // The kernel takes each of these files in one write or not at all.
-    if outcome? == text.len() {
+    if write(&file, text)? == text.len() {
         Ok(())
     } else {
-        Err(io::Error::from_raw_os_error(libc::EIO))
+        Err(Errno::IO)
     }
 }
 
-fn unshare(flags: libc::c_int) -> io::Result<()> {
-    // SAFETY: unshare takes flags and no pointers. CLONE_NEWNET, CLONE_NEWNS and CLONE_NEWUSER
-    // leave memory and descriptors of the process shared as they were.
-    errno_of(unsafe { libc::unshare(flags) })
+/// What [`unshare`] can be asked for.
+#[derive(Clone, Copy)]
+enum Namespaces {
+    Network,
+    UserNetworkAndMount,
 }
 
-fn errno_of(result: libc::c_int) -> io::Result<()> {
-    if result < 0 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(())
-    }
+fn unshare(namespaces: Namespaces) -> Result<(), Errno> {
+    let flags = match namespaces {
+        Namespaces::Network => UnshareFlags::NEWNET,
+        Namespaces::UserNetworkAndMount => {
+            UnshareFlags::NEWUSER | UnshareFlags::NEWNET | UnshareFlags::NEWNS
+        }
+    };
+    // SAFETY: `unshare_unsafe` asks that no thread sees descriptors of a table that it no longer
+    // shares, which only CLONE_FILES could bring about, and that is not among the flags above.
+    unsafe { unshare_unsafe(flags) }
 }
 
 /// Whether the calling thread has what the lab needs, by `CapEff` in proc_pid_status(5).
@@ -174,23 +180,15 @@ fn has_capabilities() -> bool {
 /// A child that enters a user namespace and goes no further: nothing is executed.
 fn probe_user_namespace() -> io::Result<()> {
     /// What the child's last step before exec "fails" with when all before it went well.
-    const ENTERED: i32 = libc::ECANCELED;
-    let identity = Identity::of_caller();
+    const ENTERED: Errno = Errno::CANCELED;
     let mut command = Command::new("/proc/self/exe");
     command
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null());
-    // SAFETY: as in `user_namespace_command`: system calls on strings made before the fork;
-    // building an io::Error from an errno does not allocate.
-    unsafe {
-        command.pre_exec(move || {
-            identity.enter()?;
-            Err(io::Error::from_raw_os_error(ENTERED))
-        })
-    };
+    enter_before_exec(&mut command, Err(ENTERED));
     match command.spawn() {
-        Err(error) if error.raw_os_error() == Some(ENTERED) => Ok(()),
+        Err(error) if error.raw_os_error() == Some(ENTERED.raw_os_error()) => Ok(()),
         Err(error) => Err(error),
         Ok(_) => unreachable!("the closure before exec always fails"),
     }
@@ -237,7 +235,7 @@ mod tests {
     #[test]
     fn only_the_thread_that_unshares_moves() {
         if *ability() != Ability::Direct {
-            return; // Covered by the tests of `lab::topology`, which find a way in.
+            return; // The tests of the netlab crate find a way in.
         }
         let inode = |net: OwnedFd| File::from(net).metadata().unwrap().ino();
         let before = inode(current_net().unwrap());
