@@ -8,10 +8,11 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
 use reflector_netlab::capture::{Kind, Packet};
+use reflector_netlab::ethtool;
 use reflector_netlab::naive::Wildcard;
 use reflector_netlab::observe::{ConntrackEntry, conntrack, counter};
 use reflector_netlab::topology::{DockerHost, Namespace, Route, in_force, net, nft};
-use reflector_udp::{ethtool, sockopt};
+use reflector_udp::sockopt;
 use serde_json::{Value, json};
 use support::asking::{
     PAYLOAD, Question, beside_naive_server, client, eventually, no_ports, queue, reachable, watch,

@@ -333,9 +333,9 @@ impl fmt::Display for Packet {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ethtool;
     use crate::topology::{DockerHost, in_namespaces};
     use etherparse::PacketBuilder;
-    use reflector_udp::ethtool;
     use socket2::{MsgHdr, SockAddr, SockRef};
     use std::io::IoSlice;
     use std::net::UdpSocket;

@@ -15,4 +15,5 @@ pub mod naive;
 pub mod observe;
 
 pub mod conntrack;
+pub mod ethtool;
 pub mod netlink;

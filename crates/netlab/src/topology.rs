@@ -744,7 +744,6 @@ fn say(line: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use reflector_udp::ethtool;
     use std::net::UdpSocket;
     use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -906,32 +905,6 @@ mod tests {
                 });
                 assert_eq!(chosen, source);
             }
-        });
-    }
-
-    #[test]
-    fn features_are_switched_by_name() {
-        in_namespaces(&path("features_are_switched_by_name"), || {
-            let namespace = Namespace::new().unwrap();
-            namespace.add_veth("v0", &namespace, "v1").unwrap();
-            namespace.run(|| {
-                for name in [
-                    "tx-udp-segmentation",
-                    "tx-checksum-ip-generic",
-                    "rx-gro",
-                    "rx-udp-gro-forwarding",
-                ] {
-                    for enabled in [false, true, false] {
-                        ethtool::set_feature("v0", name, enabled).unwrap();
-                        assert_eq!(ethtool::feature("v0", name).unwrap(), enabled, "{name}");
-                    }
-                }
-                let error = ethtool::set_feature("v0", "tx-nonsense", true).unwrap_err();
-                assert_eq!(error.kind(), io::ErrorKind::NotFound);
-                // Known to every kernel, and not to be had from a veth.
-                let error = ethtool::set_feature("v0", "loopback", true).unwrap_err();
-                assert_eq!(error.kind(), io::ErrorKind::Unsupported, "{error}");
-            });
         });
     }
 

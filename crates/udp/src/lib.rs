@@ -4,8 +4,8 @@
 //! [`std::io::Error`]. Formats that can be read and written as bytes ([`addr`], [`cmsg`]) are, and
 //! need no `unsafe` at all; all other `unsafe` of the workspace, besides the ring's, is here too.
 //!
-//! [`netns`], [`packet`], [`child`] and [`ethtool`] are no part of a datagram's way: laboratories
-//! and tests need them.
+//! [`netns`], [`packet`] and [`child`] are no part of a datagram's way: laboratories and tests need
+//! them.
 
 pub mod addr;
 pub mod cmsg;
@@ -18,7 +18,6 @@ pub mod sockopt;
 pub mod wake;
 
 pub mod child;
-pub mod ethtool;
 pub mod netns;
 pub mod packet;
 

@@ -8,7 +8,8 @@ use socket2::{Domain, Socket, Type};
 
 use super::Check;
 use crate::host::{self, Interface, Tables};
-use reflector_udp::{ethtool, sockopt};
+use reflector_netlab::ethtool;
+use reflector_udp::sockopt;
 
 /// All of them.
 pub fn check() -> Vec<Check> {
