@@ -8,6 +8,7 @@
 
 #![forbid(unsafe_code)]
 
+#[path = "topology/namespace.rs"]
 pub mod topology;
 
 pub mod capture;
