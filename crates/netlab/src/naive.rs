@@ -124,7 +124,7 @@ mod tests {
     const PATIENCE: Duration = Duration::from_millis(700);
 
     fn path(test: &str) -> String {
-        format!("lab::naive::tests::{test}")
+        format!("naive::tests::{test}")
     }
 
     /// What a client in `namespace` gets that asks `server`: its port, and the answer if any.

@@ -33,10 +33,10 @@ pub struct Netlink {
 }
 
 impl Netlink {
-    /// A socket in the calling thread's network namespace.
+    /// Opens a socket in the calling thread's network namespace.
     ///
     /// # Errors
-    /// What socket(2) says; a sandbox such as gVisor may have no rtnetlink.
+    /// EPROTONOSUPPORT and the like in a sandbox without rtnetlink.
     pub fn open() -> io::Result<Netlink> {
         let mut socket = Socket::new(NETLINK_ROUTE)?;
         socket.bind_auto()?;
@@ -47,9 +47,11 @@ impl Netlink {
         })
     }
 
-    /// One request, done when the kernel has acknowledged it; what it answered besides.
+    /// Makes one request and waits for the acknowledgement; returns what the kernel answered
+    /// besides.
     ///
-    /// An error is the errno that the kernel gave, without context.
+    /// # Errors
+    /// The errno that the kernel gave, without context: EPERM, EEXIST, ENODEV and so on.
     pub fn request(
         &mut self,
         message: RouteNetlinkMessage,

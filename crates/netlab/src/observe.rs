@@ -87,7 +87,7 @@ mod tests {
     #[test]
     fn sockets_are_found_by_their_local_address() {
         in_namespaces(
-            "lab::observe::tests::sockets_are_found_by_their_local_address",
+            "observe::tests::sockets_are_found_by_their_local_address",
             || {
                 let namespace = Namespace::new().unwrap();
                 assert_eq!(udp_sockets(&namespace).unwrap(), []);

@@ -10,7 +10,7 @@ use netlink_packet_route::address::{
 use netlink_packet_route::route::{RouteAttribute, RouteHeader, RouteMessage};
 use netlink_packet_route::route::{RouteProtocol, RouteScope, RouteType};
 
-use crate::topology::Route;
+use crate::topology::route::Route;
 
 /// The address `address` with its prefix on the device with `index`.
 ///

@@ -1,0 +1,100 @@
+//! Routes, as a builder, and addresses from literals.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnet::IpNet;
+
+/// An address with its prefix length, or a network, from a literal such as `172.17.0.1/16`.
+///
+/// Panics on anything else: it is meant for constants in tests.
+pub fn net(literal: &str) -> IpNet {
+    literal
+        .parse()
+        .unwrap_or_else(|_| panic!("{literal} is not an address with prefix length"))
+}
+
+/// A route in a namespace's main or local table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    pub(crate) destination: IpNet,
+    pub(crate) is_local: bool,
+    pub(crate) gateway: Option<IpAddr>,
+    pub(crate) device: Option<String>,
+    pub(crate) preferred_source: Option<IpAddr>,
+}
+
+impl Route {
+    /// A route to `destination`; it needs a gateway, a device, or both.
+    pub fn to(destination: IpNet) -> Route {
+        Route {
+            destination,
+            is_local: false,
+            gateway: None,
+            device: None,
+            preferred_source: None,
+        }
+    }
+
+    /// The default route of the gateway's family, through `gateway`.
+    pub fn default_via(gateway: IpAddr) -> Route {
+        let everything = match gateway {
+            IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+            IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+        };
+        Route::to(IpNet::new(everything, 0).expect("0 fits both families")).via(gateway)
+    }
+
+    /// AnyIP: every address of `destination` is this host's own, through `lo`, although no
+    /// interface has it (`ip route add local … dev lo`). Sending from one of them needs
+    /// IP_FREEBIND or IPV6_FREEBIND for IPv6 (ip(7)).
+    pub fn local(destination: IpNet) -> Route {
+        Route {
+            is_local: true,
+            ..Route::to(destination)
+        }
+        .device("lo")
+    }
+
+    /// The same, through the router `gateway`.
+    pub fn via(self, gateway: IpAddr) -> Route {
+        Route {
+            gateway: Some(gateway),
+            ..self
+        }
+    }
+
+    /// The same, out of `device`.
+    pub fn device(self, device: &str) -> Route {
+        Route {
+            device: Some(device.to_owned()),
+            ..self
+        }
+    }
+
+    /// The same, with `source` for sockets that choose none themselves.
+    pub fn preferred_source(self, source: IpAddr) -> Route {
+        Route {
+            preferred_source: Some(source),
+            ..self
+        }
+    }
+}
+
+impl fmt::Display for Route {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = if self.is_local {
+            "local route"
+        } else {
+            "route"
+        };
+        write!(f, "{kind} to {}", self.destination)?;
+        if let Some(gateway) = self.gateway {
+            write!(f, " via {gateway}")?;
+        }
+        if let Some(device) = &self.device {
+            write!(f, " through {device}")?;
+        }
+        Ok(())
+    }
+}
