@@ -3,7 +3,7 @@
 //!
 //! A [`Target`] is asked a [`question`] by connected and unconnected sockets ([`ask`]); what they
 //! saw and what this [`host`] knows of the way are facts, and the [`verdict`] is a pure function of
-//! them; [`mod@print`] says it. Without a target the [`machine`] itself is looked at.
+//! them; [`text`] says it. Without a target the [`machine`] itself is looked at.
 //!
 //! Not here: anything of the reflector's own datagram path. Whether io_uring works, which the machine
 //! check wants to know, is handed in.
@@ -19,10 +19,10 @@ pub mod witness;
 pub mod facts;
 pub mod verdict;
 
-pub mod cures;
+pub mod remedies;
 pub mod why;
 
-pub mod print;
+pub mod text;
 
 pub mod machine;
 
@@ -66,11 +66,11 @@ pub fn run(
     let cannot_print = |error: io::Error| Error::system("cannot print the diagnosis", &error);
     let Some(target) = &options.target else {
         let checks = machine::check(io_uring());
-        print::machine(&checks, options.json, out).map_err(cannot_print)?;
+        text::machine(&checks, options.json, out).map_err(cannot_print)?;
         return Ok(machine::exit(&checks));
     };
     let facts = facts::gather(target, options)?;
     let diagnosis = verdict::diagnose(&facts);
-    print::diagnosis(&facts, &diagnosis, options.json, out).map_err(cannot_print)?;
+    text::diagnosis(&facts, &diagnosis, options.json, out).map_err(cannot_print)?;
     Ok(diagnosis.verdict.exit())
 }

@@ -6,8 +6,8 @@ use std::net::{IpAddr, SocketAddr};
 use serde::Serialize;
 
 use crate::ask::{Attempt, Outcome};
-use crate::cures::{self, Cure};
 use crate::facts::{Facts, is_same};
+use crate::remedies::{self, Cure};
 use crate::why::{self, Finding};
 use reflector_measure::exit::Exit;
 
@@ -140,7 +140,7 @@ pub fn diagnose(facts: &Facts) -> Diagnosis {
     Diagnosis {
         verdict,
         headline: headline(facts, verdict, &seen, right),
-        cures: cures::cures(facts, verdict, &seen),
+        cures: remedies::cures(facts, verdict, &seen),
         findings: why::findings(facts, verdict, &seen, right),
         seen,
     }

@@ -8,10 +8,10 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::ask::{Attempt, Outcome};
-use crate::cures::Cure;
 use crate::facts::{Facts, is_same};
 use crate::machine::Check;
 use crate::question::Question;
+use crate::remedies::Cure;
 use crate::verdict::{Diagnosis, Verdict};
 use crate::why::Finding;
 use reflector_measure::json::SCHEMA;
