@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use reflector_measure::json::SCHEMA;
 use reflector_netlab::naive::{NaiveServer, Wildcard};
 use reflector_netlab::topology::{
     DockerHost, Namespace, Route, in_force, in_namespaces, net, nft, skip,
@@ -42,7 +43,7 @@ fn diagnose(namespace: &Namespace, args: &[&str]) -> (i32, Value) {
     let object: Value =
         serde_json::from_str(&stdout).unwrap_or_else(|error| panic!("{error}: {stdout}{stderr}"));
     assert_eq!(stdout.lines().count(), 1);
-    assert_eq!(object["schema"], 1);
+    assert_eq!(object["schema"], SCHEMA);
     (output.status.code().unwrap(), object)
 }
 
@@ -202,8 +203,8 @@ fn moby_15127_is_named_and_explained() {
 }
 
 #[test]
-fn people_read_it_in_a_hundred_columns() {
-    in_namespaces("people_read_it_in_a_hundred_columns", || {
+fn people_read_it_in_eighty_columns() {
+    in_namespaces("people_read_it_in_eighty_columns", || {
         let docker = DockerHost::new().unwrap();
         let _server = NaiveServer::start(&docker.host, Wildcard::Ipv4, PORT).unwrap();
         let output = run(
@@ -223,7 +224,7 @@ fn people_read_it_in_a_hundred_columns() {
             assert!(text.contains(part), "{part:?} in {text}");
         }
         assert!(
-            text.lines().all(|line| line.chars().count() <= 100),
+            text.lines().all(|line| line.chars().count() <= 80),
             "{text}"
         );
         assert!(output.stderr.is_empty());
@@ -418,8 +419,8 @@ fn a_strict_reverse_path_filter_is_caught() {
 }
 
 #[test]
-fn a_stale_flow_is_found_by_its_port_and_cured_by_the_command() {
-    let name = "a_stale_flow_is_found_by_its_port_and_cured_by_the_command";
+fn a_stale_flow_is_found_by_its_port_and_deleted_by_the_command() {
+    let name = "a_stale_flow_is_found_by_its_port_and_deleted_by_the_command";
     in_namespaces(name, || {
         let docker = DockerHost::new().unwrap();
         if !in_force(name, docker.masquerade()) {
@@ -456,13 +457,13 @@ fn a_stale_flow_is_found_by_its_port_and_cured_by_the_command() {
             "{object}"
         );
         assert_eq!(outcomes(&object), ["silent", "answered", "answered"]);
-        let cure = object["cures"][0]["command"].as_str().unwrap();
+        let remedy = object["remedies"][0]["command"].as_str().unwrap();
         assert_eq!(
-            cure,
+            remedy,
             "conntrack -D -p udp --orig-src 172.17.0.3 --sport 40000 --orig-dst 172.16.13.13 \
              --dport 5151"
         );
-        let mut words = cure.split(' ');
+        let mut words = remedy.split(' ');
         let mut conntrack = std::process::Command::new(words.next().unwrap());
         conntrack.args(words);
         match docker.host.run(|| conntrack.output()) {
@@ -562,7 +563,7 @@ fn a_machine_is_checked_and_what_hinders_is_named() {
         let text = String::from_utf8(output.stdout).unwrap();
         assert_eq!(output.status.code(), Some(exit));
         assert!(
-            text.lines().all(|line| line.chars().count() <= 100),
+            text.lines().all(|line| line.chars().count() <= 80),
             "{text}"
         );
         assert!(

@@ -1,98 +1,38 @@
-//! Asking once: one datagram from one socket, and what became of it.
+//! Asking once: one datagram from one socket.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::thread;
 use std::time::Duration;
 
+use crate::attempt::{Attempt, Outcome, Refusal, SocketKind};
 use crate::question::Question;
 use reflector_measure::clock;
 use reflector_measure::error::Error;
+use reflector_measure::target::wildcard;
 use reflector_udp::errqueue::{self, Origin, QueuedError};
 
-/// How a socket asks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Way {
-    /// As most clients do: its kernel gives it datagrams from the address asked only.
-    Connected,
-    /// It sees every answer, and from where.
-    Unconnected,
-}
-
-impl Way {
-    /// The word for it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Connected => "connected",
-            Self::Unconnected => "unconnected",
-        }
-    }
-}
-
-/// What became of a question.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// An answer came.
-    Answered {
-        /// From whom.
-        from: SocketAddr,
-        /// The round-trip time.
-        after: Duration,
-        /// Whether it was the answer that the question asks for, not just any.
-        is_expected: bool,
-    },
-    /// An ICMP error came.
-    Refused(Refusal),
-    /// Nothing came in time.
-    Silent,
-}
-
-/// An ICMP error about a question.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Refusal {
-    /// Who sent it.
-    pub by: Option<IpAddr>,
-    /// Whether it is ICMPv6.
-    pub is_v6: bool,
-    /// Its type.
-    pub icmp_type: u8,
-    /// Its code.
-    pub icmp_code: u8,
-}
-
-/// One question and what became of it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Attempt {
-    /// The number of the try, from 1; 0 for the flow from the port that the user chose.
-    pub number: u16,
-    /// By which kind of socket.
-    pub way: Way,
-    /// From which address, where known, and port.
-    pub local: SocketAddr,
-    /// What became of it.
-    pub outcome: Outcome,
-}
-
-/// Whom to ask what, and how patiently.
+/// Whom to ask what, and how long to wait.
 #[derive(Clone, Debug)]
-pub struct Plan {
+pub(crate) struct Plan {
     /// Whom.
-    pub asked: SocketAddr,
+    pub(crate) asked: SocketAddr,
     /// What.
-    pub question: Question,
+    pub(crate) question: Question,
     /// How long to wait for each answer.
-    pub timeout: Duration,
+    pub(crate) timeout: Duration,
 }
 
 impl Plan {
     /// Asks by both kinds of socket at the same time, from fresh ports.
     ///
     /// # Errors
-    /// A socket cannot be had, or this host refuses to send.
-    pub fn try_once(&self, number: u16) -> Result<[Attempt; 2], Error> {
+    /// EMFILE where there is no descriptor left; ENETUNREACH, EHOSTUNREACH, EPERM, EACCES or EMSGSIZE
+    /// where this host refuses to send.
+    pub(crate) fn try_once(&self, number: u16) -> Result<[Attempt; 2], Error> {
         thread::scope(|scope| {
-            let connected = scope.spawn(|| self.ask(number, Way::Connected, 0));
-            let unconnected = self.ask(number, Way::Unconnected, 0);
+            let connected = scope.spawn(|| self.ask(number, SocketKind::Connected, 0));
+            let unconnected = self.ask(number, SocketKind::Unconnected, 0);
             let connected = connected.join().expect("asking does not panic");
             Ok([connected?, unconnected?])
         })
@@ -101,12 +41,13 @@ impl Plan {
     /// Asks by an unconnected socket from `port`.
     ///
     /// # Errors
-    /// The port is taken, or this host refuses to send.
-    pub fn ask_from(&self, port: u16) -> Result<Attempt, Error> {
-        self.ask(0, Way::Unconnected, port)
+    /// EADDRINUSE where the port is taken, EACCES where it is below 1024; else as
+    /// [`try_once`](Self::try_once).
+    pub(crate) fn ask_from(&self, port: u16) -> Result<Attempt, Error> {
+        self.ask(0, SocketKind::Unconnected, port)
     }
 
-    fn ask(&self, number: u16, way: Way, port: u16) -> Result<Attempt, Error> {
+    fn ask(&self, number: u16, kind: SocketKind, port: u16) -> Result<Attempt, Error> {
         let asked = self.asked;
         let socket = open(asked, port)?;
         let cannot_send = |error: io::Error| send_error(asked, &error);
@@ -116,13 +57,13 @@ impl Plan {
             .or_else(|_| socket.local_addr().map(|addr| addr.ip()))
             .map_err(cannot_send)?;
         let local_port = socket.local_addr().map_err(cannot_send)?.port();
-        if way == Way::Connected {
+        if kind == SocketKind::Connected {
             socket.connect(asked).map_err(cannot_send)?;
         }
         let sent = clock::monotonic();
-        match way {
-            Way::Connected => socket.send(&payload),
-            Way::Unconnected => socket.send_to(&payload, asked),
+        match kind {
+            SocketKind::Connected => socket.send(&payload),
+            SocketKind::Unconnected => socket.send_to(&payload, asked),
         }
         .map_err(cannot_send)?;
         let outcome = loop {
@@ -151,7 +92,7 @@ impl Plan {
         };
         Ok(Attempt {
             number,
-            way,
+            socket: kind,
             local: SocketAddr::new(local, local_port),
             outcome,
         })
@@ -200,15 +141,8 @@ fn refusal(queued: &QueuedError) -> Option<Refusal> {
     })
 }
 
-fn wildcard(asked: SocketAddr) -> IpAddr {
-    match asked {
-        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
-        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
-    }
-}
-
 fn open(asked: SocketAddr, port: u16) -> Result<UdpSocket, Error> {
-    let local = SocketAddr::new(wildcard(asked), port);
+    let local = SocketAddr::new(wildcard(asked.ip()), port);
     let cannot = |error: io::Error| {
         let cannot = Error::system(format!("cannot ask from {local}"), &error);
         match error.raw_os_error() {
@@ -227,7 +161,7 @@ fn open(asked: SocketAddr, port: u16) -> Result<UdpSocket, Error> {
 
 /// The source address that this host takes towards `asked`.
 fn source_of(asked: SocketAddr) -> io::Result<IpAddr> {
-    let socket = UdpSocket::bind((wildcard(asked), 0))?;
+    let socket = UdpSocket::bind((wildcard(asked.ip()), 0))?;
     socket.connect(asked)?;
     Ok(socket.local_addr()?.ip())
 }
@@ -253,6 +187,8 @@ fn send_error(asked: SocketAddr, error: &io::Error) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use super::*;
 
     fn plan(asked: SocketAddr) -> Plan {

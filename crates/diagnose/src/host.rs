@@ -23,56 +23,56 @@ use reflector_netlab::netlink::{Intent, Netlink};
 
 /// A network device.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Interface {
+pub(crate) struct Interface {
     /// Its index.
-    pub index: u32,
+    pub(crate) index: u32,
     /// Its name.
-    pub name: String,
+    pub(crate) name: String,
     /// Its kind as `ip -d link` says it (`veth`, `bridge`); empty for hardware and `lo`.
-    pub kind: String,
+    pub(crate) kind: String,
     /// Whether it is the loopback device.
-    pub is_loopback: bool,
+    pub(crate) is_loopback: bool,
     /// Whether it is up.
-    pub is_up: bool,
+    pub(crate) is_up: bool,
 }
 
 /// An address of this host.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Address {
+pub(crate) struct Address {
     /// The address with its prefix.
-    pub net: IpNet,
+    pub(crate) net: IpNet,
     /// The interface that has it.
-    pub interface: String,
+    pub(crate) interface: String,
 }
 
 /// The way that datagrams to an address take.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Route {
+pub(crate) struct Route {
     /// The interface that they leave by.
-    pub interface: String,
+    pub(crate) interface: String,
     /// Index of the interface.
-    pub interface_index: u32,
+    pub(crate) interface_index: u32,
     /// The router they go through; none for a neighbour.
-    pub gateway: Option<IpAddr>,
+    pub(crate) gateway: Option<IpAddr>,
     /// Their source, where the socket chooses none.
-    pub source: Option<IpAddr>,
+    pub(crate) source: Option<IpAddr>,
     /// Whether the address is this host's own.
-    pub is_local: bool,
+    pub(crate) is_local: bool,
 }
 
 /// Counters that tell where an answer went. Of the whole network namespace, never reset.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counters {
+pub(crate) struct Counters {
     /// UDP datagrams that no socket wanted, of both families (`UdpNoPorts`).
-    pub no_ports: u64,
+    pub(crate) no_ports: u64,
     /// Packets dropped because the route to their source is another
     /// (`TcpExtIPReversePathFilter`).
-    pub reverse_path_filter: u64,
+    pub(crate) reverse_path_filter: u64,
 }
 
 impl Counters {
     /// As they are now.
-    pub fn read() -> Self {
+    pub(crate) fn read() -> Self {
         let find = |file, group, name| {
             let text = snmp::read(file).ok()?;
             snmp::find(&text, group, name)
@@ -86,7 +86,7 @@ impl Counters {
     }
 
     /// What was counted since `earlier`.
-    pub fn since(self, earlier: Self) -> Self {
+    pub(crate) fn since(self, earlier: Self) -> Self {
         Self {
             no_ports: self.no_ports.saturating_sub(earlier.no_ports),
             reverse_path_filter: self
@@ -97,28 +97,28 @@ impl Counters {
 }
 
 /// The UDP entries of the connection tracking table; `None` where it cannot be read.
-pub fn tracked_udp() -> Option<Vec<ConntrackEntry>> {
+pub(crate) fn tracked_udp() -> Option<Vec<ConntrackEntry>> {
     let mut entries = conntrack::table().ok()?;
     entries.retain(|entry| entry.protocol == "udp");
     Some(entries)
 }
 
 /// The setting at `/proc/sys/net/{name}` as a number.
-pub fn sysctl(name: &str) -> Option<u64> {
+pub(crate) fn sysctl(name: &str) -> Option<u64> {
     let value = fs::read_to_string(format!("/proc/sys/net/{name}")).ok()?;
     value.trim().parse().ok()
 }
 
 /// The effective reverse path filter of `interface`: the larger of its own and `all`'s
 /// (ip-sysctl.rst). 1 is strict, 2 loose. IPv4 only.
-pub fn rp_filter(interface: &str) -> Option<u64> {
+pub(crate) fn rp_filter(interface: &str) -> Option<u64> {
     let own = sysctl(&format!("ipv4/conf/{interface}/rp_filter"))?;
     Some(own.max(sysctl("ipv4/conf/all/rp_filter")?))
 }
 
 /// The routing tables of the calling thread's network namespace.
 #[derive(Debug)]
-pub struct Tables {
+pub(crate) struct Tables {
     netlink: Netlink,
     interfaces: Vec<Interface>,
 }
@@ -127,8 +127,8 @@ impl Tables {
     /// Opens them and lists the interfaces.
     ///
     /// # Errors
-    /// What the kernel says; a sandbox such as gVisor may have no rtnetlink.
-    pub fn open() -> io::Result<Self> {
+    /// EPROTONOSUPPORT and the like in a sandbox without rtnetlink.
+    pub(crate) fn open() -> io::Result<Self> {
         let mut netlink = Netlink::open()?;
         let links = netlink.request(
             RouteNetlinkMessage::GetLink(LinkMessage::default()),
@@ -145,7 +145,7 @@ impl Tables {
     }
 
     /// The interfaces, in the order of their index.
-    pub fn interfaces(&self) -> &[Interface] {
+    pub(crate) fn interfaces(&self) -> &[Interface] {
         &self.interfaces
     }
 
@@ -155,10 +155,7 @@ impl Tables {
     }
 
     /// The addresses of this host.
-    ///
-    /// # Errors
-    /// What the kernel says.
-    pub fn addresses(&mut self) -> io::Result<Vec<Address>> {
+    pub(crate) fn addresses(&mut self) -> io::Result<Vec<Address>> {
         let answers = self.netlink.request(
             RouteNetlinkMessage::GetAddress(AddressMessage::default()),
             Intent::Dump,
@@ -184,11 +181,11 @@ impl Tables {
         Ok(addresses.collect())
     }
 
-    /// The route to `peer`, as `ip route get` finds it; ENETUNREACH and the like without one.
+    /// The route to `peer`, as `ip route get` finds it.
     ///
     /// # Errors
-    /// What the kernel says.
-    pub fn route_to(&mut self, peer: SocketAddr) -> io::Result<Route> {
+    /// ENETUNREACH and EHOSTUNREACH where there is none.
+    pub(crate) fn route_to(&mut self, peer: SocketAddr) -> io::Result<Route> {
         let mut message = RouteMessage::default();
         (
             message.header.address_family,
@@ -239,10 +236,7 @@ impl Tables {
 
     /// Whether the neighbour `ip` does not say its link-layer address (ARP, RFC 826; neighbour
     /// discovery, RFC 4861): nobody there has it.
-    ///
-    /// # Errors
-    /// What the kernel says.
-    pub fn is_unresolved(&mut self, ip: IpAddr) -> io::Result<bool> {
+    pub(crate) fn is_unresolved(&mut self, ip: IpAddr) -> io::Result<bool> {
         let answers = self.netlink.request(
             RouteNetlinkMessage::GetNeighbour(NeighbourMessage::default()),
             Intent::Dump,
@@ -303,7 +297,7 @@ mod tests {
 
     #[test]
     fn a_container_knows_its_gateway_and_its_veth() {
-        let name = "diagnose::host::tests::a_container_knows_its_gateway_and_its_veth";
+        let name = "host::tests::a_container_knows_its_gateway_and_its_veth";
         in_namespaces(name, || {
             let picture = DockerHost::new().unwrap();
             picture.container.run(|| {

@@ -16,17 +16,17 @@ use reflector_measure::exit::Exit;
 use reflector_measure::host::{kernel_is_at_least, kernel_release};
 use reflector_udp::sockopt;
 
-/// One thing looked at.
+/// One thing that was checked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Check {
-    /// What was looked at, in a word or two.
-    pub name: &'static str,
+pub(crate) struct Check {
+    /// What was checked, in a word or two.
+    pub(crate) name: &'static str,
     /// Whether it hinders nothing.
-    pub is_ok: bool,
+    pub(crate) is_ok: bool,
     /// What was found.
-    pub found: String,
+    pub(crate) found: String,
     /// What to do about it, where it hinders.
-    pub remedy: Option<String>,
+    pub(crate) remedy: Option<String>,
 }
 
 impl Check {
@@ -59,7 +59,7 @@ pub struct Blocked {
 }
 
 /// All checks, in the order to read them; `ring` is what came of trying io_uring out.
-pub fn check(ring: Result<(), Blocked>) -> Vec<Check> {
+pub(crate) fn check(ring: Result<(), Blocked>) -> Vec<Check> {
     let mut checks = vec![
         kernel(),
         io_uring(ring),
@@ -73,7 +73,7 @@ pub fn check(ring: Result<(), Blocked>) -> Vec<Check> {
 }
 
 /// Exit code: 0 if nothing hinders the reflector, 1 if something does.
-pub fn exit(checks: &[Check]) -> Exit {
+pub(crate) fn exit(checks: &[Check]) -> Exit {
     if checks.iter().all(|check| check.is_ok) {
         Exit::Done
     } else {

@@ -50,6 +50,7 @@ impl FromStr for DnsName {
 
 /// What is asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Question {
     /// A line of text with a random number in it, to be echoed.
     Echo,
@@ -61,7 +62,7 @@ pub enum Question {
 
 impl Question {
     /// The words for it in a sentence.
-    pub fn describe(&self) -> String {
+    pub(crate) fn describe(&self) -> String {
         match self {
             Self::Echo => "an echo request".to_owned(),
             Self::Bytes(Payload(bytes)) => format!("{} bytes of yours", bytes.len()),
@@ -70,7 +71,7 @@ impl Question {
     }
 
     /// The payload of one datagram, unlike any other's where the question allows it.
-    pub fn payload(&self) -> Vec<u8> {
+    pub(crate) fn payload(&self) -> Vec<u8> {
         match self {
             Self::Echo => format!("reflector diagnose {:016x}\n", random()).into_bytes(),
             Self::Bytes(Payload(bytes)) => bytes.clone(),
@@ -79,7 +80,7 @@ impl Question {
     }
 
     /// Whether `answer` is an answer to `payload`.
-    pub fn is_answered_by(&self, payload: &[u8], answer: &[u8]) -> bool {
+    pub(crate) fn is_answered_by(&self, payload: &[u8], answer: &[u8]) -> bool {
         match self {
             Self::Echo => payload == answer,
             Self::Bytes(_) => true,

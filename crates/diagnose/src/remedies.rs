@@ -1,26 +1,21 @@
 //! What to do about a verdict, in the order to try it.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
-use serde::Serialize;
-
-use crate::ask::Outcome;
+use crate::attempt::Outcome;
+use crate::diagnosis::{Remedy, Verdict};
 use crate::facts::Facts;
 use crate::question::Question;
-use crate::verdict::{Relation, Verdict, relation};
-
-/// One thing to try.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Cure {
-    /// In a sentence.
-    pub text: String,
-    /// As a command, where it is one.
-    pub command: Option<String>,
-}
+use crate::relation::{Relation, relation};
+use reflector_measure::target;
 
 /// What to do about `verdict`, in the order to try it.
-pub fn cures(facts: &Facts, verdict: Verdict, seen: &BTreeMap<SocketAddr, usize>) -> Vec<Cure> {
+pub(crate) fn remedies(
+    facts: &Facts,
+    verdict: Verdict,
+    seen: &BTreeMap<SocketAddr, usize>,
+) -> Vec<Remedy> {
     match verdict {
         Verdict::Answered => Vec::new(),
         Verdict::Partly | Verdict::FlowSilent => vec![forget_flow(facts)],
@@ -30,26 +25,22 @@ pub fn cures(facts: &Facts, verdict: Verdict, seen: &BTreeMap<SocketAddr, usize>
     }
 }
 
-fn cure(text: impl Into<String>) -> Cure {
-    Cure {
+fn remedy(text: impl Into<String>) -> Remedy {
+    Remedy {
         text: text.into(),
         command: None,
     }
 }
 
-fn command(text: impl Into<String>, command: String) -> Cure {
-    Cure {
+fn command(text: impl Into<String>, command: String) -> Remedy {
+    Remedy {
         command: Some(command),
-        ..cure(text)
+        ..remedy(text)
     }
 }
 
 fn wildcard(asked: SocketAddr) -> SocketAddr {
-    let ip: IpAddr = match asked {
-        SocketAddr::V4(_) => [0, 0, 0, 0].into(),
-        SocketAddr::V6(_) => [0u16; 8].into(),
-    };
-    SocketAddr::new(ip, asked.port())
+    SocketAddr::new(target::wildcard(asked.ip()), asked.port())
 }
 
 /// Deletes entries of connection tracking by their original tuple (conntrack(8)).
@@ -65,12 +56,12 @@ fn conntrack_delete(asked: SocketAddr, source: Option<SocketAddr>) -> String {
     )
 }
 
-fn wrong_source(facts: &Facts, seen: &BTreeMap<SocketAddr, usize>) -> Vec<Cure> {
+fn wrong_source(facts: &Facts, seen: &BTreeMap<SocketAddr, usize>) -> Vec<Remedy> {
     let asked = facts.asked;
     let relations: Vec<_> = seen.keys().map(|it| relation(facts, it.ip())).collect();
     if relations.iter().all(|it| *it == Relation::OtherPort) {
         return vec![
-            cure(
+            remedy(
                 "If the service is meant to answer from another port (TFTP), clients must not \
                  connect their sockets; a NAT on the way needs a conntrack helper for it.",
             ),
@@ -80,8 +71,8 @@ fn wrong_source(facts: &Facts, seen: &BTreeMap<SocketAddr, usize>) -> Vec<Cure> 
             ),
         ];
     }
-    let mut cures = vec![
-        cure(format!(
+    let mut remedies = vec![
+        remedy(format!(
             "Bind the address itself: let the server listen on {asked} instead of {}. Needs one \
              socket per address, and a restart when addresses come.",
             wildcard(asked)
@@ -108,21 +99,21 @@ fn wrong_source(facts: &Facts, seen: &BTreeMap<SocketAddr, usize>) -> Vec<Cure> 
         )
     };
     if relations.iter().any(may_be_hairpin) {
-        cures.push(cure(format!(
+        remedies.push(remedy(format!(
             "If a router translates {}: let it masquerade what comes back out of the same \
              network (hairpin NAT), so that answers pass it again.",
             asked.ip()
         )));
     }
     if let (Some(first), 1) = (seen.keys().next(), seen.len()) {
-        cures.push(cure(format!(
+        remedies.push(remedy(format!(
             "Until then, ask {first}, the address that answers."
         )));
     }
-    cures
+    remedies
 }
 
-fn forget_flow(facts: &Facts) -> Cure {
+fn forget_flow(facts: &Facts) -> Remedy {
     let dead = facts
         .attempts
         .iter()
@@ -135,7 +126,7 @@ fn forget_flow(facts: &Facts) -> Cure {
     )
 }
 
-fn refused(facts: &Facts) -> Vec<Cure> {
+fn refused(facts: &Facts) -> Vec<Remedy> {
     let port = facts.asked.port();
     vec![
         command(
@@ -154,7 +145,7 @@ fn refused(facts: &Facts) -> Vec<Cure> {
     ]
 }
 
-fn silent(facts: &Facts) -> Vec<Cure> {
+fn silent(facts: &Facts) -> Vec<Remedy> {
     let port = facts.asked.port();
     if let Some(neighbour) = facts.unresolved {
         return vec![command(
@@ -162,40 +153,44 @@ fn silent(facts: &Facts) -> Vec<Cure> {
             format!("ip neighbour show {neighbour}"),
         )];
     }
-    let mut cures = Vec::new();
-    if facts.witnessed.as_ref().is_some_and(|it| !it.is_empty()) {
-        cures.push(command(
+    let mut remedies = Vec::new();
+    if facts
+        .seen_on_interface
+        .as_ref()
+        .is_some_and(|it| !it.is_empty())
+    {
+        remedies.push(command(
             "Find the rule of this host that drops the answer:",
             "nft list ruleset".to_owned(),
         ));
-        return cures;
+        return remedies;
     }
     if facts.counted.reverse_path_filter > 0
         && let Some(route) = &facts.route
     {
-        cures.push(command(
+        remedies.push(command(
             "Make this host's reverse path filter loose:",
             format!("sysctl -w net.ipv4.conf.{}.rp_filter=2", route.interface),
         ));
     }
     if facts.question == Question::Echo {
-        cures.push(cure(
+        remedies.push(remedy(
             "If the service is no echo, ask what it answers: --dns NAME, or --payload-hex HEX.",
         ));
     }
-    cures.push(command(
+    remedies.push(command(
         "Watch on the server whether the question arrives, and from which address an answer \
          leaves:",
         format!("tcpdump -ni any udp port {port}"),
     ));
-    cures.push(cure(
+    remedies.push(remedy(
         "Diagnose from a place without NAT or firewall between, such as the server's own network \
          or the container's host: there a wrong source shows.",
     ));
-    cures.push(command(
+    remedies.push(command(
         "Let connection tracking forget what it knows of the service, on every host on the way \
          that does NAT or filters by state:",
         conntrack_delete(facts.asked, None),
     ));
-    cures
+    remedies
 }

@@ -1,114 +1,15 @@
 //! From facts to a verdict and its explanation. Pure: nothing is asked or read here.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
-use serde::Serialize;
-
-use crate::ask::{Attempt, Outcome};
-use crate::facts::{Facts, is_same};
-use crate::remedies::{self, Cure};
-use crate::why::{self, Finding};
-use reflector_measure::exit::Exit;
-
-/// What is the matter, in a word.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Verdict {
-    /// Every question was answered from the address asked.
-    Answered,
-    /// Answered from the address asked, but not every question.
-    Partly,
-    /// The flow from the port that the user chose is dead; fresh ones are answered.
-    FlowSilent,
-    /// An answer came from another address.
-    WrongSource,
-    /// Nothing but ICMP errors.
-    Refused,
-    /// Nothing at all.
-    Silent,
-}
-
-impl Verdict {
-    /// The exit code.
-    pub fn exit(self) -> Exit {
-        match self {
-            Self::Answered | Self::Partly => Exit::Done,
-            Self::WrongSource => Exit::WrongSource,
-            Self::FlowSilent | Self::Refused | Self::Silent => Exit::Unanswered,
-        }
-    }
-}
-
-/// The verdict, why, and what to do.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Diagnosis {
-    /// In a word.
-    pub verdict: Verdict,
-    /// In a sentence.
-    pub headline: String,
-    /// The addresses that answered instead of the one asked, and how often.
-    pub seen: BTreeMap<SocketAddr, usize>,
-    /// Why.
-    pub findings: Vec<Finding>,
-    /// What to do, in the order to try it.
-    pub cures: Vec<Cure>,
-}
-
-/// Where an address that answered instead lies, as this host sees it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Relation {
-    /// It is the address asked; only the port is another.
-    OtherPort,
-    /// It is this host's own, on this interface.
-    Own(String),
-    /// It is the router through which the question went, on this interface.
-    Gateway(String),
-    /// It is a neighbour on this interface; whether the address asked is one as well.
-    Neighbour {
-        /// The interface.
-        interface: String,
-        /// Whether the address asked is reached without a router on the same interface.
-        as_asked: bool,
-    },
-    /// It is private, and the address asked is not.
-    Inside,
-    /// Somewhere else.
-    Elsewhere,
-}
-
-/// Where `seen` lies.
-pub fn relation(facts: &Facts, seen: IpAddr) -> Relation {
-    if seen == facts.asked.ip() {
-        return Relation::OtherPort;
-    }
-    if let Some(own) = facts.addresses.iter().find(|it| it.net.addr() == seen) {
-        return Relation::Own(own.interface.clone());
-    }
-    let to_asked = facts.route.as_ref();
-    if let Some(route) = to_asked.filter(|route| route.gateway == Some(seen)) {
-        return Relation::Gateway(route.interface.clone());
-    }
-    match facts.route_to_seen(seen) {
-        Some(route) if route.gateway.is_none() && !route.is_local => Relation::Neighbour {
-            interface: route.interface.clone(),
-            as_asked: to_asked
-                .is_some_and(|it| it.gateway.is_none() && it.interface == route.interface),
-        },
-        _ if is_private(seen) && !is_private(facts.asked.ip()) => Relation::Inside,
-        _ => Relation::Elsewhere,
-    }
-}
-
-fn is_private(ip: IpAddr) -> bool {
-    match ip {
-        IpAddr::V4(v4) => v4.is_private() || v4.is_loopback() || v4.is_link_local(),
-        IpAddr::V6(v6) => v6.is_unique_local() || v6.is_loopback() || v6.is_unicast_link_local(),
-    }
-}
+use crate::attempt::{Attempt, Outcome};
+use crate::diagnosis::{Diagnosis, Verdict};
+use crate::facts::Facts;
+use crate::{remedies, why};
 
 /// The verdict on `facts`.
-pub fn diagnose(facts: &Facts) -> Diagnosis {
+pub(crate) fn diagnose(facts: &Facts) -> Diagnosis {
     let mut seen = BTreeMap::new();
     for from in facts.wrong_sources() {
         *seen.entry(from).or_insert(0) += 1;
@@ -116,7 +17,7 @@ pub fn diagnose(facts: &Facts) -> Diagnosis {
     let right = facts
         .attempts
         .iter()
-        .filter(|it| is_right(it, facts))
+        .filter(|it| facts.is_right(it))
         .count();
     let is_refused = |it: &&Attempt| matches!(it.outcome, Outcome::Refused(_));
     let refused = facts.attempts.iter().filter(is_refused).count();
@@ -140,15 +41,10 @@ pub fn diagnose(facts: &Facts) -> Diagnosis {
     Diagnosis {
         verdict,
         headline: headline(facts, verdict, &seen, right),
-        cures: remedies::cures(facts, verdict, &seen),
+        remedies: remedies::remedies(facts, verdict, &seen),
         findings: why::findings(facts, verdict, &seen, right),
         seen,
     }
-}
-
-/// Whether an attempt was answered from the address asked.
-pub fn is_right(attempt: &Attempt, facts: &Facts) -> bool {
-    matches!(attempt.outcome, Outcome::Answered { from, .. } if is_same(from, facts.asked))
 }
 
 fn headline(
@@ -176,7 +72,7 @@ fn headline(
             )
         }
         Verdict::Refused => {
-            let refusal = why::first_refusal(facts);
+            let refusal = facts.first_refusal();
             let by = refusal.and_then(|it| it.by);
             let by = by.map_or_else(|| "somebody".to_owned(), |ip| ip.to_string());
             format!("{asked} does not answer: {by} refuses with ICMP.")

@@ -1,27 +1,18 @@
 //! Why the verdict is what it is, in sentences for this host.
 
+mod origin;
+
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
-use serde::Serialize;
-
-use crate::ask::{Attempt, Outcome, Refusal, Way};
+use crate::attempt::{Attempt, Outcome, SocketKind};
+use crate::diagnosis::{Finding, Verdict};
 use crate::facts::Facts;
 use crate::question::Question;
-use crate::verdict::{Relation, Verdict, is_right, relation};
 use reflector_netlab::conntrack::ConntrackEntry;
 
-/// One thing that explains the verdict.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Finding {
-    /// A word for programs.
-    pub kind: &'static str,
-    /// Sentences for people.
-    pub text: String,
-}
-
 /// What explains `verdict`, with `right` questions answered from the address asked.
-pub fn findings(
+pub(crate) fn findings(
     facts: &Facts,
     verdict: Verdict,
     seen: &BTreeMap<SocketAddr, usize>,
@@ -70,7 +61,7 @@ fn partly(facts: &Facts, right: usize) -> Vec<Finding> {
     let silent: Vec<_> = facts
         .attempts
         .iter()
-        .filter(|it| !is_right(it, facts))
+        .filter(|it| !facts.is_right(it))
         .map(|it| it.local.port().to_string())
         .collect();
     let mut findings = vec![finding(
@@ -94,12 +85,12 @@ fn pinned(facts: &Facts) -> Option<Finding> {
     let alive = facts
         .attempts
         .iter()
-        .filter(|it| is_right(it, facts))
+        .filter(|it| facts.is_right(it))
         .find_map(entry)?;
     let dead = facts
         .attempts
         .iter()
-        .filter(|it| !is_right(it, facts))
+        .filter(|it| !facts.is_right(it))
         .find_map(entry)?;
     if alive.reply.source == dead.reply.source {
         return None;
@@ -126,7 +117,8 @@ fn entry_of<'a>(facts: &'a Facts, attempt: &Attempt) -> Option<&'a ConntrackEntr
 fn wrong_source(facts: &Facts, seen: &BTreeMap<SocketAddr, usize>, right: usize) -> Vec<Finding> {
     let mut findings = Vec::new();
     for from in seen.keys() {
-        findings.push(origin(facts, *from));
+        let (kind, text) = origin::explain(facts, *from);
+        findings.push(finding(kind, text));
     }
     if right > 0 {
         findings.push(finding(
@@ -138,11 +130,11 @@ fn wrong_source(facts: &Facts, seen: &BTreeMap<SocketAddr, usize>, right: usize)
             ),
         ));
     }
-    let is_witnessed_only = facts
+    let is_sniffed_only = facts
         .attempts
         .iter()
         .all(|it| it.outcome == Outcome::Silent);
-    if is_witnessed_only {
+    if is_sniffed_only {
         findings.push(dropped_here(facts));
     } else if connected_got_nothing(facts) {
         findings.push(signature(facts));
@@ -152,7 +144,10 @@ fn wrong_source(facts: &Facts, seen: &BTreeMap<SocketAddr, usize>, right: usize)
 }
 
 fn connected_got_nothing(facts: &Facts) -> bool {
-    let mut connected = facts.attempts.iter().filter(|it| it.way == Way::Connected);
+    let mut connected = facts
+        .attempts
+        .iter()
+        .filter(|it| it.socket == SocketKind::Connected);
     connected.all(|it| !matches!(it.outcome, Outcome::Answered { .. }))
 }
 
@@ -215,114 +210,8 @@ fn translated(facts: &Facts) -> Option<Finding> {
     ))
 }
 
-/// Who the other address is, and why it was taken.
-fn origin(facts: &Facts, from: SocketAddr) -> Finding {
-    let (seen, asked) = (from.ip(), facts.asked.ip());
-    let wildcard = "the server listens on a wildcard (0.0.0.0 or [::]) and answers without \
-                    naming a source";
-    match relation(facts, seen) {
-        Relation::OtherPort => finding(
-            "other_port",
-            "The address is right, the port is not: a NAT gave the answer a port of its own, or \
-             the server answers from another socket than the one asked, as TFTP does.",
-        ),
-        Relation::Own(interface) => finding(
-            "own_address",
-            format!(
-                "{seen} is this host's own address, on {interface}: the server runs on this very \
-                 host, or what is sent to {asked} is redirected to it. If it is one server, \
-                 {wildcard}, so the route to the peer chose."
-            ),
-        ),
-        Relation::Gateway(interface) => finding("gateway", gateway(facts, seen, &interface)),
-        Relation::Neighbour {
-            interface,
-            as_asked: true,
-        } => finding(
-            "same_network",
-            format!(
-                "{seen} is a neighbour on {interface}, as is {asked}: most likely both are \
-                 addresses of one host. {}, and its kernel took the address that it prefers on \
-                 this network.",
-                capitalised(wildcard)
-            ),
-        ),
-        Relation::Neighbour {
-            interface,
-            as_asked: false,
-        } => finding(
-            "neighbour",
-            format!(
-                "{seen} is a neighbour on {interface}, while {asked} lies behind a router. Either \
-                 {asked} is another address of that host: {wildcard}, so its kernel took the \
-                 address of the interface towards us. Or the router translated {asked} to {seen} \
-                 (DNAT, a published port), and the answer came straight back instead of through \
-                 it (hairpin NAT without source NAT)."
-            ),
-        ),
-        Relation::Inside => finding(
-            "nat",
-            format!(
-                "{seen} is private and {asked} is not: a NAT translated the question, and the \
-                 answer went around it or found its conntrack entry gone."
-            ),
-        ),
-        Relation::Elsewhere => finding(
-            "other_address",
-            format!(
-                "{seen} is most likely another address of the same server: {wildcard}, so its \
-                 kernel took the address of the interface by which its route to us leaves."
-            ),
-        ),
-    }
-}
-
-fn gateway(facts: &Facts, seen: IpAddr, interface: &str) -> String {
-    let bridge = if is_container(&facts.interface_kind) {
-        let docker = IpAddr::from([172, 17, 0, 1]);
-        let name = if seen == docker {
-            "docker0's address"
-        } else {
-            "its bridge's address (docker0, br-…, cni0)"
-        };
-        format!(
-            " {interface} is a {} link, so this is a container, and {seen} is the address of the \
-             container's host on the bridge: {name}.",
-            facts.interface_kind
-        )
-    } else {
-        String::new()
-    };
-    format!(
-        "{seen} is this host's gateway on {interface}, and {} most likely another address of that \
-         gateway.{bridge} The server listens on a wildcard (0.0.0.0 or [::]) and answers without \
-         naming a source, so its kernel took the address of the interface towards us.",
-        facts.asked.ip()
-    )
-}
-
-/// Whether an interface of this kind is one end of a container's link.
-fn is_container(kind: &str) -> bool {
-    ["veth", "netkit", "macvlan", "ipvlan"].contains(&kind)
-}
-
-fn capitalised(text: &str) -> String {
-    let mut chars = text.chars();
-    chars.next().map_or_else(String::new, |first| {
-        first.to_uppercase().chain(chars).collect()
-    })
-}
-
-/// The first ICMP error among the attempts.
-pub fn first_refusal(facts: &Facts) -> Option<Refusal> {
-    facts.attempts.iter().find_map(|it| match it.outcome {
-        Outcome::Refused(refusal) => Some(refusal),
-        _ => None,
-    })
-}
-
 fn refusals(facts: &Facts) -> Vec<Finding> {
-    let Some(refusal) = first_refusal(facts) else {
+    let Some(refusal) = facts.first_refusal() else {
         return Vec::new();
     };
     let by = refusal
@@ -349,35 +238,6 @@ fn refusals(facts: &Facts) -> Vec<Finding> {
     findings
 }
 
-impl Refusal {
-    /// Whether no socket has the port: ICMP type 3 code 3 (RFC 792), ICMPv6 type 1 code 4
-    /// (RFC 4443 §3.1).
-    pub fn is_port_unreachable(&self) -> bool {
-        (self.icmp_type, self.icmp_code) == if self.is_v6 { (1, 4) } else { (3, 3) }
-    }
-
-    /// What the ICMP message says, in words.
-    pub fn meaning(&self) -> String {
-        let known = match (self.is_v6, self.icmp_type, self.icmp_code) {
-            (false, 3, 3) | (true, 1, 4) => "port unreachable",
-            (false, 3, 0 | 6 | 11) | (true, 1, 0) => "network unreachable, there is no route",
-            (false, 3, 1 | 7 | 12) | (true, 1, 3) => "host unreachable, it does not respond",
-            (false, 3, 2) => "protocol unreachable, it knows no UDP",
-            (false, 3, 4) | (true, 2, _) => "the datagram is too long for the path",
-            (false, 3, 9 | 10 | 13) | (true, 1, 1) => "administratively prohibited by a firewall",
-            (true, 1, 5 | 6) => "rejected by policy",
-            (false, 11, _) | (true, 3, _) => "time exceeded, a routing loop perhaps",
-            _ => "",
-        };
-        let version = if self.is_v6 { "ICMPv6" } else { "ICMP" };
-        let (kind, code) = (self.icmp_type, self.icmp_code);
-        match known {
-            "" => format!("{version} type {kind} code {code}"),
-            known => format!("{known} ({version} type {kind} code {code})"),
-        }
-    }
-}
-
 fn silent(facts: &Facts) -> Vec<Finding> {
     let mut findings = Vec::new();
     if let Some(neighbour) = facts.unresolved {
@@ -391,7 +251,11 @@ fn silent(facts: &Facts) -> Vec<Finding> {
         ));
         return findings;
     }
-    if facts.witnessed.as_ref().is_some_and(|it| !it.is_empty()) {
+    if facts
+        .seen_on_interface
+        .as_ref()
+        .is_some_and(|it| !it.is_empty())
+    {
         findings.push(finding(
             "dropped_here",
             format!(
@@ -425,13 +289,13 @@ fn nothing_seen(facts: &Facts) -> String {
         Question::Dns(_) => "it is no DNS server, or refuses to serve us; ",
     };
     let behind = match &facts.route {
-        Some(route) if route.gateway.is_some() && is_container(&facts.interface_kind) => {
+        Some(route) if route.gateway.is_some() && origin::is_container(&facts.interface_kind) => {
             " This is a container: if its host translates addresses (MASQUERADE), that is where a \
              wrong source would be dropped."
         }
         _ => "",
     };
-    let witness = match facts.witnessed {
+    let seen = match facts.seen_on_interface {
         Some(_) => "No answer reaches this host, on any socket or on the interface",
         None => {
             "No answer reaches a socket (as root this command also looks at the interface, before \
@@ -439,7 +303,7 @@ fn nothing_seen(facts: &Facts) -> String {
         }
     };
     format!(
-        "{witness}. What that can be: {service}a firewall drops the question or the answer; or \
+        "{seen}. What that can be: {service}a firewall drops the question or the answer; or \
          the service answers from another address, and a NAT or a stateful firewall on the way \
          drops that.{behind}"
     )

@@ -76,6 +76,14 @@ impl Target {
     }
 }
 
+/// The wildcard address of the family of `ip`: `0.0.0.0` or `::`.
+pub fn wildcard(ip: IpAddr) -> IpAddr {
+    match ip {
+        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    }
+}
+
 /// What the resolver said, without the words that `std` puts before it.
 fn resolver_said(text: &str) -> &str {
     let prefix = "failed to lookup address information: ";

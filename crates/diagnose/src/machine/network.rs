@@ -12,7 +12,7 @@ use reflector_netlab::ethtool;
 use reflector_udp::sockopt;
 
 /// All of them.
-pub fn check() -> Vec<Check> {
+pub(crate) fn check() -> Vec<Check> {
     let mut checks = vec![reuse_port(), trains()];
     match Tables::open() {
         Ok(tables) => {
@@ -170,12 +170,12 @@ fn rp_filter(interfaces: &[Interface]) -> Check {
         .iter()
         .filter_map(|it| Some((it, host::rp_filter(&it.name)?)))
         .collect();
-    judge_rp_filter(&settings)
+    rp_filter_check(&settings)
 }
 
 /// A strict filter hinders where requests may come by another interface than the route back:
 /// where several uplinks are up.
-fn judge_rp_filter(settings: &[(&Interface, u64)]) -> Check {
+fn rp_filter_check(settings: &[(&Interface, u64)]) -> Check {
     let name = "rp_filter";
     let strict = || settings.iter().filter(|it| it.1 == 1).map(|it| it.0);
     let uplinks = settings.iter().filter(|it| it.0.kind.is_empty()).count();
@@ -261,9 +261,9 @@ mod tests {
     fn a_strict_filter_hinders_two_uplinks() {
         let (eth0, eth1) = (interface("eth0", ""), interface("eth1", ""));
         let docker0 = interface("docker0", "bridge");
-        assert!(judge_rp_filter(&[(&eth0, 1), (&docker0, 1)]).is_ok);
-        assert!(judge_rp_filter(&[(&eth0, 2), (&eth1, 0)]).is_ok);
-        let check = judge_rp_filter(&[(&eth0, 2), (&eth1, 1)]);
+        assert!(rp_filter_check(&[(&eth0, 1), (&docker0, 1)]).is_ok);
+        assert!(rp_filter_check(&[(&eth0, 2), (&eth1, 0)]).is_ok);
+        let check = rp_filter_check(&[(&eth0, 2), (&eth1, 1)]);
         assert!(check.remedy.unwrap().contains("conf.eth1.rp_filter=2"));
     }
 

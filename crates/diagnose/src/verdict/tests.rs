@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use super::*;
-use crate::ask::{Refusal, Way};
+use crate::attempt::{Refusal, SocketKind};
 use crate::host::{Address, Counters, Route};
 use crate::question::Question;
+use reflector_measure::exit::Exit;
 use reflector_netlab::conntrack::{ConntrackEntry, Tuple};
 
 fn addr(text: &str) -> SocketAddr {
@@ -41,9 +42,9 @@ fn route(gateway: Option<&str>) -> Route {
 
 /// A container that asked 172.16.13.13:53 once by each socket, with these outcomes.
 fn container(connected: Outcome, unconnected: Outcome) -> Facts {
-    let attempt = |way, port, outcome| Attempt {
+    let attempt = |socket, port, outcome| Attempt {
         number: 1,
-        way,
+        socket,
         local: SocketAddr::new([172, 17, 0, 3].into(), port),
         outcome,
     };
@@ -54,8 +55,8 @@ fn container(connected: Outcome, unconnected: Outcome) -> Facts {
         question: Question::Echo,
         timeout: Duration::from_secs(1),
         attempts: vec![
-            attempt(Way::Connected, 40_001, connected),
-            attempt(Way::Unconnected, 40_002, unconnected),
+            attempt(SocketKind::Connected, 40_001, connected),
+            attempt(SocketKind::Unconnected, 40_002, unconnected),
         ],
         route: Some(route(Some("172.17.0.1"))),
         interface_kind: "veth".to_owned(),
@@ -68,7 +69,7 @@ fn container(connected: Outcome, unconnected: Outcome) -> Facts {
         rp_filter: Some(0),
         counted: Counters::default(),
         tracked: None,
-        witnessed: None,
+        seen_on_interface: None,
     }
 }
 
@@ -82,7 +83,7 @@ fn kinds(diagnosis: &Diagnosis) -> Vec<&'static str> {
 }
 
 fn commands(diagnosis: &Diagnosis) -> Vec<&str> {
-    let commands = diagnosis.cures.iter();
+    let commands = diagnosis.remedies.iter();
     commands.filter_map(|it| it.command.as_deref()).collect()
 }
 
@@ -92,7 +93,7 @@ fn the_right_address_needs_no_explanation() {
     let diagnosis = diagnose(&container(right(), right()));
     assert_eq!(diagnosis.verdict, Verdict::Answered);
     assert_eq!(diagnosis.verdict.exit(), Exit::Done);
-    assert!(diagnosis.findings.is_empty() && diagnosis.cures.is_empty());
+    assert!(diagnosis.findings.is_empty() && diagnosis.remedies.is_empty());
 }
 
 #[test]
@@ -117,7 +118,7 @@ fn moby_15127_is_recognised_silent_or_refused() {
             "{texts}"
         );
         assert!(
-            diagnosis.cures[0]
+            diagnosis.remedies[0]
                 .text
                 .contains("listen on 172.16.13.13:53")
         );
@@ -249,14 +250,14 @@ fn silence_is_explained_by_what_this_host_noticed() {
 
 #[test]
 fn what_only_the_interface_saw_counts() {
-    let witnessed = |from: &str| Facts {
-        witnessed: Some(vec![addr(from)]),
+    let seen_on_interface = |from: &str| Facts {
+        seen_on_interface: Some(vec![addr(from)]),
         ..container(Outcome::Silent, Outcome::Silent)
     };
-    let diagnosis = diagnose(&witnessed("172.17.0.1:53"));
+    let diagnosis = diagnose(&seen_on_interface("172.17.0.1:53"));
     assert_eq!(diagnosis.verdict, Verdict::WrongSource);
     assert_eq!(kinds(&diagnosis), ["gateway", "dropped_here"]);
-    let diagnosis = diagnose(&witnessed("172.16.13.13:53"));
+    let diagnosis = diagnose(&seen_on_interface("172.16.13.13:53"));
     assert_eq!(diagnosis.verdict, Verdict::Silent);
     assert_eq!(kinds(&diagnosis), ["dropped_here"]);
     assert_eq!(commands(&diagnosis), ["nft list ruleset"]);

@@ -1,9 +1,11 @@
 //! Routes, as a builder, and addresses from literals.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
 use ipnet::IpNet;
+
+use reflector_measure::target::wildcard;
 
 /// An address with its prefix length, or a network, from a literal such as `172.17.0.1/16`.
 ///
@@ -38,11 +40,8 @@ impl Route {
 
     /// The default route of the gateway's family, through `gateway`.
     pub fn default_via(gateway: IpAddr) -> Route {
-        let everything = match gateway {
-            IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
-            IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
-        };
-        Route::to(IpNet::new(everything, 0).expect("0 fits both families")).via(gateway)
+        let everything = IpNet::new(wildcard(gateway), 0).expect("0 fits both families");
+        Route::to(everything).via(gateway)
     }
 
     /// AnyIP: every address of `destination` is this host's own, through `lo`, although no

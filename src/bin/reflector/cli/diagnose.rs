@@ -19,7 +19,7 @@ something hinders this machine; 2 usage; 3 silent or refused; 4 answered from an
 /// Options of `reflector diagnose`.
 #[derive(Args, Clone, Debug)]
 pub struct DiagnoseArgs {
-    /// Whom to ask, an echo service by default; without it this machine is checked
+    /// Service to ask, an echo service by default; without it this machine is checked
     #[arg(value_name = "TARGET", env = "REFLECTOR_DIAGNOSE_TARGET")]
     pub target: Option<Target>,
     /// The question as hexadecimal digits, for a service that is no echo
@@ -40,10 +40,10 @@ pub struct DiagnoseArgs {
         env = "REFLECTOR_DIAGNOSE_DNS"
     )]
     pub dns: Option<DnsName>,
-    /// Ask so often, each time by a connected and an unconnected socket with fresh source ports
+    /// Number of tries, each by a connected and an unconnected socket with fresh source ports
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=100), env = "REFLECTOR_DIAGNOSE_TRIES")]
     pub tries: u16,
-    /// Wait so long for each answer
+    /// Time to wait for each answer
     #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = parse_timeout, env = "REFLECTOR_DIAGNOSE_TIMEOUT")]
     pub timeout: Duration,
     /// Ask first from this port, as the client that gets no answer does: shows a stale flow
