@@ -60,9 +60,29 @@ impl Refusal {
         (self.icmp_type, self.icmp_code) == if self.is_v6 { (1, 4) } else { (3, 3) }
     }
 
-    /// What the ICMP message says, in words.
+    /// What the ICMP message says, in words and numbers.
     pub(crate) fn meaning(&self) -> String {
-        let known = match (self.is_v6, self.icmp_type, self.icmp_code) {
+        match self.words() {
+            "" => self.numbers(),
+            words => format!("{words} ({})", self.numbers()),
+        }
+    }
+
+    /// What the ICMP message says, in words if there are any for it, else in numbers.
+    pub(crate) fn short_meaning(&self) -> String {
+        match self.words() {
+            "" => self.numbers(),
+            words => words.to_owned(),
+        }
+    }
+
+    fn numbers(&self) -> String {
+        let version = if self.is_v6 { "ICMPv6" } else { "ICMP" };
+        format!("{version} type {} code {}", self.icmp_type, self.icmp_code)
+    }
+
+    fn words(&self) -> &'static str {
+        match (self.is_v6, self.icmp_type, self.icmp_code) {
             (false, 3, 3) | (true, 1, 4) => "port unreachable",
             (false, 3, 0 | 6 | 11) | (true, 1, 0) => "network unreachable, there is no route",
             (false, 3, 1 | 7 | 12) | (true, 1, 3) => "host unreachable, it does not respond",
@@ -72,12 +92,6 @@ impl Refusal {
             (true, 1, 5 | 6) => "rejected by policy",
             (false, 11, _) | (true, 3, _) => "time exceeded, a routing loop perhaps",
             _ => "",
-        };
-        let version = if self.is_v6 { "ICMPv6" } else { "ICMP" };
-        let (kind, code) = (self.icmp_type, self.icmp_code);
-        match known {
-            "" => format!("{version} type {kind} code {code}"),
-            known => format!("{known} ({version} type {kind} code {code})"),
         }
     }
 }

@@ -194,7 +194,7 @@ fn outcome(attempt: &Attempt, facts: &Facts) -> String {
             let by = refusal
                 .by
                 .map_or_else(String::new, |ip| format!(" by {ip}"));
-            format!("refused{by}: {}", refusal.meaning())
+            format!("refused{by}: {}", refusal.short_meaning())
         }
         Outcome::Silent => format!("silent for {}", humantime::format_duration(facts.timeout)),
     }

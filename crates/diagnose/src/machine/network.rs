@@ -206,7 +206,7 @@ fn conntrack(count: Option<u64>, max: Option<u64>, timeouts: [Option<u64>; 2]) -
     };
     let mut found = format!("{count} of {max} entries");
     if let [Some(first), Some(stream)] = timeouts {
-        found += &format!("; UDP flows stay {first} s unanswered, {stream} s answered");
+        found += &format!("; those of UDP last {first} s unanswered, {stream} s answered");
     }
     // From 95 % on the kernel drops entries early; new flows come in bursts.
     if max > 0 && count.saturating_mul(5) >= max.saturating_mul(4) {
