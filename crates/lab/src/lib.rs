@@ -2,7 +2,7 @@
 //!
 //! Each [`case`] is a question; the naive server, or the user's, and `reflector` are asked the same
 //! one, each in namespaces of its own ([`trial`]); what was seen of both is judged ([`judge`]) and
-//! printed side by side ([`page`]) or as JSON ([`lines`]).
+//! printed side by side ([`page`]) or as JSON ([`json`]).
 //!
 //! The right server is this program, started as a child: what is judged shares no code with the
 //! judge.
@@ -14,10 +14,10 @@ pub mod judge;
 pub mod server;
 pub mod trial;
 
-pub mod lines;
+pub mod json;
 pub mod page;
 
-pub mod household;
+pub mod process_group;
 
 use std::env;
 use std::io::{self, IsTerminal, Write};
@@ -30,8 +30,8 @@ use signal_hook::iterator::Signals;
 use signal_hook::low_level::emulate_default_handler;
 
 use case::Case;
-use household::Household;
 use page::Page;
+use process_group::Household;
 use reflector_measure::error::Error;
 use reflector_measure::exit::Exit;
 use reflector_netlab::topology::{DockerHost, NftError};
@@ -288,7 +288,7 @@ impl Printer {
     fn case(&mut self, show: &Show, outcome: &Outcome) -> Result<(), Error> {
         match &self.page {
             Some(page) => self.print(&page.case(show, outcome)),
-            None => self.print(&lines::case(show, outcome)),
+            None => self.print(&json::case(show, outcome)),
         }
     }
 

@@ -1,6 +1,6 @@
 //! The cases as text for people: two columns where the terminal has room, else one.
 
-mod text;
+mod line;
 
 use std::time::Duration;
 
@@ -8,9 +8,9 @@ use crate::case::Case;
 use crate::server::{self, Contestant};
 use crate::trial::{Heard, Role, Seen, Trial, Verdict};
 use crate::{Outcome, Show};
+use line::{BAD, BOLD, DIM, DOUBTFUL, GOOD, Line, PLAIN, hung, wrapped};
 use reflector_measure::exit::Exit;
 use reflector_netlab::observe::{ConntrackEntry, Tuple};
-use text::{BAD, BOLD, DIM, DOUBTFUL, GOOD, Line, PLAIN, hung, wrapped};
 
 /// Text of a certain width. Contains styles, which [`anstream`] takes out where they are not
 /// wanted.

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::household::{Household, LastWords, Servant};
+use crate::process_group::{Household, LastWords, Servant};
 use reflector_measure::clock;
 use reflector_netlab::naive::NaiveServer;
 use reflector_netlab::observe::udp_sockets;

@@ -5,8 +5,8 @@ use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use crate::case::Case;
-use crate::household::Household;
 use crate::judge;
+use crate::process_group::Household;
 use crate::server::Contestant;
 use reflector_measure::clock;
 use reflector_measure::error::Error;
