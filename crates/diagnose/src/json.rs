@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::attempt::{Attempt, Outcome};
 use crate::diagnosis::{Diagnosis, Finding, Remedy, Verdict};
 use crate::facts::Facts;
-use crate::machine::Check;
+use crate::machine::check::Check;
 use crate::question::Question;
 use reflector_measure::json;
 

@@ -3,51 +3,19 @@
 //! What can be tried is tried, on sockets of its own, rather than read from a setting. A check
 //! that finds nothing wrong still says what it found.
 
+pub(crate) mod check;
 mod network;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use serde::Serialize;
 use socket2::{Domain, Socket, Type};
 
 use crate::host;
+use check::Check;
 use reflector_measure::exit::Exit;
 use reflector_measure::host::{kernel_is_at_least, kernel_release};
 use reflector_udp::sockopt;
-
-/// One thing that was checked.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub(crate) struct Check {
-    /// What was checked, in a word or two.
-    pub(crate) name: &'static str,
-    /// Whether it hinders nothing.
-    pub(crate) is_ok: bool,
-    /// What was found.
-    pub(crate) found: String,
-    /// What to do about it, where it hinders.
-    pub(crate) remedy: Option<String>,
-}
-
-impl Check {
-    fn ok(name: &'static str, found: impl Into<String>) -> Self {
-        Self {
-            name,
-            is_ok: true,
-            found: found.into(),
-            remedy: None,
-        }
-    }
-
-    fn warn(name: &'static str, found: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self {
-            name,
-            is_ok: false,
-            found: found.into(),
-            remedy: Some(remedy.into()),
-        }
-    }
-}
 
 /// Why io_uring is not available, and what would change that.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -9,7 +9,7 @@ use textwrap::{Options, WordSeparator, WordSplitter};
 use crate::attempt::{Attempt, Outcome, is_same};
 use crate::diagnosis::Diagnosis;
 use crate::facts::Facts;
-use crate::machine::Check;
+use crate::machine::check::Check;
 use crate::question::Question;
 
 /// Prints a diagnosis of a target.

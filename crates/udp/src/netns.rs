@@ -21,7 +21,7 @@ use rustix::io::{Errno, write};
 use rustix::process::{getegid, geteuid};
 use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space, unshare_unsafe};
 
-use crate::attempting;
+use crate::context::attempting;
 
 /// The network namespace of the calling thread, held open.
 ///

@@ -18,8 +18,9 @@ use rustix::net::sockopt::set_socket_recv_buffer_size_force;
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::cmsg::{self, Received};
+use crate::context::attempting;
 use crate::message::{self, Buffers};
-use crate::{attempting, sockopt};
+use crate::sockopt;
 
 /// Bytes that hold any frame: an IP packet of 64 KiB, and 1 KiB for headers around it.
 pub const FRAME_LEN_MAX: usize = 65 * 1024;

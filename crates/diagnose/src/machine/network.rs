@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use socket2::{Domain, Socket, Type};
 
-use super::Check;
+use super::check::Check;
 use crate::host::{self, Interface, Tables};
 use reflector_netlab::ethtool;
 use reflector_udp::sockopt;
