@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use reflector_measure::json::SCHEMA;
 use reflector_netlab::topology::skip;
 use reflector_udp::netns::{self, Ability};
 use rustix::process::{Pid, Signal, getuid, kill_process};
@@ -96,8 +97,8 @@ fn assert_hairpin(case: &Value, client: &str, asked: &str, docker0: &str, icmp: 
 }
 
 #[test]
-fn the_bug_and_the_cure_are_shown_in_every_case() {
-    let name = "the_bug_and_the_cure_are_shown_in_every_case";
+fn the_bug_and_the_remedy_are_shown_in_every_case() {
+    let name = "the_bug_and_the_remedy_are_shown_in_every_case";
     let Some((code, cases)) = cases(name, &["--timeout", "2s"]) else {
         return;
     };
@@ -108,7 +109,7 @@ fn the_bug_and_the_cure_are_shown_in_every_case() {
     for case in cases.iter().filter(|case| case["skipped"].is_null()) {
         assert_eq!(
             (&case["type"], &case["schema"]),
-            (&json!("case"), &json!(1))
+            (&json!("case"), &json!(SCHEMA))
         );
         let [naive, reflector] = [0, 1].map(|index| &case["servers"][index]);
         let expected = match case["case"].as_str() {

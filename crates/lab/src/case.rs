@@ -17,13 +17,13 @@ pub enum Case {
     Ipv6,
     /// An IPv4 question to a server on a dual-stack socket
     DualStack,
-    /// The naive cure: a server bound to one address only
+    /// The usual remedy: a server bound to one address only
     Specific,
 }
 
 /// Where the server of a case runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
+pub(crate) enum Place {
     /// On the host with docker0.
     Host,
     /// On the machine beyond the host's eth0.
@@ -63,12 +63,12 @@ impl Case {
             Case::Filter => "The same through a stateful filter, without NAT",
             Case::Ipv6 => "The hairpin in IPv6",
             Case::DualStack => "An IPv4 question to a server on a dual-stack socket",
-            Case::Specific => "The naive cure: a server bound to one address only",
+            Case::Specific => "The usual remedy: a server bound to one address only",
         }
     }
 
     /// What happens in it, in a sentence.
-    pub fn story(self) -> &'static str {
+    pub(crate) fn story(self) -> &'static str {
         match self {
             Case::Hairpin => {
                 "The container asks its own host, at eth0's address. The host's shortest way back \
@@ -95,7 +95,7 @@ impl Case {
     }
 
     /// What a wrong source leads to here.
-    pub fn consequence(self) -> &'static str {
+    pub(crate) fn consequence(self) -> &'static str {
         match self {
             Case::Hairpin | Case::Ipv6 | Case::DualStack | Case::Specific => {
                 "The client is connected to the address it asked, so its kernel knows no such \
@@ -113,7 +113,7 @@ impl Case {
     }
 
     /// The address that the client asks.
-    pub fn asked(self) -> IpAddr {
+    pub(crate) fn asked(self) -> IpAddr {
         match self {
             Case::Hairpin | Case::DualStack | Case::Specific => DockerHost::HOST.into(),
             Case::Nat | Case::Filter => DockerHost::OUTSIDE_SECOND.into(),
@@ -122,7 +122,7 @@ impl Case {
     }
 
     /// The address that the server is to bind.
-    pub fn bind(self) -> IpAddr {
+    pub(crate) fn bind(self) -> IpAddr {
         match self {
             Case::Hairpin | Case::Nat | Case::Filter => Ipv4Addr::UNSPECIFIED.into(),
             Case::Ipv6 | Case::DualStack => Ipv6Addr::UNSPECIFIED.into(),
@@ -132,7 +132,7 @@ impl Case {
 
     /// The client's address and port. The port is fixed, so that runs look alike: the namespaces
     /// are new, so it is free.
-    pub fn client(self) -> SocketAddr {
+    pub(crate) fn client(self) -> SocketAddr {
         const PORT: u16 = 40000;
         match self {
             Case::Ipv6 => SocketAddr::new(DockerHost::CONTAINER_V6.into(), PORT),
@@ -141,7 +141,7 @@ impl Case {
     }
 
     /// The machine that the server runs on.
-    pub fn place(self) -> Place {
+    pub(crate) fn place(self) -> Place {
         match self {
             Case::Nat | Case::Filter => Place::Outside,
             _ => Place::Host,
@@ -149,7 +149,7 @@ impl Case {
     }
 
     /// The namespace that the server runs in.
-    pub fn server_namespace(self, picture: &DockerHost) -> &Namespace {
+    pub(crate) fn server_namespace(self, picture: &DockerHost) -> &Namespace {
         match self.place() {
             Place::Host => &picture.host,
             Place::Outside => &picture.outside,
@@ -157,7 +157,7 @@ impl Case {
     }
 
     /// The host's interfaces that are captured, the one next to the server last.
-    pub fn interfaces(self) -> &'static [&'static str] {
+    pub(crate) fn interfaces(self) -> &'static [&'static str] {
         match self.place() {
             Place::Host => &["docker0"],
             Place::Outside => &["docker0", "eth0"],
@@ -165,15 +165,15 @@ impl Case {
     }
 
     /// Whether the naive server is expected to answer from a wrong source.
-    pub fn fools_naive(self) -> bool {
+    pub(crate) fn fools_naive(self) -> bool {
         self != Case::Specific
     }
 
     /// The rules of this case in force on the host of `picture`.
     ///
     /// # Errors
-    /// `Missing` where the case needs `nft` and there is none; else what the system said.
-    pub fn put_in_force(self, picture: &DockerHost) -> Result<(), NftError> {
+    /// `Missing` where the case needs `nft` and there is none; else what `nft` said.
+    pub(crate) fn put_in_force(self, picture: &DockerHost) -> Result<(), NftError> {
         match self {
             Case::Nat => picture.masquerade(),
             Case::Filter => picture.stateful_filter(),

@@ -1,23 +1,26 @@
-//! The cases as JSON lines, one object each, with `"schema":1`.
+//! The cases as JSON lines, one object each.
 //!
 //! Times carry their unit and count from the first packet of the conversation; addresses are
 //! `ADDR:PORT`, with port 0 where there is none (ICMP).
 
+use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::server::Contestant;
+use crate::server::ServerUnderTest;
+use crate::show::{Outcome, Show};
 use crate::trial::{Heard, Record, Role, Seen, Trial};
-use crate::{Outcome, Show};
+use reflector_measure::json;
 use reflector_netlab::observe::{ConntrackEntry, Tuple};
 
-/// One case as a line.
-pub fn case(show: &Show, outcome: &Outcome) -> String {
+/// Writes one case as a line.
+///
+/// # Errors
+/// EPIPE where nobody reads any more.
+pub(crate) fn case(show: &Show, outcome: &Outcome, out: &mut impl Write) -> io::Result<()> {
     let line = CaseLine {
-        schema: 1,
-        kind: "case",
         case: outcome.case.name(),
         story: outcome.case.story(),
         asked: SocketAddr::new(outcome.case.asked(), show.question.port),
@@ -26,22 +29,18 @@ pub fn case(show: &Show, outcome: &Outcome) -> String {
         servers: match &outcome.trials {
             Err(_) => Vec::new(),
             Ok(trials) => show
-                .contestants
+                .servers
                 .iter()
                 .zip(trials)
-                .map(|(contestant, trial)| server(contestant, trial))
+                .map(|(under_test, trial)| server(under_test, trial))
                 .collect(),
         },
     };
-    let text = serde_json::to_string(&line).expect("its keys are strings");
-    text + "\n"
+    json::write_line(out, "case", &line)
 }
 
 #[derive(Serialize)]
 struct CaseLine<'a> {
-    schema: u8,
-    #[serde(rename = "type")]
-    kind: &'static str,
     case: &'static str,
     story: &'static str,
     asked: SocketAddr,
@@ -101,14 +100,14 @@ struct TupleLine {
     destination: SocketAddr,
 }
 
-fn server<'a>(contestant: &Contestant, trial: &'a Trial) -> ServerLine<'a> {
+fn server<'a>(under_test: &ServerUnderTest, trial: &'a Trial) -> ServerLine<'a> {
     let record = trial.record.as_ref();
     let table = record.map(|record| record.conntrack.as_ref());
     ServerLine {
-        server: contestant.name(),
-        command: match contestant {
-            Contestant::Yours(command) => Some(command.to_string()),
-            Contestant::Naive | Contestant::Reflector(_) => None,
+        server: under_test.name(),
+        command: match under_test {
+            ServerUnderTest::Yours(command) => Some(command.to_string()),
+            ServerUnderTest::Naive | ServerUnderTest::Reflector(_) => None,
         },
         listen: trial.listen,
         bound: &trial.bound,
@@ -175,22 +174,23 @@ fn micros(time: Duration) -> f64 {
 mod tests {
     use super::*;
     use crate::case::Case;
-    use crate::judge::tests::hairpin_trial;
-    use crate::tests::show;
+    use crate::fixtures::{hairpin_outcome, show};
     use serde_json::Value;
+
+    fn line(outcome: &Outcome) -> String {
+        let mut out = Vec::new();
+        case(&show(ServerUnderTest::Naive), outcome, &mut out).unwrap();
+        String::from_utf8(out).unwrap()
+    }
 
     #[test]
     fn a_case_is_one_object() {
-        let outcome = Outcome {
-            case: Case::Hairpin,
-            trials: Ok([hairpin_trial(false), hairpin_trial(true)]),
-        };
-        let line = case(&show(Contestant::Naive), &outcome);
+        let line = line(&hairpin_outcome());
         assert_eq!(line.lines().count(), 1);
         let value: Value = serde_json::from_str(&line).unwrap();
         assert_eq!(
             (&value["schema"], &value["type"]),
-            (&1.into(), &"case".into())
+            (&json::SCHEMA.into(), &"case".into())
         );
         let [naive, reflector] = [0, 1].map(|index| &value["servers"][index]);
         assert_eq!(naive["answered_from"], "172.17.0.1:9007");
@@ -211,7 +211,7 @@ mod tests {
             case: Case::Nat,
             trials: Err("no nft".to_owned()),
         };
-        let line = case(&show(Contestant::Naive), &outcome);
+        let line = line(&outcome);
         let value: Value = serde_json::from_str(&line).unwrap();
         assert_eq!(value["skipped"], "no nft");
         assert_eq!(value["servers"], serde_json::json!([]));

@@ -3,13 +3,13 @@
 use std::net::{IpAddr, SocketAddr};
 
 use crate::case::{Case, Place};
-use crate::server::Server;
+use crate::server::running::Server;
 use crate::trial::{Heard, Record, Role, Seen, Verdict};
-use reflector_netlab::capture::{Kind, Packet};
+use reflector_netlab::packet::{Kind, Packet};
 use reflector_netlab::topology::DockerHost;
 
 /// The packets that belong to the question at `asked`, each with its role.
-pub fn conversation(asked: SocketAddr, packets: Vec<(&'static str, Packet)>) -> Vec<Seen> {
+pub(crate) fn conversation(asked: SocketAddr, packets: Vec<(&'static str, Packet)>) -> Vec<Seen> {
     // More than one behind NAT.
     let who_asked: Vec<SocketAddr> = packets
         .iter()
@@ -51,7 +51,7 @@ fn is_udp(packet: &Packet) -> bool {
 }
 
 /// The verdict by what was seen and by what became of the server meanwhile, with its reason.
-pub fn verdict(
+pub(crate) fn verdict(
     case: Case,
     asked: SocketAddr,
     record: &Record,
@@ -83,7 +83,7 @@ pub fn verdict(
 }
 
 /// The verdict by what was seen.
-fn judge(case: Case, asked: SocketAddr, record: &Record) -> (Verdict, String) {
+pub(crate) fn judge(case: Case, asked: SocketAddr, record: &Record) -> (Verdict, String) {
     let first = |role| record.packets.iter().find(|seen| seen.role == role);
     if let Some(seen) = first(Role::WrongSource) {
         let reason = format!(
@@ -133,138 +133,4 @@ fn whose(source: IpAddr, asked: IpAddr, place: Place) -> &'static str {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
-    use super::*;
-    use crate::trial::Trial;
-    use std::time::Duration;
-
-    fn addr(text: &str) -> SocketAddr {
-        text.parse().unwrap()
-    }
-
-    fn udp(at_us: u64, source: &str, destination: &str) -> Packet {
-        Packet {
-            at: Duration::from_micros(1_000_000 + at_us),
-            is_outgoing: false,
-            source: addr(source),
-            destination: addr(destination),
-            kind: Kind::Udp {
-                payload_len: 4,
-                payload: b"ping".to_vec(),
-            },
-        }
-    }
-
-    fn unreachable(at_us: u64, (from, to): (&str, &str), quoted: (&str, &str)) -> Packet {
-        Packet {
-            kind: Kind::Unreachable {
-                code: 3,
-                quoted_source: addr(quoted.0),
-                quoted_destination: addr(quoted.1),
-            },
-            ..udp(at_us, from, to)
-        }
-    }
-
-    const ASKED: &str = "172.16.13.13:9007";
-    const CLIENT: &str = "172.17.0.3:40000";
-
-    /// A record of the hairpin: a right one, or the naive server's.
-    pub fn hairpin(is_right: bool) -> Record {
-        let source = if is_right { ASKED } else { "172.17.0.1:9007" };
-        let mut packets = vec![
-            ("docker0", udp(0, CLIENT, ASKED)),
-            ("docker0", udp(52, source, CLIENT)),
-            ("docker0", udp(60, "172.17.0.9:53", "172.17.0.1:53")),
-        ];
-        if !is_right {
-            let ends = ("172.17.0.3:0", "172.17.0.1:0");
-            packets.push(("docker0", unreachable(1071, ends, (source, CLIENT))));
-        }
-        Record {
-            packets: conversation(addr(ASKED), packets),
-            conntrack: Ok(Vec::new()),
-            client: if is_right {
-                Heard::Answer {
-                    payload_len: 4,
-                    rtt: Duration::from_micros(123),
-                }
-            } else {
-                Heard::Nothing(Duration::from_secs(1))
-            },
-        }
-    }
-
-    /// A trial with that record.
-    pub fn hairpin_trial(is_right: bool) -> Trial {
-        let record = hairpin(is_right);
-        let (verdict, reason) = judge(Case::Hairpin, addr(ASKED), &record);
-        Trial {
-            listen: addr("0.0.0.0:9007"),
-            bound: Vec::new(),
-            engine: is_right.then(|| "uring".to_owned()),
-            record: Some(record),
-            verdict,
-            reason,
-        }
-    }
-
-    #[test]
-    fn the_source_of_the_answer_decides() {
-        let trial = hairpin_trial(true);
-        assert_eq!(trial.verdict, Verdict::Right);
-        let trial = hairpin_trial(false);
-        assert_eq!(trial.verdict, Verdict::WrongSource);
-        assert!(trial.reason.contains("172.17.0.1:9007 (docker0's address)"));
-    }
-
-    #[test]
-    fn strangers_are_left_out_and_the_rest_has_roles() {
-        let roles: Vec<Role> = hairpin(false)
-            .packets
-            .iter()
-            .map(|seen| seen.role)
-            .collect();
-        assert_eq!(roles, [Role::Question, Role::WrongSource, Role::Refusal]);
-        let last = &hairpin(false).packets[2];
-        assert_eq!(last.since_first, Duration::from_micros(1071));
-    }
-
-    #[test]
-    fn an_answer_to_the_masqueraded_asker_is_one() {
-        let packets = vec![
-            ("docker0", udp(0, CLIENT, "172.16.13.3:9007")),
-            ("eth0", udp(9, "172.16.13.13:40000", "172.16.13.3:9007")),
-            ("eth0", udp(20, "172.16.13.2:9007", "172.16.13.13:40000")),
-        ];
-        let seen = conversation(addr("172.16.13.3:9007"), packets);
-        assert_eq!(seen[2].role, Role::WrongSource);
-    }
-
-    #[test]
-    fn a_wrong_port_is_a_wrong_source() {
-        let mut record = hairpin(true);
-        record.packets[1].packet.source.set_port(9008);
-        record.packets[1].role = Role::WrongSource;
-        let (verdict, reason) = judge(Case::Hairpin, addr(ASKED), &record);
-        assert_eq!(verdict, Verdict::WrongSource);
-        assert!(reason.contains("(another port)"), "{reason}");
-    }
-
-    #[test]
-    fn silence_loss_and_refusal_are_unanswered() {
-        let mut record = hairpin(true);
-        record.client = Heard::Nothing(Duration::from_secs(1));
-        let (verdict, reason) = judge(Case::Hairpin, addr(ASKED), &record);
-        assert_eq!(verdict, Verdict::Unanswered);
-        assert!(reason.contains("did not reach"), "{reason}");
-        record.packets.truncate(1);
-        let (verdict, reason) = judge(Case::Hairpin, addr(ASKED), &record);
-        assert_eq!(verdict, Verdict::Unanswered);
-        assert!(reason.contains("within 1s"), "{reason}");
-        record.client = Heard::Refusal;
-        let (verdict, reason) = judge(Case::Hairpin, addr(ASKED), &record);
-        assert_eq!(verdict, Verdict::Unanswered);
-        assert!(reason.contains("Nobody listens"), "{reason}");
-    }
-}
+mod tests;

@@ -3,56 +3,56 @@
 use anstyle::{AnsiColor, Style};
 
 /// No style at all.
-pub const PLAIN: Style = Style::new();
+pub(crate) const PLAIN: Style = Style::new();
 /// Names and headings.
-pub const BOLD: Style = Style::new().bold();
+pub(crate) const BOLD: Style = Style::new().bold();
 /// What may be overlooked.
-pub const DIM: Style = Style::new().dimmed();
+pub(crate) const DIM: Style = Style::new().dimmed();
 /// As it should be.
-pub const GOOD: Style = AnsiColor::Green.on_default().bold();
+pub(crate) const GOOD: Style = AnsiColor::Green.on_default().bold();
 /// As it should not.
-pub const BAD: Style = AnsiColor::Red.on_default().bold();
+pub(crate) const BAD: Style = AnsiColor::Red.on_default().bold();
 /// Neither.
-pub const DOUBTFUL: Style = AnsiColor::Yellow.on_default().bold();
+pub(crate) const DOUBTFUL: Style = AnsiColor::Yellow.on_default().bold();
 
 /// A line of spans.
 #[derive(Clone, Debug, Default)]
-pub struct Line(Vec<(Style, String)>);
+pub(crate) struct Line(Vec<(Style, String)>);
 
 impl Line {
     /// A line of one span.
-    pub fn of(style: Style, text: impl Into<String>) -> Self {
+    pub(crate) fn of(style: Style, text: impl Into<String>) -> Self {
         Self(vec![(style, text.into())])
     }
 
     /// The line with a span after it.
     #[must_use]
-    pub fn and(mut self, style: Style, text: impl Into<String>) -> Self {
+    pub(crate) fn and(mut self, style: Style, text: impl Into<String>) -> Self {
         self.0.push((style, text.into()));
         self
     }
 
     /// The line with another after it.
     #[must_use]
-    pub fn then(mut self, other: Self) -> Self {
+    pub(crate) fn then(mut self, other: Self) -> Self {
         self.0.extend(other.0);
         self
     }
 
     /// The line with spaces after it, up to `width`.
     #[must_use]
-    pub fn padded(self, width: usize) -> Self {
+    pub(crate) fn padded(self, width: usize) -> Self {
         let missing = width.saturating_sub(self.width());
         self.and(PLAIN, " ".repeat(missing))
     }
 
     /// Columns that it takes; every character takes one.
-    pub fn width(&self) -> usize {
+    pub(crate) fn width(&self) -> usize {
         self.0.iter().map(|(_, text)| text.chars().count()).sum()
     }
 
     /// The line with its styles as escape sequences, without spaces at its end.
-    pub fn render(&self) -> String {
+    pub(crate) fn render(&self) -> String {
         let mut spans = self.0.clone();
         while let Some((_, text)) = spans.last_mut() {
             text.truncate(text.trim_end().len());
@@ -70,14 +70,20 @@ impl Line {
 }
 
 /// `text` in lines of at most `width`.
-pub fn wrapped(style: Style, text: &str, width: usize) -> Vec<Line> {
+pub(crate) fn wrapped(style: Style, text: &str, width: usize) -> Vec<Line> {
     hung(PLAIN, "", style, text, width)
 }
 
 /// `text` in lines of at most `width` that begin below each other after `label`.
 ///
 /// Spaces at the beginning of `text` indent its first line.
-pub fn hung(label_style: Style, label: &str, style: Style, text: &str, width: usize) -> Vec<Line> {
+pub(crate) fn hung(
+    label_style: Style,
+    label: &str,
+    style: Style,
+    text: &str,
+    width: usize,
+) -> Vec<Line> {
     let indent = label.chars().count();
     let room = width.saturating_sub(indent).max(1);
     textwrap::wrap(text, room)

@@ -41,10 +41,10 @@ pub struct LabArgs {
     /// The question as hexadecimal digits, for a server that is no echo [default: "ping"]
     #[arg(long, value_name = "HEX", value_parser = parse_hex, env = "REFLECTOR_LAB_PAYLOAD_HEX")]
     pub payload_hex: Option<Payload>,
-    /// Wait so long for an answer
+    /// Time to wait for an answer
     #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = parse_timeout, env = "REFLECTOR_LAB_TIMEOUT")]
     pub timeout: Duration,
-    /// How the reflector moves datagrams; auto takes io_uring where it is to be had
+    /// How the reflector moves datagrams; auto takes io_uring where it is available
     #[arg(long, value_enum, default_value_t = EngineChoice::Auto, env = "REFLECTOR_LAB_ENGINE")]
     pub engine: EngineChoice,
     /// Print JSON lines, one per case

@@ -1,0 +1,75 @@
+//! Stdout, as text or as JSON lines.
+
+use std::io::{self, IsTerminal, Write};
+
+use crate::json;
+use crate::page::Page;
+use crate::show::{Outcome, Show};
+use reflector_measure::error::Error;
+use reflector_measure::exit::Exit;
+
+/// Prints one case after the other.
+pub(crate) struct Printer {
+    out: anstream::AutoStream<io::Stdout>,
+    /// `None` prints JSON.
+    page: Option<Page>,
+}
+
+impl Printer {
+    /// A printer of JSON lines, or of text as wide as the terminal.
+    pub(crate) fn new(is_json: bool) -> Self {
+        let stdout = io::stdout();
+        let width = if stdout.is_terminal() {
+            terminal_size::terminal_size().map(|(width, _)| usize::from(width.0))
+        } else {
+            None
+        };
+        Self {
+            out: anstream::AutoStream::auto(stdout),
+            page: (!is_json).then(|| Page::new(width)),
+        }
+    }
+
+    /// What is about to be shown.
+    ///
+    /// # Errors
+    /// EPIPE where nobody reads any more, here as below.
+    pub(crate) fn begin(&mut self, show: &Show) -> Result<(), Error> {
+        match &self.page {
+            Some(page) => self.print(&page.opening(show)),
+            None => Ok(()),
+        }
+    }
+
+    /// One case.
+    pub(crate) fn case(&mut self, show: &Show, outcome: &Outcome) -> Result<(), Error> {
+        match &self.page {
+            Some(page) => self.print(&page.case(show, outcome)),
+            None => json::case(show, outcome, &mut self.out).map_err(cannot_print),
+        }
+    }
+
+    /// All cases.
+    pub(crate) fn end(
+        &mut self,
+        show: &Show,
+        outcomes: &[Outcome],
+        exit: Exit,
+    ) -> Result<(), Error> {
+        match &self.page {
+            Some(page) => self.print(&page.closing(show, outcomes, exit)),
+            None => Ok(()),
+        }
+    }
+
+    fn print(&mut self, text: &str) -> Result<(), Error> {
+        self.out
+            .write_all(text.as_bytes())
+            .and_then(|()| self.out.flush())
+            .map_err(cannot_print)
+    }
+}
+
+fn cannot_print(said: io::Error) -> Error {
+    Error::system("cannot print", &said)
+}
