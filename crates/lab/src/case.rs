@@ -6,6 +6,7 @@ use reflector_netlab::topology::{DockerHost, Namespace, NftError};
 
 /// One situation in which the source of an answer matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Case {
     /// A container asks its own host, at another address than the bridge's
     Hairpin,

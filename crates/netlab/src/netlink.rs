@@ -16,6 +16,7 @@ use reflector_udp::addr::array;
 
 /// What a request is meant to do.
 #[derive(Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Intent {
     /// Change or read one object.
     Change,
@@ -109,7 +110,7 @@ impl Netlink {
     }
 
     /// The device named `name`, as the kernel describes it; ENODEV when there is none.
-    pub fn link(&mut self, name: &str) -> io::Result<LinkMessage> {
+    pub(crate) fn link(&mut self, name: &str) -> io::Result<LinkMessage> {
         let mut message = LinkMessage::default();
         message
             .attributes

@@ -36,7 +36,7 @@ pub enum Kind {
     },
     /// ICMP or ICMPv6 destination unreachable (RFC 792, RFC 4443 §3.1).
     Unreachable {
-        /// The code, whose meaning depends on the family; see [`Packet::is_port_unreachable`].
+        /// The code, whose meaning depends on the family.
         code: u8,
         /// Source of the packet that could not be delivered; port 0 if it was not UDP.
         quoted_source: SocketAddr,
@@ -62,7 +62,7 @@ const PAYLOAD_LEN_MAX: usize = 64;
 
 impl Packet {
     /// The IP packet in an Ethernet frame; `None` when there is none (ARP, a broken header).
-    pub fn decode(frame: &[u8], at: Duration, is_outgoing: bool) -> Option<Packet> {
+    pub(crate) fn decode(frame: &[u8], at: Duration, is_outgoing: bool) -> Option<Packet> {
         let sliced = LaxSlicedPacket::from_ethernet(frame).ok()?;
         let ip = match sliced.net? {
             LaxNetSlice::Ipv4(slice) => LaxIpSlice::Ipv4(slice),
@@ -86,7 +86,7 @@ impl Packet {
     }
 
     /// Whether it is ICMP port unreachable: code 3 (RFC 792), or 4 in ICMPv6 (RFC 4443 §3.1).
-    pub fn is_port_unreachable(&self) -> bool {
+    pub(crate) fn is_port_unreachable(&self) -> bool {
         let port = match self.source.ip() {
             IpAddr::V4(_) => icmpv4::CODE_DST_UNREACH_PORT,
             IpAddr::V6(_) => icmpv6::CODE_DST_UNREACH_PORT,

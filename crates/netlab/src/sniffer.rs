@@ -65,7 +65,7 @@ impl Sniffer {
     ///
     /// # Errors
     /// ENOPROTOOPT in a sandbox that does not count them.
-    pub fn drop_count(&self) -> io::Result<u64> {
+    pub(crate) fn drop_count(&self) -> io::Result<u64> {
         self.socket.drop_count()
     }
 }

@@ -33,6 +33,7 @@ pub enum Origin {
 
 /// One entry of the error queue.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct QueuedError {
     /// The error number that the socket reports for it, such as `ECONNREFUSED`.
     pub errno: i32,

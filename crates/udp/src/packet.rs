@@ -50,6 +50,7 @@ pub struct PacketSocket {
 
 /// What came with a frame whose bytes are in the caller's buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Frame {
     /// Bytes of the frame in the buffer, link-layer header included.
     pub len: usize,

@@ -1,6 +1,7 @@
 //! Styled lines, whose width is known without their styles.
 
 use anstyle::{AnsiColor, Style};
+use textwrap::WordSplitter;
 
 /// No style at all.
 pub(crate) const PLAIN: Style = Style::new();
@@ -86,7 +87,9 @@ pub(crate) fn hung(
 ) -> Vec<Line> {
     let indent = label.chars().count();
     let room = width.saturating_sub(indent).max(1);
-    textwrap::wrap(text, room)
+    // An option such as --payload-hex is one word.
+    let options = textwrap::Options::new(room).word_splitter(WordSplitter::NoHyphenation);
+    textwrap::wrap(text, options)
         .into_iter()
         .enumerate()
         .map(|(index, line)| {

@@ -49,7 +49,7 @@ impl DockerHost {
     /// The second IPv4 address outside.
     pub const OUTSIDE_SECOND: Ipv4Addr = Ipv4Addr::new(172, 16, 13, 3);
     /// The IPv6 address outside.
-    pub const OUTSIDE_V6: Ipv6Addr = Ipv6Addr::new(0xfd13, 0, 0, 0, 0, 0, 0, 2);
+    pub(crate) const OUTSIDE_V6: Ipv6Addr = Ipv6Addr::new(0xfd13, 0, 0, 0, 0, 0, 0, 2);
 
     /// The three namespaces, connected, with all links ready and no nft rule.
     pub fn new() -> io::Result<DockerHost> {

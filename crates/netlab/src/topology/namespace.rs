@@ -121,13 +121,6 @@ impl Namespace {
             )))
     }
 
-    /// Removes a link, and its other end if it is a veth. ENODEV when there is none.
-    pub fn delete_link(&self, name: &str) -> io::Result<()> {
-        self.link(name)
-            .and_then(|link| self.request(RouteNetlinkMessage::DelLink(link), Intent::Change))
-            .map_err(attempting(format_args!("delete link {name}")))
-    }
-
     /// Makes `link` a port of bridge `master`.
     pub fn set_master(&self, link: &str, master: &str) -> io::Result<()> {
         self.interface_index(master)

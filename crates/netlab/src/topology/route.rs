@@ -23,7 +23,6 @@ pub struct Route {
     pub(crate) is_local: bool,
     pub(crate) gateway: Option<IpAddr>,
     pub(crate) device: Option<String>,
-    pub(crate) preferred_source: Option<IpAddr>,
 }
 
 impl Route {
@@ -34,12 +33,11 @@ impl Route {
             is_local: false,
             gateway: None,
             device: None,
-            preferred_source: None,
         }
     }
 
     /// The default route of the gateway's family, through `gateway`.
-    pub fn default_via(gateway: IpAddr) -> Route {
+    pub(crate) fn default_via(gateway: IpAddr) -> Route {
         let everything = IpNet::new(wildcard(gateway), 0).expect("0 fits both families");
         Route::to(everything).via(gateway)
     }
@@ -67,14 +65,6 @@ impl Route {
     pub fn device(self, device: &str) -> Route {
         Route {
             device: Some(device.to_owned()),
-            ..self
-        }
-    }
-
-    /// The same, with `source` for sockets that choose none themselves.
-    pub fn preferred_source(self, source: IpAddr) -> Route {
-        Route {
-            preferred_source: Some(source),
             ..self
         }
     }

@@ -77,11 +77,6 @@ pub(super) fn route_message(route: &Route, index: Option<u32>) -> RouteMessage {
             .gateway
             .map(|gateway| RouteAttribute::Gateway(gateway.into())),
     );
-    attributes.extend(
-        route
-            .preferred_source
-            .map(|ip| RouteAttribute::PrefSource(ip.into())),
-    );
     attributes.extend(index.map(RouteAttribute::Oif));
     message
 }
