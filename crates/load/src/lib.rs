@@ -48,7 +48,7 @@ use options::Options;
 use plan::{Offer, Plan};
 use reflector_measure::error::Error;
 use reflector_measure::exit::Exit;
-use reflector_measure::hdr_log::HdrLog;
+use reflector_measure::hdr_log::{HdrLog, ROUND_TRIPS};
 use report::Reporter;
 use run::{Interval, measure};
 use summary::Summary;
@@ -90,7 +90,7 @@ fn load(
     stop: &AtomicBool,
     reporter: &mut Reporter<impl io::Write>,
 ) -> Result<Exit, Error> {
-    let create = |path| HdrLog::create(path, "Round-trip times in nanoseconds");
+    let create = |path| HdrLog::create(path, ROUND_TRIPS);
     let mut log = plan.hdr.as_deref().map(create).transpose()?;
     let outcome = measure(plan, &plan.offer, stop, &mut |interval: &Interval<'_>| {
         if let Some(log) = &mut log {

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use reflector_measure::percent::Percent;
+
 /// What `reflector load` is asked to do.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -65,10 +67,6 @@ pub enum Rate {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sizes(pub Vec<(u16, u32)>);
 
-/// Hundredths, from 0 to 100.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Percent(pub f64);
-
 impl FromStr for Rate {
     type Err = String;
 
@@ -121,18 +119,6 @@ impl FromStr for Sizes {
 /// Sizes that a mix may have: each keeps buffers of its own.
 const SIZES_MAX: usize = 16;
 
-impl FromStr for Percent {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let digits = text.strip_suffix('%').unwrap_or(text).trim();
-        match digits.parse::<f64>() {
-            Ok(percent) if (0.0..=100.0).contains(&percent) => Ok(Percent(percent)),
-            _ => Err("expected a percentage from 0 to 100, such as 0.1%".to_owned()),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -155,15 +141,6 @@ mod tests {
         assert_eq!("64:7,512:4,1400:1".parse::<Sizes>(), Ok(mix));
         for text in ["", "64:0", "64:", "70000", "-1", "64;7"] {
             assert!(text.parse::<Sizes>().is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn percentages_are_read() {
-        assert_eq!("0.1%".parse::<Percent>(), Ok(Percent(0.1)));
-        assert_eq!("100".parse::<Percent>(), Ok(Percent(100.0)));
-        for text in ["", "%", "101", "-0.1", "nan"] {
-            assert!(text.parse::<Percent>().is_err(), "{text}");
         }
     }
 }

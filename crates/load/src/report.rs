@@ -3,32 +3,14 @@
 use std::io::{self, Write};
 
 use hdrhistogram::Histogram;
-use serde::Serialize;
 
 use crate::find_rate::{Found, Step};
 use crate::plan::{Offer, Plan};
 use crate::run::{Interval, Outcome};
-use crate::summary::{Quantiles, Ready, Summary, Totals};
+use crate::summary::{Ready, Summary, Totals};
 use reflector_measure::error::Error;
-use reflector_measure::json::SCHEMA;
-
-/// One JSON object.
-#[derive(Serialize)]
-#[serde(tag = "type", rename_all = "snake_case")]
-enum Report<'a> {
-    Ready(&'a Ready),
-    Interval(&'a Totals),
-    Summary(&'a Summary),
-    Step(&'a Step),
-    FoundRate(&'a Found),
-}
-
-#[derive(Serialize)]
-struct Line<'a> {
-    schema: u32,
-    #[serde(flatten)]
-    report: Report<'a>,
-}
+use reflector_measure::json::write_line;
+use reflector_measure::quantiles::Quantiles;
 
 /// Writes reports, for people or for programs.
 pub struct Reporter<W> {
@@ -69,16 +51,6 @@ impl<W: Write> Reporter<W> {
         }
     }
 
-    fn json(&mut self, report: Report<'_>) -> io::Result<()> {
-        let line = Line {
-            schema: SCHEMA,
-            report,
-        };
-        serde_json::to_writer(&mut self.out, &line)?;
-        writeln!(self.out)?;
-        self.out.flush()
-    }
-
     /// Says what is going to be done.
     ///
     /// # Errors
@@ -86,7 +58,7 @@ impl<W: Write> Reporter<W> {
     pub fn ready(&mut self, plan: &Plan) -> Result<(), Error> {
         let ready = Ready::new(plan);
         let written = if self.json {
-            self.json(Report::Ready(&ready))
+            write_line(&mut self.out, "ready", &ready)
         } else {
             writeln!(self.out, "{}", headline(&ready)).and_then(|()| self.out.flush())
         };
@@ -108,7 +80,7 @@ impl<W: Write> Reporter<W> {
         }
         let totals = Totals::of_interval(plan, offer, interval);
         let written = if self.json {
-            self.json(Report::Interval(&totals))
+            write_line(&mut self.out, "interval", &totals)
         } else {
             self.has_progress = true;
             let at = (interval.start + interval.length).as_secs_f64();
@@ -145,7 +117,7 @@ impl<W: Write> Reporter<W> {
         outcome: &Outcome,
     ) -> Result<(), Error> {
         let written = if self.json {
-            self.json(Report::Summary(summary))
+            write_line(&mut self.out, "summary", summary)
         } else {
             self.end_progress()
                 .and_then(|()| write_counts(&mut self.out, summary))
@@ -162,7 +134,7 @@ impl<W: Write> Reporter<W> {
     /// What writing says.
     pub fn step(&mut self, step: &Step, is_first: bool) -> Result<(), Error> {
         let written = if self.json {
-            self.json(Report::Step(step))
+            write_line(&mut self.out, "step", step)
         } else {
             self.end_progress().and_then(|()| {
                 if is_first {
@@ -192,7 +164,7 @@ impl<W: Write> Reporter<W> {
     /// What writing says.
     pub fn found(&mut self, found: &Found) -> Result<(), Error> {
         let written = if self.json {
-            self.json(Report::FoundRate(found))
+            write_line(&mut self.out, "found_rate", found)
         } else {
             write_found(&mut self.out, found).and_then(|()| self.out.flush())
         };
@@ -368,7 +340,7 @@ fn write_quantiles(
         times.p90,
         times.p99,
         times.p99_9,
-        times.p99_99,
+        times.p99_99.unwrap_or(times.max),
         times.max,
     ] {
         write!(out, "{us:>10.1}")?;

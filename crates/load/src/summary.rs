@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use crate::options::Rate;
@@ -13,6 +12,7 @@ use crate::run::{Interval, Outcome};
 use crate::tally::{Counts, Tally};
 use reflector_measure::errno;
 use reflector_measure::exit::Exit;
+use reflector_measure::quantiles::Quantiles;
 
 /// Send lag at the 99th percentile from which the generator has missed its schedule.
 const SEND_LAG_P99_NS_MAX: u64 = 1_000_000;
@@ -20,45 +20,6 @@ const SEND_LAG_P99_NS_MAX: u64 = 1_000_000;
 const UNSENT_MAX: f64 = 0.01;
 /// Source ports without an answer that are told by number.
 const SILENT_PORTS_MAX: usize = 32;
-
-/// Times in microseconds; zero where `count` is.
-#[derive(Clone, Copy, Debug, Serialize)]
-pub struct Quantiles {
-    /// Datagrams measured.
-    pub count: u64,
-    /// Shortest.
-    pub min: f64,
-    /// Median.
-    pub p50: f64,
-    /// 90th percentile.
-    pub p90: f64,
-    /// 99th percentile.
-    pub p99: f64,
-    /// 99.9th percentile.
-    pub p99_9: f64,
-    /// 99.99th percentile.
-    pub p99_99: f64,
-    /// Longest.
-    pub max: f64,
-}
-
-impl Quantiles {
-    /// Those of a histogram of nanoseconds.
-    pub fn new(times_ns: &Histogram<u64>) -> Self {
-        let us = |ns: u64| ns as f64 / 1000.0;
-        let at = |quantile| us(times_ns.value_at_quantile(quantile));
-        Self {
-            count: times_ns.len(),
-            min: us(times_ns.min()),
-            p50: at(0.5),
-            p90: at(0.9),
-            p99: at(0.99),
-            p99_9: at(0.999),
-            p99_99: at(0.9999),
-            max: us(times_ns.max()),
-        }
-    }
-}
 
 /// What the load is, said before it starts.
 #[derive(Clone, Debug, Serialize)]
@@ -220,9 +181,9 @@ impl Totals {
             send_waits,
             trains_refused,
             clock_stepped,
-            rtt_us: Quantiles::new(&tally.rtt_with_losses_ns(plan.timeout_ns())),
-            rtt_uncorrected_us: Quantiles::new(&tally.rtt_uncorrected_ns),
-            send_lag_us: Quantiles::new(&tally.send_lag_ns),
+            rtt_us: Quantiles::from_ns(&tally.rtt_with_losses_ns(plan.timeout_ns())),
+            rtt_uncorrected_us: Quantiles::from_ns(&tally.rtt_uncorrected_ns),
+            send_lag_us: Quantiles::from_ns(&tally.send_lag_ns),
         }
     }
 

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use crate::compare::{Change, changes, worse};
-use crate::run::{Counts, Kind, Run, Times};
+use crate::run::{Counts, Kind, Run};
+use reflector_measure::quantiles::Quantiles;
 
 /// All that is known of one kind.
 #[derive(Debug)]
@@ -106,8 +107,15 @@ fn is_other_half(a: &Run, b: &Run) -> bool {
             && timed.counts.is_none()
             && timed.times_ns.is_some()
     };
-    let is_same = a.times.zip(b.times).is_some_and(|(a, b)| a.is_same(&b));
+    let is_same = a.times.zip(b.times).is_some_and(|(a, b)| is_same(&a, &b));
     is_same && (is_half(a, b) || is_half(b, a))
+}
+
+/// Whether both are the same but for rounding. Not every report has the 99.99th percentile.
+fn is_same(a: &Quantiles, b: &Quantiles) -> bool {
+    let near = |(a, b): (f64, f64)| (a - b).abs() <= 1e-6 * a.abs().max(b.abs());
+    let all = |it: &Quantiles| [it.min, it.p50, it.p90, it.p99, it.p99_9, it.max];
+    a.count == b.count && all(a).into_iter().zip(all(b)).all(near)
 }
 
 /// All of `runs` as one: counts and rates are added, histograms too. Quantiles of runs without a
@@ -157,7 +165,7 @@ fn merge(runs: &[Run], role: &str, notes: &mut Vec<String>) -> Run {
     }
     if is_timed {
         let times_ns = times_ns.into_ns(crate::unit::Unit::Ns);
-        merged.times = (!times_ns.is_empty()).then(|| Times::new(&times_ns));
+        merged.times = (!times_ns.is_empty()).then(|| Quantiles::from_ns(&times_ns));
         merged.times_ns = merged.times.is_some().then_some(times_ns);
     } else {
         notes.push(format!(
@@ -186,7 +194,7 @@ mod tests {
         )
     }
 
-    fn counted(name: &str, sent: u64, times: Option<Times>) -> Run {
+    fn counted(name: &str, sent: u64, times: Option<Quantiles>) -> Run {
         Run {
             seconds: 2.0,
             counts: Some(Counts {
@@ -236,13 +244,9 @@ mod tests {
     #[test]
     fn quantiles_are_never_made_of_quantiles() {
         let a = timed("a", &[1000, 2000]);
-        let groups = gather(
-            vec![
-                counted("b", 5, a.times.map(|it| Times { p50: 9.0, ..it })),
-                a,
-            ],
-            Vec::new(),
-        );
+        let mut other = a.times.unwrap();
+        other.p50 = 9.0;
+        let groups = gather(vec![counted("b", 5, Some(other)), a], Vec::new());
         let merged = groups[0].merged.as_ref().unwrap();
         assert!(merged.times.is_none() && merged.times_ns.is_none());
         assert!(groups[0].notes.iter().any(|it| it.contains("--hdr")));

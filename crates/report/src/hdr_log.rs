@@ -9,6 +9,7 @@ use crate::histogram::{self, Sum};
 use crate::lines::{Fault, Lines};
 use crate::run::{Kind, Run, Saved};
 use crate::unit::Unit;
+use reflector_measure::hdr_log::{self, RESIDENCE_TIMES, ROUND_TRIPS};
 
 /// Tags of one log: each has a histogram in memory.
 const TAGS_MAX: usize = 64;
@@ -121,11 +122,13 @@ fn add(
     series.times.add(&histogram)
 }
 
-/// What our own logs say in their first line ([`HdrLog`](reflector_measure::hdr_log::HdrLog)).
+/// What our own logs say in their first line.
 fn kind_of_ours(text: &str) -> Option<Kind> {
-    match text {
-        "#[Round-trip times in nanoseconds, reflector]" => Some(Kind::RoundTrip),
-        "#[Residence times in nanoseconds, reflector]" => Some(Kind::Residence),
-        _ => None,
-    }
+    let title = text.strip_prefix('#')?;
+    [
+        (ROUND_TRIPS, Kind::RoundTrip),
+        (RESIDENCE_TIMES, Kind::Residence),
+    ]
+    .into_iter()
+    .find_map(|(what, kind)| (title == hdr_log::title(what)).then_some(kind))
 }

@@ -7,8 +7,9 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::lines::{Fault, Line, Lines};
-use crate::run::{Counts, Kind, Run, Saved, Times};
+use crate::run::{Counts, Kind, Run, Saved};
 use reflector_measure::json::SCHEMA;
+use reflector_measure::quantiles::Quantiles;
 
 /// One object, as far as it is of interest.
 #[derive(Deserialize)]
@@ -43,8 +44,8 @@ struct Totals {
     #[serde(default)]
     send_errors: BTreeMap<String, u64>,
     wrong_source: Option<WrongSource>,
-    rtt_us: Option<Times>,
-    residence_us: Option<Times>,
+    rtt_us: Option<Quantiles>,
+    residence_us: Option<Quantiles>,
     target: Option<String>,
     limited_by: Option<String>,
     #[serde(default)]
@@ -146,7 +147,7 @@ struct Total {
     counts: Counts,
     targets: BTreeSet<String>,
     /// Those of the one run, if it has ended.
-    times: Option<Times>,
+    times: Option<Quantiles>,
     rate_pps: Option<f64>,
     limited: BTreeSet<String>,
     interrupted: bool,

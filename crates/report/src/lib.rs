@@ -40,6 +40,7 @@ use std::path::{Path, PathBuf};
 use group::Group;
 use reflector_measure::error::Error;
 use reflector_measure::exit::Exit;
+use reflector_measure::percent::Percent;
 use run::Run;
 use unit::Unit;
 
@@ -51,7 +52,7 @@ pub struct Options {
     /// Saved runs to compare with.
     pub baseline: Vec<PathBuf>,
     /// By how many percent a run may be worse than the baseline.
-    pub max_regression: Option<f64>,
+    pub max_regression: Option<Percent>,
     /// The unit of times whose file does not tell it.
     pub unit: Option<Unit>,
     /// Where the plot goes.
@@ -77,7 +78,7 @@ pub fn run(options: &Options) -> Result<Exit, Error> {
     }
     let worse: Vec<String> = options
         .max_regression
-        .map(|max| groups.iter().flat_map(|it| it.worse(max)).collect())
+        .map(|max| groups.iter().flat_map(|it| it.worse(max.0)).collect())
         .unwrap_or_default();
     if options.max_regression.is_some() && groups.iter().all(|it| it.changes().is_empty()) {
         tracing::error!("cannot judge --max-regression: there is nothing to compare");

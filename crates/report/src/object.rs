@@ -7,13 +7,12 @@ use serde::Serialize;
 use crate::compare::Change;
 use crate::group::Group;
 use crate::page::quantiles;
-use crate::run::{Counts, Run, Times};
-use reflector_measure::json::SCHEMA;
+use crate::run::{Counts, Run};
+use reflector_measure::json::write_line;
+use reflector_measure::quantiles::Quantiles;
 
 #[derive(Serialize)]
 struct Object<'a> {
-    schema: u32,
-    r#type: &'static str,
     kind: &'static str,
     detail: Option<&'a str>,
     runs: Vec<Row<'a>>,
@@ -32,7 +31,7 @@ struct Row<'a> {
     counts: Option<Counts>,
     rate_pps: Option<f64>,
     loss_percent: Option<f64>,
-    times_us: Option<Times>,
+    times_us: Option<Quantiles>,
     quantiles: Vec<Quantile>,
 }
 
@@ -69,8 +68,6 @@ impl<'a> Row<'a> {
 pub fn write(out: &mut impl Write, groups: &[Group], worse: &[String]) -> io::Result<()> {
     for group in groups {
         let object = Object {
-            schema: SCHEMA,
-            r#type: "report",
             kind: group.kind.name(),
             detail: group.kind.detail(),
             runs: group.runs.iter().map(Row::new).collect(),
@@ -80,8 +77,7 @@ pub fn write(out: &mut impl Write, groups: &[Group], worse: &[String]) -> io::Re
             notes: &group.notes,
             worse,
         };
-        serde_json::to_writer(&mut *out, &object)?;
-        writeln!(out)?;
+        write_line(out, "report", &object)?;
     }
     Ok(())
 }

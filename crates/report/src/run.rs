@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use hdrhistogram::Histogram;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
+
+use reflector_measure::quantiles::Quantiles;
 
 /// What was measured; only like is merged or compared with like.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -104,54 +106,6 @@ impl Counts {
     }
 }
 
-/// Times in microseconds.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Times {
-    /// Values measured.
-    pub count: u64,
-    /// Shortest.
-    pub min: f64,
-    /// Median.
-    pub p50: f64,
-    /// 90th percentile.
-    pub p90: f64,
-    /// 99th percentile.
-    pub p99: f64,
-    /// 99.9th percentile.
-    pub p99_9: f64,
-    /// Longest.
-    pub max: f64,
-}
-
-impl Times {
-    /// Those of a histogram of nanoseconds.
-    pub fn new(times_ns: &Histogram<u64>) -> Self {
-        let us = |ns: u64| ns as f64 / 1000.0;
-        let at = |quantile| us(times_ns.value_at_quantile(quantile));
-        Self {
-            count: times_ns.len(),
-            min: us(times_ns.min()),
-            p50: at(0.5),
-            p90: at(0.9),
-            p99: at(0.99),
-            p99_9: at(0.999),
-            max: us(times_ns.max()),
-        }
-    }
-
-    /// Whether `other` is the same but for rounding.
-    pub fn is_same(&self, other: &Self) -> bool {
-        let near = |a: f64, b: f64| (a - b).abs() <= 1e-6 * a.abs().max(b.abs());
-        self.count == other.count
-            && near(self.min, other.min)
-            && near(self.p50, other.p50)
-            && near(self.p90, other.p90)
-            && near(self.p99, other.p99)
-            && near(self.p99_9, other.p99_9)
-            && near(self.max, other.max)
-    }
-}
-
 /// What is known about a run, or about several that were merged.
 #[derive(Clone, Debug)]
 pub struct Run {
@@ -168,7 +122,7 @@ pub struct Run {
     /// Datagrams, or values, per second.
     pub rate_pps: Option<f64>,
     /// The times in short.
-    pub times: Option<Times>,
+    pub times: Option<Quantiles>,
     /// The times in full, in nanoseconds.
     pub times_ns: Option<Histogram<u64>>,
 }
@@ -194,7 +148,7 @@ impl Run {
         Self {
             seconds,
             rate_pps: is_foreign.then(|| times_ns.len() as f64 / seconds),
-            times: (!times_ns.is_empty()).then(|| Times::new(&times_ns)),
+            times: (!times_ns.is_empty()).then(|| Quantiles::from_ns(&times_ns)),
             times_ns: Some(times_ns),
             ..Self::new(name, kind)
         }

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
-use reflector_load::options::{Options, Percent, Rate, Sizes};
+use reflector_load::options::{Options, Rate, Sizes};
+use reflector_measure::percent::Percent;
 
 use super::Switch;
 

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
+use reflector_measure::percent::Percent;
 use reflector_report::Options;
 use reflector_report::unit::Unit;
 
@@ -32,8 +33,8 @@ pub struct ReportArgs {
     #[arg(long, value_name = "FILE", env = "REFLECTOR_REPORT_BASELINE")]
     pub baseline: Vec<PathBuf>,
     /// Fail with 5 if p99 or the rate is worse than the baseline's by more than this, as in 5%
-    #[arg(long, value_name = "PERCENT", value_parser = parse_percent, requires = "baseline", env = "REFLECTOR_REPORT_MAX_REGRESSION")]
-    pub max_regression: Option<f64>,
+    #[arg(long, value_name = "PERCENT", value_parser = Percent::parse_change, requires = "baseline", env = "REFLECTOR_REPORT_MAX_REGRESSION")]
+    pub max_regression: Option<Percent>,
     /// Unit of other tools' times [default: ns in logs and documents, ms in percentile tables]
     #[arg(
         long,
@@ -73,25 +74,4 @@ fn unit_parser() -> impl TypedValueParser<Value = Unit> {
             .find(is_named)
             .expect("one of the possible values")
     })
-}
-
-fn parse_percent(text: &str) -> Result<f64, String> {
-    let digits = text.strip_suffix('%').unwrap_or(text).trim();
-    match digits.parse::<f64>() {
-        Ok(percent) if percent.is_finite() && percent >= 0.0 => Ok(percent),
-        _ => Err("expected a percentage, such as 5%".to_owned()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_regression_may_be_more_than_all_but_not_less_than_none() {
-        assert_eq!(parse_percent("250 %"), Ok(250.0));
-        for text in ["", "-1", "inf", "nan", "%"] {
-            assert!(parse_percent(text).is_err(), "{text}");
-        }
-    }
 }
