@@ -6,6 +6,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use reflector_measure::percent::Percent;
+use reflector_udp::PAYLOAD_V6_MAX;
 
 /// What `reflector load` is asked to do.
 #[derive(Clone, Debug)]
@@ -101,7 +102,11 @@ impl FromStr for Sizes {
             let (size, weight) = part.split_once(':').unwrap_or((part, "1"));
             let size = size.trim().parse::<u32>().ok();
             let size = match size.map(u16::try_from) {
-                Some(Err(_)) => return Err("no UDP payload is longer than 65527 bytes".to_owned()),
+                Some(Err(_)) => {
+                    return Err(format!(
+                        "no UDP payload is longer than {PAYLOAD_V6_MAX} bytes"
+                    ));
+                }
                 size => size.and_then(Result::ok),
             };
             let weight = weight.trim().parse().ok().filter(|&it| it > 0);

@@ -8,8 +8,9 @@ use std::time::Duration;
 use core_affinity::CoreId;
 
 use crate::options::{Options, Rate};
-use crate::wire::{HEADER_LEN, PROBE_LEN_MAX};
+use crate::wire::HEADER_LEN;
 use reflector_measure::error::Error;
+use reflector_udp::{PAYLOAD_V4_MAX, PAYLOAD_V6_MAX};
 
 /// Datagrams per second where neither a rate nor a window is asked for.
 const RATE_DEFAULT: Rate = Rate::Pps(10_000.0);
@@ -17,8 +18,6 @@ const RATE_DEFAULT: Rate = Rate::Pps(10_000.0);
 const DURATION_DEFAULT: Duration = Duration::from_secs(10);
 /// How long each step of a search for the rate is.
 const SEARCH_STEP_DEFAULT: Duration = Duration::from_secs(2);
-/// Largest payload of a UDP datagram over IPv4: 65535 less the IP and UDP headers (RFC 791).
-const PAYLOAD_V4_MAX: u16 = 65_507;
 /// Timeouts beyond this would need more memory than measuring is worth.
 const TIMEOUT_MAX: Duration = Duration::from_secs(60);
 
@@ -251,7 +250,7 @@ pub fn cannot_bind(ip: IpAddr, e: &io::Error) -> Error {
 fn check_sizes(sizes: &[(u16, u32)], target: SocketAddr) -> Result<(), Error> {
     let len_max = match target {
         SocketAddr::V4(_) => PAYLOAD_V4_MAX,
-        SocketAddr::V6(_) => PROBE_LEN_MAX as u16,
+        SocketAddr::V6(_) => PAYLOAD_V6_MAX,
     };
     for &(size, _) in sizes {
         let attempted = format!("cannot send datagrams of {size} bytes");
@@ -261,7 +260,7 @@ fn check_sizes(sizes: &[(u16, u32)], target: SocketAddr) -> Result<(), Error> {
                 format!("the header of a probe alone takes {HEADER_LEN}"),
             ));
         }
-        if size > len_max {
+        if u32::from(size) > len_max {
             return Err(Error::usage(
                 attempted,
                 format!("UDP carries at most {len_max} to this target"),

@@ -10,6 +10,7 @@ use crate::schedule::{Mix, Schedule};
 use crate::tally::Tally;
 use crate::wire::{Probe, fill_pattern};
 use reflector_measure::clock::Timeline;
+use reflector_udp::PAYLOAD_V4_MAX;
 use reflector_udp::addr::Name;
 use reflector_udp::memory::Lease;
 use reflector_udp::mmsg::{Outbox, Piece};
@@ -18,9 +19,7 @@ use reflector_udp::mmsg::{Outbox, Piece};
 const BATCH: usize = 32;
 /// Datagrams of a train at most: what UDP_GRO joins, and what every kernel with UDP_SEGMENT takes.
 const TRAIN_MAX: u32 = 64;
-/// Bytes of a train at most, over IPv4.
-const TRAIN_LEN_MAX: u32 = 65_507;
-/// Bytes of a buffer, and from one to the next.
+/// Bytes of a buffer, and from one to the next: room for any payload, aligned to pages.
 const BUFFER_LEN: u32 = 65_536;
 
 /// Payload lengths and what is ready to be sent of each.
@@ -293,7 +292,7 @@ impl Class {
         let train_max = if plan.gso {
             plan.burst
                 .min(TRAIN_MAX)
-                .min(TRAIN_LEN_MAX / u32::from(len))
+                .min(PAYLOAD_V4_MAX / u32::from(len))
                 .max(1)
         } else {
             1

@@ -14,10 +14,12 @@
 
 use std::ops::Range;
 
+use reflector_udp::PAYLOAD_V6_MAX;
+
 /// Bytes of the header, and so of the smallest probe.
 pub const HEADER_LEN: usize = 40;
-/// Largest payload of a UDP datagram over IPv6 without jumbograms: 65535 less the UDP header.
-pub const PROBE_LEN_MAX: usize = 65_527;
+/// Bytes of the largest probe.
+pub const PROBE_LEN_MAX: usize = PAYLOAD_V6_MAX as usize;
 
 /// The first four bytes: "RFL1".
 const MAGIC: u32 = 0x5246_4c31;

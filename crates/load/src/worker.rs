@@ -20,6 +20,7 @@ use crate::sender::{Progress, Sender};
 use crate::tally::Tally;
 use reflector_measure::clock::Timeline;
 use reflector_measure::handover::{Counters, Handover};
+use reflector_udp::RECEIVE_MAX;
 use reflector_udp::addr::parse_name;
 use reflector_udp::cmsg::{self, Received};
 use reflector_udp::memory::Lease;
@@ -28,8 +29,6 @@ use reflector_udp::wake::Wake;
 
 /// Buffers received in one call: few, so that what becomes due meanwhile does not wait long.
 const INBOX: usize = 32;
-/// Bytes of a receive buffer: no UDP payload is longer.
-const RECEIVE_LEN: u32 = 65_535;
 /// What is due sooner than this is waited for without sleeping: waking up takes about as long.
 const SPIN_NS: u64 = 50_000;
 /// Flows up to which all are asked for datagrams in turn, instead of asking which have some.
@@ -162,7 +161,7 @@ impl Worker {
             let data = EventData::new_u64(index as u64);
             epoll::add(&epoll, flow, data, EventFlags::IN)?;
         }
-        let leases = Lease::carve(INBOX as u16, RECEIVE_LEN, RECEIVE_LEN as usize + 1)?;
+        let leases = Lease::carve(INBOX as u16, RECEIVE_MAX, RECEIVE_MAX as usize + 1)?;
         Ok(Self {
             sender: Sender::new(plan, session, seed)?,
             judge: Judge::new(plan.target, session, plan.timeout_ns()),

@@ -7,6 +7,15 @@
 //! [`netns`], [`packet`] and [`child`] are no part of a datagram's way: laboratories and tests need
 //! them.
 
+/// Bytes of the largest UDP payload over IPv4: 65 535 less the IPv4 and UDP headers (RFC 791).
+pub const PAYLOAD_V4_MAX: u32 = 65_507;
+/// Bytes of the largest UDP payload over IPv6 without jumbograms: 65 535 less the UDP header, since
+/// IPv6's length field does not count its own header (RFC 8200).
+pub const PAYLOAD_V6_MAX: u32 = 65_527;
+/// Bytes of a receive buffer that has room for any datagram, and for any train that UDP_GRO joins:
+/// lengths on the way have 16 bits.
+pub const RECEIVE_MAX: u32 = 65_535;
+
 pub mod addr;
 pub mod cmsg;
 
