@@ -29,7 +29,7 @@ main() {
     attempt "trains carry a million a second" trains
     attempt "singles carry what sendmmsg carries" singles
     attempt "a stall of 200 ms is in the tail" stall
-    attempt "the median agrees with a capture" witness
+    attempt "the median agrees with a capture" capture
     echo "every bound held"
 }
 
@@ -82,7 +82,7 @@ stop() {
     server=
 }
 
-# load OPTION…: the summary is in $WORK/load. What it exits with is not what is asked here.
+# load OPTION…: the summary is in $WORK/load. Its exit code is not what is checked here.
 load() {
     timeout 60 ip netns exec "$RUN-client" "$PROGRAM" load "$TARGET" --json --interval 0s "$@" \
         2> "$WORK/load.log" | tail -n 1 > "$WORK/load" || true
@@ -156,10 +156,10 @@ stall() {
     is load '.rtt_us.p99_9 > 150000 and .rtt_us.p50 < 100000 and .lost == 0'
 }
 
-witness() {
+capture() {
     cargo test --quiet --locked --test load -- --ignored --exact --nocapture \
-        a_capture_agrees_on_the_median > "$WORK/witness" 2>&1 || { cat "$WORK/witness"; return 1; }
-    sed -n 's/^.*\(p50: .*\)$/  \1/p' "$WORK/witness"
+        a_capture_agrees_on_the_median > "$WORK/capture" 2>&1 || { cat "$WORK/capture"; return 1; }
+    sed -n 's/^.*\(p50: .*\)$/  \1/p' "$WORK/capture"
 }
 
 main "$@"

@@ -40,7 +40,7 @@ impl Ended {
         }
     }
 
-    /// The summary, whose books must close.
+    /// The summary, whose counters must add up.
     fn summary(&self) -> &Value {
         let summary = self
             .lines
@@ -665,7 +665,7 @@ fn people_read_a_table_and_a_pipe_no_progress() {
     );
 }
 
-/// The same round trips by a second witness: the frames at the sender's end of the link.
+/// The same round trips in a capture: the frames at the sender's end of the link.
 #[test]
 #[ignore = "compares times, which a busy machine spoils; run it by name on a quiet one"]
 fn a_capture_agrees_on_the_median() {

@@ -1,4 +1,4 @@
-//! What came back: judged datagram by datagram, booked train by train. Pure.
+//! What came back: classified datagram by datagram, accounted for train by train. Pure.
 //!
 //! A datagram is first asked whose it is and whether it is as it was sent, then where it came from,
 //! then when, then whether it is the first answer. Only one that passes everything is `received`;
@@ -6,7 +6,7 @@
 
 use std::net::SocketAddr;
 
-use crate::tally::{Counts, Tally};
+use crate::stats::{Counters, Stats};
 use crate::track::Track;
 use crate::wire::{Packet, Probe, has_pattern};
 
@@ -14,12 +14,12 @@ use crate::wire::{Packet, Probe, has_pattern};
 /// at a position that moves.
 const COMPARED_EACH_MAX: usize = 4;
 
-/// One received buffer, as the kernel tells it.
+/// What came back in one buffer, as the kernel tells it.
 #[derive(Clone, Copy, Debug)]
-pub struct Arrival<'a> {
+pub struct Response<'a> {
     /// Index of the flow at whose socket it arrived.
     pub flow: u32,
-    /// Who sent it; `None` if the kernel's word for it makes no sense.
+    /// Who sent it; `None` if the kernel gave no Internet address.
     pub source: Option<SocketAddr>,
     /// When it arrived, in nanoseconds of the timeline of the probes.
     pub received_ns: u64,
@@ -29,9 +29,9 @@ pub struct Arrival<'a> {
     pub segment_len: usize,
 }
 
-/// What is expected of a reply.
+/// Tells replies apart by what is expected of them.
 #[derive(Debug)]
-pub struct Judge {
+pub struct Classifier {
     target: SocketAddr,
     session: u32,
     timeout_ns: u64,
@@ -60,8 +60,8 @@ impl Run {
     }
 }
 
-impl Judge {
-    /// A judge of replies from `target` to the probes of `session`.
+impl Classifier {
+    /// Expects replies from `target` to the probes of `session`.
     pub fn new(target: SocketAddr, session: u32, timeout_ns: u64) -> Self {
         Self {
             target,
@@ -71,18 +71,18 @@ impl Judge {
         }
     }
 
-    /// Judges every datagram of one received buffer and books it in `track` and `tally`.
-    pub fn judge(&mut self, arrival: &Arrival<'_>, track: &mut Track, tally: &mut Tally) {
-        let segment_len = arrival.segment_len.max(1);
-        let count = arrival.payload.len().div_ceil(segment_len).max(1);
+    /// Classifies every datagram of one received buffer and accounts for it in `track` and `stats`.
+    pub fn classify(&mut self, response: &Response<'_>, track: &mut Track, stats: &mut Stats) {
+        let segment_len = response.segment_len.max(1);
+        let count = response.payload.len().div_ceil(segment_len).max(1);
         self.sample = self.sample.wrapping_add(1);
         let sample = self.sample % count;
-        if arrival.payload.is_empty() {
-            tally.counts.foreign += 1;
+        if response.payload.is_empty() {
+            stats.counters.foreign += 1;
         }
         let mut run = Run::default();
-        for (index, datagram) in arrival.payload.chunks(segment_len).enumerate() {
-            let Some(probe) = self.identify(datagram, arrival.flow, &mut tally.counts) else {
+        for (index, datagram) in response.payload.chunks(segment_len).enumerate() {
+            let Some(probe) = self.identify(datagram, response.flow, &mut stats.counters) else {
                 continue;
             };
             let is_compared = count <= COMPARED_EACH_MAX || index == sample;
@@ -91,7 +91,7 @@ impl Judge {
                 run.count += 1;
                 continue;
             }
-            self.book(run, arrival, track, tally);
+            self.account(run, response, track, stats);
             run = Run {
                 first: probe.sequence,
                 count: 1,
@@ -100,14 +100,14 @@ impl Judge {
                 is_corrupt,
             };
         }
-        self.book(run, arrival, track, tally);
+        self.account(run, response, track, stats);
     }
 
     /// The probe that `datagram` is, if it is one of ours and its header is intact.
     #[inline]
-    fn identify(&self, datagram: &[u8], flow: u32, counts: &mut Counts) -> Option<Probe> {
+    fn identify(&self, datagram: &[u8], flow: u32, counters: &mut Counters) -> Option<Probe> {
         let Some(packet) = Packet::new_checked(datagram) else {
-            counts.foreign += 1;
+            counters.foreign += 1;
             return None;
         };
         let probe = packet.probe();
@@ -117,52 +117,52 @@ impl Judge {
         // Damaged, if one of its two marks is still ours; otherwise somebody else's.
         let is_ours = probe.session == self.session || packet.has_magic();
         if is_ours && !packet.is_intact() {
-            counts.corrupt += 1;
+            counters.corrupt += 1;
         } else {
-            counts.foreign += 1;
+            counters.foreign += 1;
         }
         None
     }
 
-    /// Books the answers of a run, once for all of them.
-    fn book(&self, run: Run, arrival: &Arrival<'_>, track: &mut Track, tally: &mut Tally) {
+    /// Accounts for the answers of a run, once for all of them.
+    fn account(&self, run: Run, response: &Response<'_>, track: &mut Track, stats: &mut Stats) {
         if run.count == 0 {
             return;
         }
         let answers = track.answer(run.first, run.count);
-        let counts = &mut tally.counts;
+        let counters = &mut stats.counters;
         // An intact header with a number that was never sent is damaged in a way of its own.
-        counts.corrupt += answers.unknown;
+        counters.corrupt += answers.unknown;
         let counted = run.count - answers.unknown - answers.uncounted;
         if run.is_corrupt {
-            counts.corrupt += counted;
-            counts.given_up += answers.first;
+            counters.corrupt += counted;
+            counters.given_up += answers.first;
             return;
         }
-        if !arrival.source.is_some_and(|source| self.is_target(source)) {
-            if let Some(source) = arrival.source.filter(|_| counted > 0) {
-                counts.wrong_source.record(source, counted);
+        if !response.source.is_some_and(|source| self.is_target(source)) {
+            if let Some(source) = response.source.filter(|_| counted > 0) {
+                counters.wrong_source.record(source, counted);
             }
-            counts.given_up += answers.first;
+            counters.given_up += answers.first;
             return;
         }
-        counts.duplicated += answers.again;
-        let rtt_ns = arrival.received_ns.checked_sub(run.sent_ns);
+        counters.duplicated += answers.again;
+        let rtt_ns = response.received_ns.checked_sub(run.sent_ns);
         if rtt_ns.is_some_and(|rtt_ns| rtt_ns > self.timeout_ns) {
-            counts.late += answers.first + answers.given_up + answers.forgotten;
-            counts.given_up += answers.first;
+            counters.late += answers.first + answers.given_up + answers.forgotten;
+            counters.given_up += answers.first;
             return;
         }
         let received = answers.first + answers.given_up;
-        counts.received += received;
-        counts.recovered += answers.given_up;
-        counts.reordered += answers.reordered;
-        counts.late += answers.forgotten;
+        counters.received += received;
+        counters.recovered += answers.given_up;
+        counters.reordered += answers.reordered;
+        counters.late += answers.forgotten;
         match rtt_ns {
-            None => counts.clock_stepped += received,
+            None => counters.clock_stepped += received,
             Some(uncorrected_ns) if received > 0 => {
-                let corrected_ns = arrival.received_ns.saturating_sub(run.scheduled_ns);
-                let (corrected, uncorrected) = (&mut tally.rtt_ns, &mut tally.rtt_uncorrected_ns);
+                let corrected_ns = response.received_ns.saturating_sub(run.scheduled_ns);
+                let (corrected, uncorrected) = (&mut stats.rtt_ns, &mut stats.rtt_uncorrected_ns);
                 corrected.saturating_record_n(corrected_ns, received);
                 uncorrected.saturating_record_n(uncorrected_ns, received);
             }
@@ -186,18 +186,18 @@ mod tests {
     const TIMEOUT_NS: u64 = 1_000_000;
 
     struct Bench {
-        judge: Judge,
+        classifier: Classifier,
         track: Track,
-        tally: Tally,
+        stats: Stats,
     }
 
     impl Bench {
         fn new() -> Self {
             let target = "192.0.2.1:7".parse().unwrap();
             Self {
-                judge: Judge::new(target, 0xc0ffee, TIMEOUT_NS),
+                classifier: Classifier::new(target, 0xc0ffee, TIMEOUT_NS),
                 track: Track::new(4096, TIMEOUT_NS),
-                tally: Tally::new(),
+                stats: Stats::new(),
             }
         }
 
@@ -205,7 +205,7 @@ mod tests {
         fn send(&mut self, count: u32) -> Vec<u8> {
             let first = self.track.next();
             self.track.send(count, 1000);
-            self.tally.counts.sent += u64::from(count);
+            self.stats.counters.sent += u64::from(count);
             let mut train = vec![0; 64 * count as usize];
             for (datagram, sequence) in train.chunks_mut(64).zip(first..) {
                 fill_pattern(datagram);
@@ -222,23 +222,24 @@ mod tests {
         }
 
         fn receive(&mut self, payload: &[u8], source: &str, received_ns: u64) {
-            let arrival = Arrival {
+            let response = Response {
                 flow: 0,
                 source: Some(source.parse().unwrap()),
                 received_ns,
                 payload,
                 segment_len: 64,
             };
-            self.judge.judge(&arrival, &mut self.track, &mut self.tally);
+            self.classifier
+                .classify(&response, &mut self.track, &mut self.stats);
         }
 
-        fn end(mut self) -> Tally {
-            self.tally.counts.given_up += self.track.expire_all();
+        fn end(mut self) -> Stats {
+            self.stats.counters.given_up += self.track.expire_all();
             assert_eq!(
-                self.tally.counts.sent,
-                self.tally.counts.received + self.tally.counts.lost()
+                self.stats.counters.sent,
+                self.stats.counters.received + self.stats.counters.lost()
             );
-            self.tally
+            self.stats
         }
     }
 
@@ -247,10 +248,10 @@ mod tests {
         let mut bench = Bench::new();
         let train = bench.send(64);
         bench.receive(&train, "192.0.2.1:7", 2000);
-        let tally = bench.end();
-        assert_eq!((tally.counts.received, tally.counts.lost()), (64, 0));
-        assert_eq!((tally.rtt_ns.len(), tally.rtt_ns.max()), (64, 1500));
-        assert_eq!(tally.rtt_uncorrected_ns.max(), 1000);
+        let stats = bench.end();
+        assert_eq!((stats.counters.received, stats.counters.lost()), (64, 0));
+        assert_eq!((stats.rtt_ns.len(), stats.rtt_ns.max()), (64, 1500));
+        assert_eq!(stats.rtt_uncorrected_ns.max(), 1000);
     }
 
     #[test]
@@ -261,13 +262,13 @@ mod tests {
         bench.receive(&train[..64], "192.0.2.1:7", 2000);
         bench.receive(&train[..64], "192.0.2.1:7", 2000);
         bench.receive(&train[64..128], "192.0.2.1:7", 1001 + TIMEOUT_NS);
-        let tally = bench.end();
-        assert_eq!((tally.counts.received, tally.counts.reordered), (2, 1));
+        let stats = bench.end();
+        assert_eq!((stats.counters.received, stats.counters.reordered), (2, 1));
         assert_eq!(
             (
-                tally.counts.duplicated,
-                tally.counts.late,
-                tally.counts.lost()
+                stats.counters.duplicated,
+                stats.counters.late,
+                stats.counters.lost()
             ),
             (1, 1, 2)
         );
@@ -277,15 +278,15 @@ mod tests {
     fn an_answer_in_time_that_is_read_late_is_received() {
         let mut bench = Bench::new();
         let train = bench.send(2);
-        bench.tally.counts.given_up += bench.track.expire(1000 + TIMEOUT_NS);
-        assert_eq!(bench.tally.counts.lost(), 2);
+        bench.stats.counters.given_up += bench.track.expire(1000 + TIMEOUT_NS);
+        assert_eq!(bench.stats.counters.lost(), 2);
         bench.receive(&train[..64], "192.0.2.1:7", 2000);
-        let tally = bench.end();
+        let stats = bench.end();
         assert_eq!(
             (
-                tally.counts.received,
-                tally.counts.lost(),
-                tally.counts.late
+                stats.counters.received,
+                stats.counters.lost(),
+                stats.counters.late
             ),
             (1, 1, 0)
         );
@@ -297,16 +298,16 @@ mod tests {
         let train = bench.send(3);
         bench.receive(&train[..128], "172.17.0.1:7", 2000);
         bench.receive(&train[128..], "192.0.2.1:8", 2000);
-        let tally = bench.end();
+        let stats = bench.end();
         assert_eq!(
             (
-                tally.counts.received,
-                tally.counts.lost(),
-                tally.rtt_ns.len()
+                stats.counters.received,
+                stats.counters.lost(),
+                stats.rtt_ns.len()
             ),
             (0, 3, 0)
         );
-        let seen: Vec<_> = tally.counts.wrong_source.seen;
+        let seen: Vec<_> = stats.counters.wrong_source.seen;
         assert_eq!(
             seen,
             [
@@ -333,12 +334,12 @@ mod tests {
         bench.receive(&other, "192.0.2.1:7", 2000);
         Probe { flow: 1, ..probe }.emit(&mut other);
         bench.receive(&other, "192.0.2.1:7", 2000);
-        let tally = bench.end();
+        let stats = bench.end();
         assert_eq!(
             (
-                tally.counts.foreign,
-                tally.counts.corrupt,
-                tally.counts.lost()
+                stats.counters.foreign,
+                stats.counters.corrupt,
+                stats.counters.lost()
             ),
             (5, 0, 2)
         );
@@ -349,12 +350,12 @@ mod tests {
         let mut bench = Bench::new();
         let train = bench.send(1);
         bench.receive(&train, "192.0.2.1:7", 400);
-        let tally = bench.end();
+        let stats = bench.end();
         assert_eq!(
             (
-                tally.counts.received,
-                tally.counts.clock_stepped,
-                tally.rtt_ns.len()
+                stats.counters.received,
+                stats.counters.clock_stepped,
+                stats.rtt_ns.len()
             ),
             (1, 1, 0)
         );
@@ -368,13 +369,13 @@ mod tests {
             let mut datagram = bench.send(1);
             datagram[at] ^= flip;
             bench.receive(&datagram, "192.0.2.1:7", 2000);
-            let tally = bench.end();
-            prop_assert_eq!((tally.counts.corrupt, tally.counts.received, tally.counts.lost()), (1, 0, 1));
+            let stats = bench.end();
+            prop_assert_eq!((stats.counters.corrupt, stats.counters.received, stats.counters.lost()), (1, 0, 1));
         }
 
         /// Whatever comes, each datagram ends once.
         #[test]
-        fn the_books_close(
+        fn the_counters_add_up(
             bytes in prop::collection::vec(any::<u8>(), 0..300),
             order in prop::collection::vec((0usize..20, 0u64..2 * TIMEOUT_NS, any::<bool>()), 0..60),
         ) {

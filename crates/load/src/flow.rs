@@ -9,7 +9,7 @@ use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use crate::options::Rate;
 use crate::plan::{Plan, cannot_bind};
-use crate::tally::Counts;
+use crate::stats::Counters;
 use crate::track::Track;
 use reflector_measure::error::Error;
 use reflector_udp::errqueue::{self, Origin, QueuedError};
@@ -87,12 +87,12 @@ impl Flow {
     }
 
     /// Empties the error queue and counts what ICMP said. Returns how many errors it was.
-    pub fn take_icmp(&self, counts: &mut Counts) -> u64 {
+    pub fn take_icmp(&self, counters: &mut Counters) -> u64 {
         let mut taken = 0;
         // The quoted bytes tell nothing that is needed here.
         while let Ok(Some((error, _))) = errqueue::next(self, &mut []) {
             if let Some(name) = icmp_name(&error) {
-                *counts.icmp.entry(name).or_default() += 1;
+                *counters.icmp.entry(name).or_default() += 1;
                 taken += 1;
             }
         }

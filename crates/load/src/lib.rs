@@ -7,12 +7,12 @@
 //! not the target, was the limit. One core keeps one core of reflector busy.
 //!
 //! Not here: halved round trips, guesses where a datagram was lost that nobody reported, and any
-//! code of the reflector: the judge shares nothing with the judged.
+//! code of the reflector: what measures shares nothing with what is measured.
 //!
-//! A [`plan`] is [`run`](mod@run) by workers. A [`worker`] sends what its [`schedule`] says is due by its
-//! [`sender`], and its judge ([`classify`]) books what comes in the [`track`] of the [`flow`] and in
-//! the [`tally`]. The [`summary`] draws the conclusions, the [`report`] writes them.
-//! [`find_rate`] does it again and again.
+//! A [`plan`] is [`run`](mod@run) by workers. A [`worker`] sends through its [`sender`] what its
+//! [`schedule`] says is due, and has what comes back [classified](classify) and accounted for in the
+//! [`track`] of its [`flow`] and in the [`stats`]. The [`summary`] draws the conclusions, the
+//! [`report`] writes them. [`find_rate`] does it again and again.
 
 #![forbid(unsafe_code)]
 
@@ -30,7 +30,7 @@ pub mod flow;
 pub mod track;
 pub mod wire;
 
-pub mod tally;
+pub mod stats;
 
 pub mod find_rate;
 pub mod report;
@@ -94,7 +94,7 @@ fn load(
     let mut log = plan.hdr.as_deref().map(create).transpose()?;
     let outcome = measure(plan, &plan.offer, stop, &mut |interval: &Interval<'_>| {
         if let Some(log) = &mut log {
-            let times_ns = interval.tally.rtt_with_losses_ns(plan.timeout_ns());
+            let times_ns = interval.stats.rtt_with_losses_ns(plan.timeout_ns());
             log.write(&times_ns, interval.start, interval.length)?;
         }
         reporter.interval(plan, &plan.offer, interval)

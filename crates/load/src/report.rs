@@ -120,7 +120,7 @@ impl<W: Write> Reporter<W> {
             write_line(&mut self.out, "summary", summary)
         } else {
             self.end_progress()
-                .and_then(|()| write_counts(&mut self.out, summary))
+                .and_then(|()| write_counters(&mut self.out, summary))
                 .and_then(|()| write_times(&mut self.out, plan, summary, outcome))
                 .and_then(|()| write_words(&mut self.out, summary))
                 .and_then(|()| self.out.flush())
@@ -238,7 +238,7 @@ fn progress(at: f64, totals: &Totals) -> String {
     )
 }
 
-fn write_counts(out: &mut impl Write, summary: &Summary) -> io::Result<()> {
+fn write_counters(out: &mut impl Write, summary: &Summary) -> io::Result<()> {
     let totals = &summary.totals;
     let per_second = |count: u64| count as f64 / totals.seconds.max(1e-9);
     let stopped = if summary.interrupted { ", stopped" } else { "" };
@@ -320,7 +320,7 @@ fn write_times(
     ] {
         write_quantiles(out, name, times, meaning)?;
     }
-    let times_ns = outcome.tally.rtt_with_losses_ns(plan.timeout_ns());
+    let times_ns = outcome.stats.rtt_with_losses_ns(plan.timeout_ns());
     write_spectrum(out, &times_ns, plan.timeout_ns(), totals.lost > 0)
 }
 

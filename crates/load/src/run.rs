@@ -1,4 +1,4 @@
-//! One measurement: starts the workers, gathers what they count, waits for their end.
+//! One measurement: starts the workers, collects their counters, waits for their end.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -13,11 +13,11 @@ use crate::flow::Flow;
 use crate::options::Rate;
 use crate::plan::{Offer, Plan};
 use crate::schedule::{Schedule, Shape};
-use crate::tally::Tally;
+use crate::stats::Stats;
 use crate::worker::{Ended, Parts, Shared, Worker};
 use reflector_measure::clock::{self, Timeline};
 use reflector_measure::error::Error;
-use reflector_measure::handover::Counters;
+use reflector_measure::handover::Counters as _;
 use reflector_measure::host;
 
 /// Between the workers' readiness and the first datagram.
@@ -26,14 +26,14 @@ const RUN_UP_NS: u64 = 1_000_000;
 const STOP_LATENCY: Duration = Duration::from_millis(50);
 /// How long all workers together may take to hand over their counters.
 const ANSWER_MAX: Duration = Duration::from_secs(2);
-/// How often there are counts where no interval is asked for.
+/// How often counters are collected where no interval is asked for.
 const TICK_DEFAULT: Duration = Duration::from_secs(1);
 
 /// What was counted over a part of the measurement.
 #[derive(Debug)]
 pub struct Interval<'a> {
-    /// The counts.
-    pub tally: &'a Tally,
+    /// The counters.
+    pub stats: &'a Stats,
     /// When it began, from the end of the warm-up on.
     pub start: Duration,
     /// How long it was.
@@ -44,7 +44,7 @@ pub struct Interval<'a> {
 #[derive(Debug)]
 pub struct Outcome {
     /// Everything that was counted.
-    pub tally: Tally,
+    pub stats: Stats,
     /// How long was sent, without the warm-up.
     pub seconds: f64,
     /// Datagrams that were due and had to be left out.
@@ -192,8 +192,8 @@ struct Gathering {
     /// When counting began; in the future during the warm-up.
     start: Instant,
     interval_start: Instant,
-    interval: Tally,
-    total: Tally,
+    interval: Stats,
+    total: Stats,
     /// The workers' ends, added up.
     ended: Ended,
     is_interrupted: bool,
@@ -222,8 +222,8 @@ impl Gathering {
             warmup: plan.warmup,
             start: now,
             interval_start: now,
-            interval: Tally::new(),
-            total: Tally::new(),
+            interval: Stats::new(),
+            total: Stats::new(),
             ended: Ended::default(),
             is_interrupted: false,
             failure: None,
@@ -307,7 +307,7 @@ impl Gathering {
         }
         let now = clock::monotonic();
         let interval = Interval {
-            tally: &self.interval,
+            stats: &self.interval,
             start: self.interval_start.saturating_duration_since(self.start),
             length: now.saturating_duration_since(self.interval_start),
         };
@@ -323,7 +323,7 @@ impl Gathering {
             return Err(Error::system("cannot go on sending", &error));
         }
         Ok(Outcome {
-            tally: self.total,
+            stats: self.total,
             seconds: self.ended.span_ns as f64 / 1e9,
             unsent: self.ended.unsent,
             silent_ports: self.ended.silent_ports,

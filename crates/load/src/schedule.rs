@@ -103,7 +103,7 @@ impl Schedule {
     /// Takes `count` of the datagrams that were due at `scheduled_ns`.
     #[inline]
     pub fn take(&mut self, scheduled_ns: u64, count: u32) {
-        if self.counts(scheduled_ns) {
+        if self.is_counted(scheduled_ns) {
             self.remaining -= u64::from(count);
         }
         self.in_burst -= count;
@@ -120,7 +120,7 @@ impl Schedule {
 
     /// Whether what is due at `scheduled_ns` is past the warm-up.
     #[inline]
-    pub fn counts(&self, scheduled_ns: u64) -> bool {
+    pub fn is_counted(&self, scheduled_ns: u64) -> bool {
         scheduled_ns >= self.shape.warmup_ns
     }
 
@@ -151,7 +151,7 @@ impl Schedule {
                 return backlog;
             };
             rest.take(scheduled_ns, count);
-            backlog += u64::from(count) * u64::from(self.counts(scheduled_ns));
+            backlog += u64::from(count) * u64::from(self.is_counted(scheduled_ns));
         }
         backlog + rest.expected(end_ns)
     }
@@ -183,7 +183,7 @@ impl Schedule {
     }
 
     fn capped(&self, scheduled_ns: u64) -> u32 {
-        if self.counts(scheduled_ns) {
+        if self.is_counted(scheduled_ns) {
             self.in_burst
                 .min(u32::try_from(self.remaining).unwrap_or(u32::MAX))
         } else {
@@ -349,7 +349,10 @@ mod tests {
         let mut schedule = Schedule::new(shape);
         let times = taken(&mut schedule, std::iter::once(9 * SECOND));
         assert_eq!(
-            times.iter().filter(|&&time| !schedule.counts(time)).count(),
+            times
+                .iter()
+                .filter(|&&time| !schedule.is_counted(time))
+                .count(),
             100
         );
         assert_eq!(times.len(), 110);

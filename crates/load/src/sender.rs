@@ -7,7 +7,7 @@ use std::os::fd::AsFd;
 use crate::flow::Flow;
 use crate::plan::Plan;
 use crate::schedule::{Mix, Schedule};
-use crate::tally::Tally;
+use crate::stats::Stats;
 use crate::wire::{Probe, fill_pattern};
 use reflector_measure::clock::Timeline;
 use reflector_udp::PAYLOAD_V4_MAX;
@@ -112,16 +112,16 @@ impl Sender {
         schedule: &mut Schedule,
         timeline: &Timeline,
         start_ns: u64,
-        tally: &mut Tally,
+        stats: &mut Stats,
     ) -> Progress {
         if self.pending.is_empty() {
             let now_ns = timeline.now_ns();
-            let progress = self.gather(flow, schedule, now_ns, start_ns, tally);
+            let progress = self.gather(flow, schedule, now_ns, start_ns, stats);
             if progress != Progress::Moved {
                 return progress;
             }
         }
-        self.transmit(flow, timeline, tally)
+        self.transmit(flow, timeline, stats)
     }
 
     /// Takes a batch of what is due from the schedule.
@@ -131,11 +131,11 @@ impl Sender {
         schedule: &mut Schedule,
         now_ns: u64,
         start_ns: u64,
-        tally: &mut Tally,
+        stats: &mut Stats,
     ) -> Progress {
         while self.pending.len() < BATCH {
             let due = schedule.due(now_ns.saturating_sub(start_ns));
-            let due = due.filter(|due| schedule.counts(due.scheduled_ns) == self.is_counting);
+            let due = due.filter(|due| schedule.is_counted(due.scheduled_ns) == self.is_counting);
             let Some(due) = due else {
                 break;
             };
@@ -162,7 +162,7 @@ impl Sender {
                 scheduled_ns: start_ns + due.scheduled_ns,
             });
             // Its memory is made from the rate and the timeout, so this is 0 but for surprises.
-            tally.counts.given_up += flow.track.send(count, now_ns);
+            stats.counters.given_up += flow.track.send(count, now_ns);
         }
         if self.pending.is_empty() {
             Progress::Idle
@@ -172,23 +172,23 @@ impl Sender {
     }
 
     /// Sends what is pending, all of it unless the send buffer is full.
-    fn transmit(&mut self, flow: &mut Flow, timeline: &Timeline, tally: &mut Tally) -> Progress {
+    fn transmit(&mut self, flow: &mut Flow, timeline: &Timeline, stats: &mut Stats) -> Progress {
         while !self.pending.is_empty() {
             let sent_ns = timeline.now_ns();
             let count = self.load(flow.id, sent_ns);
             let result = self.outbox.send(flow.as_fd(), 0..count);
             self.unload();
             match result {
-                Ok(sent) => self.book(sent, sent_ns, tally),
+                Ok(sent) => self.account(sent, sent_ns, stats),
                 Err(error) => {
                     let errno = error.raw_os_error().unwrap_or(0);
                     if errno == libc::EAGAIN {
-                        tally.counts.send_waits += 1;
+                        stats.counters.send_waits += 1;
                         return Progress::Blocked;
                     }
                     // An ICMP error about an earlier datagram makes one later call fail.
-                    if errno != libc::EINTR && flow.take_icmp(&mut tally.counts) == 0 {
-                        self.refuse(errno, flow, tally);
+                    if errno != libc::EINTR && flow.take_icmp(&mut stats.counters) == 0 {
+                        self.refuse(errno, flow, stats);
                     }
                 }
             }
@@ -242,26 +242,26 @@ impl Sender {
         }
     }
 
-    /// Books the first `sent` pending messages.
-    fn book(&mut self, sent: usize, sent_ns: u64, tally: &mut Tally) {
+    /// Accounts for the first `sent` pending messages.
+    fn account(&mut self, sent: usize, sent_ns: u64, stats: &mut Stats) {
         self.last_sent_ns = sent_ns;
         for message in self.pending.drain(..sent) {
             let count = u64::from(message.count);
-            tally.counts.sent += count;
+            stats.counters.sent += count;
             let lag_ns = sent_ns.saturating_sub(message.scheduled_ns);
-            tally.send_lag_ns.saturating_record_n(lag_ns, count);
+            stats.send_lag_ns.saturating_record_n(lag_ns, count);
         }
     }
 
     /// Deals with the first pending message, which the kernel refused with `errno`.
-    fn refuse(&mut self, errno: i32, flow: &mut Flow, tally: &mut Tally) {
+    fn refuse(&mut self, errno: i32, flow: &mut Flow, stats: &mut Stats) {
         let Some(message) = self.pending.pop_front() else {
             return;
         };
         let is_train_error = [libc::EMSGSIZE, libc::EINVAL, libc::EIO].contains(&errno);
         if message.count > 1 && is_train_error {
             // Longer than the path's MTU, or no trains on this path: singles from now on.
-            tally.counts.trains_refused += 1;
+            stats.counters.trains_refused += 1;
             self.classes[message.class].train_max = 1;
             for sequence in (message.first..message.first + u64::from(message.count)).rev() {
                 self.pending.push_front(Message {
@@ -273,7 +273,7 @@ impl Sender {
             return;
         }
         flow.track.take_back(message.first, message.count);
-        *tally.counts.send_errors.entry(errno).or_default() += u64::from(message.count);
+        *stats.counters.send_errors.entry(errno).or_default() += u64::from(message.count);
     }
 
     /// Gives up what is pending: the time is over. Returns how many datagrams it is.

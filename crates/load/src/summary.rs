@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::options::Rate;
 use crate::plan::{Offer, Plan};
 use crate::run::{Interval, Outcome};
-use crate::tally::{Counts, Tally};
+use crate::stats::{Counters, Stats};
 use reflector_measure::errno;
 use reflector_measure::exit::Exit;
 use reflector_measure::quantiles::Quantiles;
@@ -79,7 +79,7 @@ impl Ready {
     }
 }
 
-/// Counts over some time.
+/// Counters over some time.
 #[derive(Clone, Debug, Serialize)]
 pub struct Totals {
     /// How long.
@@ -140,10 +140,10 @@ pub struct WrongSource {
 }
 
 impl Totals {
-    /// The counts in `tally`, taken over `seconds` of `offer`.
-    fn new(plan: &Plan, offer: &Offer, tally: &Tally, seconds: f64) -> Self {
-        let counts = &tally.counts;
-        let &Counts {
+    /// The counters in `stats`, taken over `seconds` of `offer`.
+    fn new(plan: &Plan, offer: &Offer, stats: &Stats, seconds: f64) -> Self {
+        let counters = &stats.counters;
+        let &Counters {
             sent,
             received,
             duplicated,
@@ -155,41 +155,41 @@ impl Totals {
             trains_refused,
             clock_stepped,
             ..
-        } = counts;
-        let errors = counts.send_errors.iter();
+        } = counters;
+        let errors = counters.send_errors.iter();
         Self {
             seconds,
             offered_pps: offered_pps(offer),
             achieved_pps: sent as f64 / seconds.max(1e-9),
             sent,
             received,
-            lost: counts.lost(),
-            loss_percent: counts.loss_percent(),
+            lost: counters.lost(),
+            loss_percent: counters.loss_percent(),
             duplicated,
             reordered,
             late,
             corrupt,
             foreign,
             wrong_source: WrongSource {
-                total: counts.wrong_source.total(),
+                total: counters.wrong_source.total(),
                 expected: plan.target,
-                seen: counts.wrong_source.seen.iter().copied().collect(),
-                others: counts.wrong_source.others,
+                seen: counters.wrong_source.seen.iter().copied().collect(),
+                others: counters.wrong_source.others,
             },
-            icmp: counts.icmp.clone(),
+            icmp: counters.icmp.clone(),
             send_errors: errors.map(|(&errno, &n)| (errno::name(errno), n)).collect(),
             send_waits,
             trains_refused,
             clock_stepped,
-            rtt_us: Quantiles::from_ns(&tally.rtt_with_losses_ns(plan.timeout_ns())),
-            rtt_uncorrected_us: Quantiles::from_ns(&tally.rtt_uncorrected_ns),
-            send_lag_us: Quantiles::from_ns(&tally.send_lag_ns),
+            rtt_us: Quantiles::from_ns(&stats.rtt_with_losses_ns(plan.timeout_ns())),
+            rtt_uncorrected_us: Quantiles::from_ns(&stats.rtt_uncorrected_ns),
+            send_lag_us: Quantiles::from_ns(&stats.send_lag_ns),
         }
     }
 
-    /// The counts of an interval.
+    /// The counters of an interval.
     pub fn of_interval(plan: &Plan, offer: &Offer, interval: &Interval<'_>) -> Self {
-        Self::new(plan, offer, interval.tally, interval.length.as_secs_f64())
+        Self::new(plan, offer, interval.stats, interval.length.as_secs_f64())
     }
 }
 
@@ -200,7 +200,7 @@ pub struct Summary {
     pub target: String,
     /// The address that this was.
     pub address: SocketAddr,
-    /// The counts.
+    /// The counters.
     #[serde(flatten)]
     pub totals: Totals,
     /// Datagrams that were due and had to be left out.
@@ -239,7 +239,7 @@ pub struct SilentFlows {
 impl Summary {
     /// What `outcome` comes to.
     pub fn new(plan: &Plan, offer: &Offer, outcome: &Outcome) -> Self {
-        let mut totals = Totals::new(plan, offer, &outcome.tally, outcome.seconds);
+        let mut totals = Totals::new(plan, offer, &outcome.stats, outcome.seconds);
         if offer.rate != Rate::Max && outcome.seconds == 0.0 {
             totals.achieved_pps = 0.0;
         }
@@ -250,7 +250,7 @@ impl Summary {
             address: plan.target,
             totals,
             unsent: outcome.unsent,
-            kernel_drops: outcome.tally.counts.receive_drops,
+            kernel_drops: outcome.stats.counters.receive_drops,
             sndbuf_errors: outcome.sndbuf_errors,
             silent_flows: SilentFlows {
                 total: outcome.silent_ports.len(),
@@ -304,13 +304,13 @@ fn limited_by(offer: &Offer, outcome: &Outcome) -> Option<&'static str> {
     if offer.rate == Rate::Max {
         return None;
     }
-    let counts = &outcome.tally.counts;
-    let due = counts.sent + counts.refused() + outcome.unsent;
+    let counters = &outcome.stats.counters;
+    let due = counters.sent + counters.refused() + outcome.unsent;
     let is_short = outcome.unsent as f64 > UNSENT_MAX * due as f64;
-    let lag_ns = outcome.tally.send_lag_ns.value_at_quantile(0.99);
+    let lag_ns = outcome.stats.send_lag_ns.value_at_quantile(0.99);
     if !is_short && lag_ns <= SEND_LAG_P99_NS_MAX {
         None
-    } else if counts.window_waits > 0 {
+    } else if counters.window_waits > 0 {
         Some("window")
     } else {
         Some("generator")

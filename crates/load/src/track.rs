@@ -388,7 +388,7 @@ mod tests {
         /// Every datagram ends exactly once, answered or given up, and every answer is told as the
         /// plain way tells it.
         #[test]
-        fn trains_are_booked_as_their_datagrams_would_be(
+        fn trains_are_accounted_for_as_their_datagrams_would_be(
             steps in prop::collection::vec(any_step(), 1..100),
         ) {
             let mut track = Track::new(1 << 14, 6400);

@@ -1,4 +1,4 @@
-//! One core of the generator: send what is due, judge what came, wait for whichever is next.
+//! One core of the generator: send what is due, classify what came, wait for whichever is next.
 
 use std::io;
 use std::num::NonZeroU64;
@@ -12,14 +12,14 @@ use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
-use crate::classify::{Arrival, Judge};
+use crate::classify::{Classifier, Response};
 use crate::flow::Flow;
 use crate::plan::Plan;
 use crate::schedule::Schedule;
 use crate::sender::{Progress, Sender};
-use crate::tally::Tally;
+use crate::stats::Stats;
 use reflector_measure::clock::Timeline;
-use reflector_measure::handover::{Counters, Handover};
+use reflector_measure::handover::{Counters as _, Handover};
 use reflector_udp::RECEIVE_MAX;
 use reflector_udp::addr::parse_name;
 use reflector_udp::cmsg::{self, Received};
@@ -50,7 +50,7 @@ pub struct Shared {
     stop: AtomicBool,
     wake: Wake,
     /// Where the worker leaves its counters.
-    pub handover: Handover<Tally>,
+    pub handover: Handover<Stats>,
 }
 
 impl Shared {
@@ -62,7 +62,7 @@ impl Shared {
         Ok(Self {
             stop: AtomicBool::new(false),
             wake: Wake::open()?,
-            handover: Handover::new(Tally::new()),
+            handover: Handover::new(Stats::new()),
         })
     }
 
@@ -115,16 +115,16 @@ pub struct Worker {
     flows: Vec<Flow>,
     schedule: Schedule,
     sender: Sender,
-    judge: Judge,
+    classifier: Classifier,
     timeline: Timeline,
     timeout_ns: u64,
     shared: Arc<Shared>,
     inbox: Inbox,
-    /// Buffers that are being judged.
+    /// Buffers that have been classified and are not given back yet.
     used: Vec<Lease>,
     epoll: OwnedFd,
     ready: Vec<epoll::Event>,
-    tally: Tally,
+    stats: Stats,
     /// Whose turn it is to send.
     turn: usize,
     /// When the schedule begins, in nanoseconds of the timeline.
@@ -164,7 +164,7 @@ impl Worker {
         let leases = Lease::carve(INBOX as u16, RECEIVE_MAX, RECEIVE_MAX as usize + 1)?;
         Ok(Self {
             sender: Sender::new(plan, session, seed)?,
-            judge: Judge::new(plan.target, session, plan.timeout_ns()),
+            classifier: Classifier::new(plan.target, session, plan.timeout_ns()),
             timeout_ns: plan.timeout_ns(),
             flows,
             schedule,
@@ -174,7 +174,7 @@ impl Worker {
             used: Vec::with_capacity(INBOX),
             epoll,
             ready: Vec::with_capacity(READY_MAX),
-            tally: Tally::new(),
+            stats: Stats::new(),
             turn: 0,
             start_ns: 0,
             expiry_ns: 0,
@@ -221,9 +221,9 @@ impl Worker {
         }
         if shared.handover.is_requested() {
             if !self.sender.is_counting {
-                self.tally.reset();
+                self.stats.reset();
             }
-            shared.handover.publish(&mut self.tally);
+            shared.handover.publish(&mut self.stats);
         }
     }
 
@@ -234,23 +234,27 @@ impl Worker {
             sender,
             schedule,
             timeline,
-            tally,
+            stats,
             ..
         } = self;
         if at_ns > schedule.limit_ns().saturating_add(grace_ns(schedule)) {
             self.unsent += sender.abandon(&mut flows[self.turn]);
             return Progress::Idle;
         }
-        let starts = || schedule.next_ns(at_ns).is_none_or(|it| schedule.counts(it));
+        let starts = || {
+            schedule
+                .next_ns(at_ns)
+                .is_none_or(|it| schedule.is_counted(it))
+        };
         if !sender.is_counting && !sender.is_blocked() && starts() {
             sender.is_counting = true;
             flows.iter_mut().for_each(Flow::start_counting);
-            tally.reset();
+            stats.reset();
         }
         let mut progress = Progress::Idle;
         for _ in 0..flows.len() {
             let flow = &mut flows[self.turn];
-            progress = sender.send(flow, schedule, timeline, self.start_ns, tally);
+            progress = sender.send(flow, schedule, timeline, self.start_ns, stats);
             if progress != Progress::Idle && !sender.is_blocked() {
                 self.turn = (self.turn + 1) % flows.len();
             }
@@ -258,7 +262,7 @@ impl Worker {
                 return progress;
             }
         }
-        tally.counts.window_waits += 1;
+        stats.counters.window_waits += 1;
         progress
     }
 
@@ -292,7 +296,7 @@ impl Worker {
         Ok(received)
     }
 
-    /// Receives a batch from one flow and judges it. Returns how many buffers it was.
+    /// Receives a batch from one flow and classifies it. Returns how many buffers it was.
     fn receive(&mut self, index: usize) -> usize {
         let flow = &mut self.flows[index];
         let count = match self.inbox.receive(flow.as_fd()) {
@@ -300,12 +304,12 @@ impl Worker {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 // Ready without a datagram: the error queue has something.
                 if self.is_told_of_error(index) {
-                    self.flows[index].take_icmp(&mut self.tally.counts);
+                    self.flows[index].take_icmp(&mut self.stats.counters);
                 }
                 return 0;
             }
             Err(_) => {
-                flow.take_icmp(&mut self.tally.counts);
+                flow.take_icmp(&mut self.stats.counters);
                 return 0;
             }
         };
@@ -322,14 +326,15 @@ impl Worker {
                     _ => {}
                 }
             }
-            let arrival = Arrival {
+            let response = Response {
                 flow: flow.id,
                 source: parse_name(incoming.name),
                 received_ns: stamp_ns.unwrap_or_else(|| self.timeline.now_ns()),
                 payload: &lease,
                 segment_len,
             };
-            self.judge.judge(&arrival, &mut flow.track, &mut self.tally);
+            self.classifier
+                .classify(&response, &mut flow.track, &mut self.stats);
             self.used.push(lease);
         }
         while let Some(lease) = self.used.pop() {
@@ -351,7 +356,7 @@ impl Worker {
     fn expire(&mut self, now_ns: u64) {
         self.expiry_ns = now_ns + (self.timeout_ns / EXPIRY_STEPS).max(SPIN_NS);
         for flow in &mut self.flows {
-            self.tally.counts.given_up += flow.track.expire(now_ns);
+            self.stats.counters.given_up += flow.track.expire(now_ns);
         }
         self.step_ns = self.timeline.step_ns();
     }
@@ -408,13 +413,13 @@ impl Worker {
     }
 
     fn end(mut self) -> Ended {
-        let counts = &mut self.tally.counts;
+        let counters = &mut self.stats.counters;
         for flow in &mut self.flows {
-            counts.given_up += flow.track.expire_all();
-            counts.receive_drops += u64::from(flow.drops());
-            flow.take_icmp(counts);
+            counters.given_up += flow.track.expire_all();
+            counters.receive_drops += u64::from(flow.drops());
+            flow.take_icmp(counters);
         }
-        self.shared.handover.publish(&mut self.tally);
+        self.shared.handover.publish(&mut self.stats);
         let schedule = &self.schedule;
         let last_ns = self.schedule_now(self.sender.last_sent_ns);
         let end_ns = schedule

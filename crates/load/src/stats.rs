@@ -1,10 +1,10 @@
-//! What one worker counts, and the sum over workers.
+//! Counters and times of one worker, and their sum over workers.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use hdrhistogram::Histogram;
-use reflector_measure::handover::Counters;
+use reflector_measure::handover;
 
 /// Longest time that is told apart from longer ones, in nanoseconds: an hour.
 const TIME_NS_MAX: u64 = 3_600_000_000_000;
@@ -13,11 +13,11 @@ const SIGNIFICANT_DIGITS: u8 = 3;
 /// Wrong sources that are told by address; the rest is counted together.
 const SOURCES_MAX: usize = 64;
 
-/// Counts and times since the start, or since they were last gathered.
+/// Counters and times since the start, or since they were last gathered.
 #[derive(Clone, Debug)]
-pub struct Tally {
+pub struct Stats {
     /// How many.
-    pub counts: Counts,
+    pub counters: Counters,
     /// Round trips from the scheduled time, in nanoseconds.
     pub rtt_ns: Histogram<u64>,
     /// Round trips from the actual send, in nanoseconds.
@@ -26,7 +26,7 @@ pub struct Tally {
     pub send_lag_ns: Histogram<u64>,
 }
 
-impl Tally {
+impl Stats {
     /// All zero; allocates the histograms.
     pub fn new() -> Self {
         let times = || {
@@ -34,7 +34,7 @@ impl Tally {
                 .expect("1 < the maximum, and 3 is between 0 and 5")
         };
         Self {
-            counts: Counts::default(),
+            counters: Counters::default(),
             rtt_ns: times(),
             rtt_uncorrected_ns: times(),
             send_lag_ns: times(),
@@ -45,7 +45,7 @@ impl Tally {
     /// `timeout_ns`: it took at least that.
     pub fn rtt_with_losses_ns(&self, timeout_ns: u64) -> Histogram<u64> {
         let mut times = self.rtt_ns.clone();
-        let lost = self.counts.lost() + self.counts.refused();
+        let lost = self.counters.lost() + self.counters.refused();
         if lost > 0 {
             // Of a count of 0 the histogram would remember the value as its largest.
             times.saturating_record_n(timeout_ns, lost);
@@ -54,9 +54,9 @@ impl Tally {
     }
 }
 
-impl Counters for Tally {
+impl handover::Counters for Stats {
     fn add(&mut self, other: &Self) {
-        self.counts.add(&other.counts);
+        self.counters.add(&other.counters);
         for (sum, more) in [
             (&mut self.rtt_ns, &other.rtt_ns),
             (&mut self.rtt_uncorrected_ns, &other.rtt_uncorrected_ns),
@@ -68,7 +68,7 @@ impl Counters for Tally {
 
     /// Keeps the histograms' memory.
     fn reset(&mut self) {
-        self.counts = Counts::default();
+        self.counters = Counters::default();
         self.rtt_ns.reset();
         self.rtt_uncorrected_ns.reset();
         self.send_lag_ns.reset();
@@ -79,7 +79,7 @@ impl Counters for Tally {
 ///
 /// At the end `sent = received + lost`: what is late, corrupt or from a wrong source is lost.
 #[derive(Clone, Debug, Default)]
-pub struct Counts {
+pub struct Counters {
     /// Datagrams that the kernel took.
     pub sent: u64,
     /// Datagrams answered in time, unharmed, from the target's address.
@@ -116,7 +116,7 @@ pub struct Counts {
     pub clock_stepped: u64,
 }
 
-impl Counts {
+impl Counters {
     /// Datagrams sent and not answered in time; what is still open is neither.
     pub fn lost(&self) -> u64 {
         self.given_up.saturating_sub(self.recovered)
@@ -158,7 +158,7 @@ impl Counts {
     }
 }
 
-impl Default for Tally {
+impl Default for Stats {
     fn default() -> Self {
         Self::new()
     }
@@ -200,50 +200,52 @@ impl Sources {
 
 #[cfg(test)]
 mod tests {
+    use reflector_measure::handover::Counters as _;
+
     use super::*;
 
     #[test]
     fn what_is_lost_or_refused_took_the_timeout() {
-        let mut tally = Tally::new();
-        tally.counts.received = 90;
-        tally.rtt_ns.record_n(20_000, 90).unwrap();
-        tally.counts.given_up = 9;
-        tally.counts.recovered = 1;
-        tally.counts.send_errors.insert(libc::EPERM, 2);
-        assert!(tally.rtt_ns.max() < 30_000);
-        let times = tally.rtt_with_losses_ns(1_000_000_000);
+        let mut stats = Stats::new();
+        stats.counters.received = 90;
+        stats.rtt_ns.record_n(20_000, 90).unwrap();
+        stats.counters.given_up = 9;
+        stats.counters.recovered = 1;
+        stats.counters.send_errors.insert(libc::EPERM, 2);
+        assert!(stats.rtt_ns.max() < 30_000);
+        let times = stats.rtt_with_losses_ns(1_000_000_000);
         assert_eq!(times.len(), 100);
         assert!(times.equivalent(times.value_at_quantile(0.9), 20_000));
         assert!(times.equivalent(times.value_at_quantile(0.91), 1_000_000_000));
-        assert!((tally.counts.loss_percent() - 10.0).abs() < 1e-9);
+        assert!((stats.counters.loss_percent() - 10.0).abs() < 1e-9);
     }
 
     #[test]
     fn a_sum_and_a_reset_forget_nothing() {
-        let mut one = Tally::new();
-        one.counts.sent = 3;
-        one.counts.icmp.insert("port_unreachable", 2);
-        one.counts
+        let mut one = Stats::new();
+        one.counters.sent = 3;
+        one.counters.icmp.insert("port_unreachable", 2);
+        one.counters
             .wrong_source
             .record("192.0.2.1:7".parse().unwrap(), 5);
         one.send_lag_ns.record(7).unwrap();
-        let mut sum = Tally::new();
+        let mut sum = Stats::new();
         sum.add(&one);
         sum.add(&one);
         assert_eq!(
-            (sum.counts.sent, sum.counts.icmp["port_unreachable"]),
+            (sum.counters.sent, sum.counters.icmp["port_unreachable"]),
             (6, 4)
         );
         assert_eq!(
-            (sum.counts.wrong_source.total(), sum.send_lag_ns.len()),
+            (sum.counters.wrong_source.total(), sum.send_lag_ns.len()),
             (10, 2)
         );
         sum.reset();
         assert_eq!(
             (
-                sum.counts.sent,
-                sum.counts.icmp.len(),
-                sum.counts.wrong_source.total()
+                sum.counters.sent,
+                sum.counters.icmp.len(),
+                sum.counters.wrong_source.total()
             ),
             (0, 0, 0)
         );
