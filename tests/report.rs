@@ -90,8 +90,8 @@ fn runs_of_two_machines_are_one_result() {
         (&"round_trip".into(), 2)
     );
     let merged = &object["merged"];
-    assert_eq!(merged["counts"]["sent"], 500, "{object}");
-    assert_eq!(merged["counts"]["lost"], 20, "{object}");
+    assert_eq!(merged["counters"]["sent"], 500, "{object}");
+    assert_eq!(merged["counters"]["lost"], 20, "{object}");
     assert_eq!(merged["loss_percent"], 4.0, "{object}");
     assert_eq!(merged["targets"].as_array().unwrap().len(), 2, "{object}");
     // What is lost took at least its timeout, and is in the histogram.

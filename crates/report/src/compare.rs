@@ -20,9 +20,9 @@ pub struct Change {
     /// Whether more is better, worse, or neither.
     #[serde(skip)]
     better: Better,
-    /// Whether a regression of it counts.
+    /// Whether a regression of it counts for `--max-regression`.
     #[serde(skip)]
-    is_judged: bool,
+    is_checked: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,11 +55,11 @@ pub fn changes(baseline: &Run, now: &Run) -> Vec<Change> {
             change: now - baseline,
             is_points: true,
             better: Better::Less,
-            is_judged: false,
+            is_checked: false,
         });
     }
     if let Some((baseline, now)) = baseline.times.zip(now.times) {
-        for (quantity, baseline, now, is_judged) in [
+        for (quantity, baseline, now, is_checked) in [
             ("min us", baseline.min, now.min, false),
             ("p50 us", baseline.p50, now.p50, false),
             ("p90 us", baseline.p90, now.p90, false),
@@ -67,7 +67,7 @@ pub fn changes(baseline: &Run, now: &Run) -> Vec<Change> {
             ("p99.9 us", baseline.p99_9, now.p99_9, false),
             ("max us", baseline.max, now.max, false),
         ] {
-            changes.push(relative(quantity, baseline, now, Better::Less, is_judged));
+            changes.push(relative(quantity, baseline, now, Better::Less, is_checked));
         }
     }
     changes
@@ -78,7 +78,7 @@ fn relative(
     baseline: f64,
     now: f64,
     better: Better,
-    is_judged: bool,
+    is_checked: bool,
 ) -> Change {
     let change = if baseline > 0.0 {
         100.0 * (now - baseline) / baseline
@@ -92,14 +92,14 @@ fn relative(
         change,
         is_points: false,
         better,
-        is_judged,
+        is_checked,
     }
 }
 
 /// Which of p99 and rate are worse by more than `max_percent`, in words.
 pub fn worse(kind: &Kind, changes: &[Change], max_percent: f64) -> Vec<String> {
-    let is_worse = |it: &&Change| it.is_judged && it.regression() > max_percent;
-    let word = |it: &Change| {
+    let is_worse = |it: &&Change| it.is_checked && it.regression() > max_percent;
+    let sentence = |it: &Change| {
         format!(
             "{kind}: {} went from {:.1} to {:.1}, worse by {:.1} %; --max-regression allows \
              {max_percent} %",
@@ -109,7 +109,7 @@ pub fn worse(kind: &Kind, changes: &[Change], max_percent: f64) -> Vec<String> {
             it.regression()
         )
     };
-    changes.iter().filter(is_worse).map(word).collect()
+    changes.iter().filter(is_worse).map(sentence).collect()
 }
 
 #[cfg(test)]

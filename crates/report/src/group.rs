@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::compare::{Change, changes, worse};
-use crate::run::{Counts, Kind, Run};
+use crate::run::{Counters, Kind, Run};
 use reflector_measure::quantiles::Quantiles;
 
 /// All that is known of one kind.
@@ -75,7 +75,7 @@ pub fn gather(now: Vec<Run>, baseline: Vec<Run>) -> Vec<Group> {
     kinds.into_iter().map(group).collect()
 }
 
-/// A summary and a histogram log of the same run are one run: the counts of the one, the times of the
+/// A summary and a histogram log of the same run are one run: the counters of the one, the times of the
 /// other.
 fn put_together(runs: Vec<Run>) -> Vec<Run> {
     let mut whole: Vec<Run> = Vec::with_capacity(runs.len());
@@ -84,8 +84,8 @@ fn put_together(runs: Vec<Run>) -> Vec<Run> {
         match other {
             Some(other) => {
                 other.name = format!("{} + {}", other.name, run.name);
-                if other.counts.is_none() {
-                    other.counts = run.counts;
+                if other.counters.is_none() {
+                    other.counters = run.counters;
                     other.seconds = run.seconds;
                     other.rate_pps = run.rate_pps;
                     other.targets = run.targets;
@@ -102,9 +102,9 @@ fn put_together(runs: Vec<Run>) -> Vec<Run> {
 
 fn is_other_half(a: &Run, b: &Run) -> bool {
     let is_half = |counted: &Run, timed: &Run| {
-        counted.counts.is_some()
+        counted.counters.is_some()
             && counted.times_ns.is_none()
-            && timed.counts.is_none()
+            && timed.counters.is_none()
             && timed.times_ns.is_some()
     };
     let is_same = a.times.zip(b.times).is_some_and(|(a, b)| is_same(&a, &b));
@@ -118,7 +118,7 @@ fn is_same(a: &Quantiles, b: &Quantiles) -> bool {
     a.count == b.count && all(a).into_iter().zip(all(b)).all(near)
 }
 
-/// All of `runs` as one: counts and rates are added, histograms too. Quantiles of runs without a
+/// All of `runs` as one: counters and rates are added, histograms too. Quantiles of runs without a
 /// histogram are lost, since no calculation gives those of a whole from those of its parts.
 fn merge(runs: &[Run], role: &str, notes: &mut Vec<String>) -> Run {
     if let [only] = runs {
@@ -134,11 +134,11 @@ fn merge(runs: &[Run], role: &str, notes: &mut Vec<String>) -> Run {
         merged.targets.extend(run.targets.iter().cloned());
         // Machines that loaded a target together did so at the same time.
         merged.seconds = merged.seconds.max(run.seconds);
-        if let Some(counts) = &run.counts {
+        if let Some(counters) = &run.counters {
             merged
-                .counts
-                .get_or_insert_with(Counts::default)
-                .add(counts);
+                .counters
+                .get_or_insert_with(Counters::default)
+                .add(counters);
         }
         merged.rate_pps = match (merged.rate_pps, run.rate_pps) {
             (Some(sum), Some(more)) => Some(sum + more),
@@ -157,9 +157,11 @@ fn merge(runs: &[Run], role: &str, notes: &mut Vec<String>) -> Run {
             merged.kind
         ));
     }
-    if runs.iter().any(|run| run.counts.is_some()) && runs.iter().any(|run| run.counts.is_none()) {
+    if runs.iter().any(|run| run.counters.is_some())
+        && runs.iter().any(|run| run.counters.is_none())
+    {
         notes.push(format!(
-            "{}: the counts of the merged are those of the files that have some",
+            "{}: the counters of the merged are those of the files that have some",
             merged.kind
         ));
     }
@@ -197,10 +199,10 @@ mod tests {
     fn counted(name: &str, sent: u64, times: Option<Quantiles>) -> Run {
         Run {
             seconds: 2.0,
-            counts: Some(Counts {
+            counters: Some(Counters {
                 sent,
                 received: sent,
-                ..Counts::default()
+                ..Counters::default()
             }),
             rate_pps: Some(sent as f64 / 2.0),
             times,
@@ -217,7 +219,7 @@ mod tests {
             let [run] = &groups[0].runs[..] else {
                 panic!("{groups:?}");
             };
-            assert_eq!((run.counts.unwrap().sent, run.seconds), (2, 2.0));
+            assert_eq!((run.counters.unwrap().sent, run.seconds), (2, 2.0));
             assert!(run.times_ns.is_some() && groups[0].merged.is_none());
         }
     }
@@ -234,7 +236,7 @@ mod tests {
         ];
         let groups = gather(runs, Vec::new());
         let merged = groups[0].merged.as_ref().unwrap();
-        assert_eq!(merged.counts.unwrap().sent, 5);
+        assert_eq!(merged.counters.unwrap().sent, 5);
         assert_eq!((merged.rate_pps, merged.seconds), (Some(2.5), 2.0));
         let times = merged.times.unwrap();
         assert_eq!((times.count, times.p50.round()), (5, 3.0));

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::lines::{Fault, Line, Lines};
-use crate::run::{Counts, Kind, Run, Saved};
+use crate::run::{Counters, Kind, Run, Saved};
 use reflector_measure::json::SCHEMA;
 use reflector_measure::quantiles::Quantiles;
 
@@ -26,7 +26,7 @@ enum Object {
     },
 }
 
-/// Counts of an interval or of a run, by the generator or by the reflector.
+/// Counters of an interval or of a run, by the generator or by the reflector.
 #[derive(Deserialize)]
 struct Totals {
     seconds: f64,
@@ -63,9 +63,9 @@ impl Totals {
         round_trip.or(self.residence_us.map(|_| Kind::Residence))
     }
 
-    fn counts(&self) -> Counts {
-        let sum = |counts: &BTreeMap<String, u64>| counts.values().sum();
-        Counts {
+    fn counters(&self) -> Counters {
+        let sum = |counters: &BTreeMap<String, u64>| counters.values().sum();
+        Counters {
             sent: self.sent,
             received: self.received,
             replied: self.replied,
@@ -83,23 +83,23 @@ impl Totals {
 /// # Errors
 /// What is wrong with which line. A last line that was cut off is left out with a warning.
 pub fn read(mut lines: Lines<impl BufRead>, name: &str) -> Result<Saved, Fault> {
-    let mut books = Books::default();
+    let mut contents = Contents::default();
     let mut warnings = Vec::new();
     while let Some(line) = lines.read()? {
         if line.text.trim().is_empty() {
             continue;
         }
         match parse(&line) {
-            Ok(object) => books.enter(object, line.number)?,
+            Ok(object) => contents.add(object, line.number)?,
             Err(said) if line.is_whole => return Err(Fault::at(line.number, said)),
-            Err(_) if !books.is_empty() => warnings.push(format!(
+            Err(_) if !contents.is_empty() => warnings.push(format!(
                 "{name}: line {} is cut off and left out",
                 line.number
             )),
             Err(_) => return Err(Fault::at(line.number, "it is cut off, and the only one")),
         }
     }
-    books.close(name, warnings)
+    contents.finish(name, warnings)
 }
 
 fn parse(line: &Line) -> Result<Object, String> {
@@ -129,7 +129,7 @@ fn parse(line: &Line) -> Result<Object, String> {
 
 /// What the objects of a file come to.
 #[derive(Default)]
-struct Books {
+struct Contents {
     /// Runs that are over, by kind.
     over: BTreeMap<Kind, Total>,
     /// Intervals since the last `ready` or summary.
@@ -144,7 +144,7 @@ struct Books {
 struct Total {
     runs: usize,
     seconds: f64,
-    counts: Counts,
+    counters: Counters,
     targets: BTreeSet<String>,
     /// Those of the one run, if it has ended.
     times: Option<Quantiles>,
@@ -156,19 +156,19 @@ struct Total {
 impl Total {
     fn add(&mut self, totals: &Totals) {
         self.seconds += totals.seconds;
-        self.counts.add(&totals.counts());
+        self.counters.add(&totals.counters());
         self.targets.extend(totals.target.clone());
         self.limited.extend(totals.limited_by.clone());
         self.interrupted |= totals.interrupted;
     }
 }
 
-impl Books {
+impl Contents {
     fn is_empty(&self) -> bool {
         !self.has_begun
     }
 
-    fn enter(&mut self, object: Object, line: u64) -> Result<(), Fault> {
+    fn add(&mut self, object: Object, line: u64) -> Result<(), Fault> {
         self.has_begun = true;
         match object {
             Object::Ready {} => self.cut_off(),
@@ -209,12 +209,12 @@ impl Books {
             let total = self.over.entry(kind).or_default();
             total.runs += 1;
             total.seconds += part.seconds;
-            total.counts.add(&part.counts);
+            total.counters.add(&part.counters);
             total.times = None;
         }
     }
 
-    fn close(mut self, name: &str, mut warnings: Vec<String>) -> Result<Saved, Fault> {
+    fn finish(mut self, name: &str, mut warnings: Vec<String>) -> Result<Saved, Fault> {
         self.cut_off();
         if self.over.is_empty() {
             return Err(Fault::new(
@@ -228,7 +228,7 @@ impl Books {
             ));
         }
         for (kind, total) in &self.over {
-            warnings.extend(words(name, kind, total));
+            warnings.extend(caveats(name, kind, total));
         }
         let run = |(kind, total): (Kind, Total)| total.into_run(name, kind);
         Ok(Saved {
@@ -247,27 +247,27 @@ fn kind(totals: &Totals, line: u64) -> Result<Kind, Fault> {
         .ok_or_else(|| Fault::at(line, "it has neither rtt_us nor residence_us"))
 }
 
-/// What is to be said about a file's runs of one kind.
-fn words(name: &str, kind: &Kind, total: &Total) -> Vec<String> {
-    let mut words = Vec::new();
+/// What a reader should know about a file's runs of one kind.
+fn caveats(name: &str, kind: &Kind, total: &Total) -> Vec<String> {
+    let mut caveats = Vec::new();
     if total.runs > 1 && matches!(kind, Kind::HighestRate(_)) {
-        words.push(format!(
+        caveats.push(format!(
             "{name}: of {} searches, the last is shown",
             total.runs
         ));
     } else if total.runs > 1 {
-        words.push(format!(
+        caveats.push(format!(
             "{name}: {} runs one after the other are summed, without their quantiles",
             total.runs
         ));
     }
     if total.interrupted {
-        words.push(format!("{name}: stopped before its end"));
+        caveats.push(format!("{name}: stopped before its end"));
     }
     for limit in &total.limited {
-        words.push(format!("{name}: limited by the {limit}, not by the target"));
+        caveats.push(format!("{name}: limited by the {limit}, not by the target"));
     }
-    words
+    caveats
 }
 
 impl Total {
@@ -275,14 +275,14 @@ impl Total {
         let is_measured = !matches!(kind, Kind::HighestRate(_));
         // What the generator got back, and what the reflector sent back.
         let good = match kind {
-            Kind::Residence => self.counts.replied,
-            _ => self.counts.received,
+            Kind::Residence => self.counters.replied,
+            _ => self.counters.received,
         };
         let rate = (self.seconds > 0.0).then(|| good as f64 / self.seconds);
         Run {
             targets: self.targets,
             seconds: self.seconds,
-            counts: is_measured.then_some(self.counts),
+            counters: is_measured.then_some(self.counters),
             rate_pps: if is_measured { rate } else { self.rate_pps },
             times: self.times,
             ..Run::new(name, kind)
@@ -319,7 +319,10 @@ mod tests {
         ))
         .unwrap();
         let run = &saved.runs[0];
-        assert_eq!((run.counts.unwrap().received, run.rate_pps), (7, Some(7.0)));
+        assert_eq!(
+            (run.counters.unwrap().received, run.rate_pps),
+            (7, Some(7.0))
+        );
         assert!(run.times.is_some() && saved.warnings.is_empty());
     }
 
@@ -328,7 +331,10 @@ mod tests {
         let cut = &summary(7)[..40];
         let saved = read_text(&format!("{}\n{}\n{cut}", interval(3), interval(5))).unwrap();
         let run = &saved.runs[0];
-        assert_eq!((run.counts.unwrap().received, run.rate_pps), (8, Some(4.0)));
+        assert_eq!(
+            (run.counters.unwrap().received, run.rate_pps),
+            (8, Some(4.0))
+        );
         assert!(run.times.is_none());
         assert!(saved.warnings[0].contains("line 3 is cut off"));
         assert!(saved.warnings[1].contains("no summary"));

@@ -81,7 +81,7 @@ pub fn run(options: &Options) -> Result<Exit, Error> {
         .map(|max| groups.iter().flat_map(|it| it.worse(max.0)).collect())
         .unwrap_or_default();
     if options.max_regression.is_some() && groups.iter().all(|it| it.changes().is_empty()) {
-        tracing::error!("cannot judge --max-regression: there is nothing to compare");
+        tracing::error!("cannot check --max-regression: there is nothing to compare");
         all.has_failed = true;
     }
     let out = &mut io::stdout().lock();

@@ -40,7 +40,7 @@ pub struct Line {
     pub is_whole: bool,
 }
 
-/// The lines of a file, which can be looked at before they are read.
+/// The lines of a file, which can be peeked at before they are read.
 pub struct Lines<R> {
     reader: R,
     number: u64,
@@ -68,11 +68,11 @@ impl<R: BufRead> Lines<R> {
         }
     }
 
-    /// The line after those that were looked at; `None` at the end.
+    /// The line after those that were peeked at; `None` at the end.
     ///
     /// # Errors
     /// The same.
-    pub fn look_ahead(&mut self) -> Result<Option<&Line>, Fault> {
+    pub fn peek_next(&mut self) -> Result<Option<&Line>, Fault> {
         let line = self.read_on()?;
         let is_end = line.is_none();
         self.ahead.extend(line);
@@ -136,10 +136,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_looked_at_is_read_again() {
+    fn what_was_peeked_at_is_read_again() {
         let mut lines = Lines::new(&b"a\r\nb\nc"[..]);
-        assert_eq!(lines.look_ahead().unwrap().unwrap().text, "a");
-        assert_eq!(lines.look_ahead().unwrap().unwrap().text, "b");
+        assert_eq!(lines.peek_next().unwrap().unwrap().text, "a");
+        assert_eq!(lines.peek_next().unwrap().unwrap().text, "b");
         let read = std::iter::from_fn(|| lines.read().unwrap());
         let read: Vec<_> = read.map(|it| (it.number, it.text, it.is_whole)).collect();
         let expected = [(1, "a", true), (2, "b", true), (3, "c", false)];
@@ -147,7 +147,7 @@ mod tests {
             read,
             expected.map(|(n, text, end)| (n, text.to_owned(), end))
         );
-        assert!(lines.look_ahead().unwrap().is_none());
+        assert!(lines.peek_next().unwrap().is_none());
     }
 
     #[test]

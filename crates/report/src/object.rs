@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::compare::Change;
 use crate::group::Group;
 use crate::page::quantiles;
-use crate::run::{Counts, Run};
+use crate::run::{Counters, Run};
 use reflector_measure::json::write_line;
 use reflector_measure::quantiles::Quantiles;
 
@@ -28,7 +28,7 @@ struct Row<'a> {
     name: &'a str,
     targets: Vec<&'a str>,
     seconds: f64,
-    counts: Option<Counts>,
+    counters: Option<Counters>,
     rate_pps: Option<f64>,
     loss_percent: Option<f64>,
     times_us: Option<Quantiles>,
@@ -52,7 +52,7 @@ impl<'a> Row<'a> {
             name: &run.name,
             targets: run.targets.iter().map(String::as_str).collect(),
             seconds: run.seconds,
-            counts: run.counts,
+            counters: run.counters,
             rate_pps: run.rate_pps,
             loss_percent: run.loss_percent(),
             times_us: run.times,

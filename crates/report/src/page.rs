@@ -119,7 +119,7 @@ fn write_rows<'a>(
     )?;
     for (prefix, run) in rows {
         let name = format!("{prefix}{}", run.name);
-        let counts = run.counts.map(|it| match kind {
+        let counters = run.counters.map(|it| match kind {
             Kind::Residence => (it.received, it.replied),
             _ => (it.sent, it.received),
         });
@@ -131,8 +131,8 @@ fn write_rows<'a>(
             out,
             "  {:>8}{:>12}{:>12}{:>9}{:>11}{:>9}{:>9}{:>9}{:>10}{:>10}  {}",
             decimals(Some(run.seconds).filter(|&it| it > 0.0), 3),
-            whole(counts.map(|it| it.0)),
-            whole(counts.map(|it| it.1)),
+            whole(counters.map(|it| it.0)),
+            whole(counters.map(|it| it.1)),
             decimals(run.loss_percent(), 4),
             decimals(run.rate_pps, 0),
             decimals(times.map(|it| it.p50), 1),
@@ -149,20 +149,20 @@ fn write_rows<'a>(
 
 /// What is wrong rather than slow stands below its row.
 fn write_wrong(out: &mut impl Write, run: &Run) -> io::Result<()> {
-    let Some(counts) = run.counts else {
+    let Some(counters) = run.counters else {
         return Ok(());
     };
     for (count, what) in [
         (
-            counts.wrong_source,
+            counters.wrong_source,
             "answered from an address that was not asked",
         ),
         (
-            counts.refused,
+            counters.refused,
             "refused by the kernel that was to send them",
         ),
         (
-            counts.kernel_drops,
+            counters.kernel_drops,
             "dropped by the kernel, for want of receive buffer",
         ),
     ] {

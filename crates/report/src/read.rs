@@ -11,7 +11,7 @@ use crate::{document, hdr_log, json, percentiles};
 use reflector_measure::error::Error;
 
 /// Lines at the beginning that may say nothing about what a file is.
-const LOOK_AHEAD_MAX: usize = 200;
+const PEEKED_MAX: usize = 200;
 
 /// What a file can be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,8 +65,8 @@ fn read_from(reader: impl BufRead, name: &str, unit: Option<Unit>) -> Result<Sav
 fn detect(lines: &mut Lines<impl BufRead>) -> Result<Format, Fault> {
     let mut is_empty = true;
     let mut has_remark = false;
-    for _ in 0..LOOK_AHEAD_MAX {
-        let Some(line) = lines.look_ahead()? else {
+    for _ in 0..PEEKED_MAX {
+        let Some(line) = lines.peek_next()? else {
             break;
         };
         let text = line.text.trim();

@@ -1,4 +1,4 @@
-//! The nouns: a run that was saved, what kind of thing it measured, its counts and its times.
+//! The nouns: a run that was saved, what kind of thing it measured, its counters and its times.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -57,7 +57,7 @@ impl fmt::Display for Kind {
 
 /// How many datagrams; what a kind does not count is zero.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Counts {
+pub struct Counters {
     /// Sent by the generator.
     pub sent: u64,
     /// Answers received by the generator, or questions by the reflector.
@@ -76,7 +76,7 @@ pub struct Counts {
     pub kernel_drops: u64,
 }
 
-impl Counts {
+impl Counters {
     /// Adds `other`.
     pub fn add(&mut self, other: &Self) {
         for (sum, more) in [
@@ -118,7 +118,7 @@ pub struct Run {
     /// How long it took.
     pub seconds: f64,
     /// How many datagrams, if the file says so.
-    pub counts: Option<Counts>,
+    pub counters: Option<Counters>,
     /// Datagrams, or values, per second.
     pub rate_pps: Option<f64>,
     /// The times in short.
@@ -135,7 +135,7 @@ impl Run {
             kind,
             targets: BTreeSet::new(),
             seconds: 0.0,
-            counts: None,
+            counters: None,
             rate_pps: None,
             times: None,
             times_ns: None,
@@ -156,7 +156,8 @@ impl Run {
 
     /// Loss in percent, if the file says so.
     pub fn loss_percent(&self) -> Option<f64> {
-        self.counts.map(|counts| counts.loss_percent(&self.kind))
+        self.counters
+            .map(|counters| counters.loss_percent(&self.kind))
     }
 }
 
