@@ -48,7 +48,7 @@ impl Ended {
             .unwrap_or_else(|| panic!("no report: {}", self.log));
         assert_eq!(
             (&summary["type"], &summary["schema"]),
-            (&"summary".into(), &1.into())
+            (&"summary".into(), &2.into())
         );
         let [sent, received, lost] = ["sent", "received", "lost"].map(|key| count(&summary[key]));
         assert_eq!(sent, received + lost, "{summary}");

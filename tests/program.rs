@@ -682,7 +682,7 @@ fn reports_are_json_lines_of_documented_keys() {
         let between = &types[1..types.len() - 1];
         assert!(!between.is_empty() && between.iter().all(|it| *it == Some("interval")));
         for report in &reports {
-            assert_eq!(report["schema"], 1);
+            assert_eq!(report["schema"], 2);
         }
         assert_keys(
             &reports[0],

@@ -83,7 +83,7 @@ fn runs_of_two_machines_are_one_result() {
     let (object, code) = object(&[&a, &a_log, &b_log, &b]);
     assert_eq!(
         (code, &object["schema"], &object["type"]),
-        (0, &1.into(), &"report".into())
+        (0, &2.into(), &"report".into())
     );
     assert_eq!(
         (&object["kind"], object["runs"].as_array().unwrap().len()),

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::BufRead;
+use std::ops::RangeInclusive;
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -10,6 +11,9 @@ use crate::lines::{Fault, Line, Lines};
 use crate::run::{Counters, Kind, Run, Saved};
 use reflector_measure::json::SCHEMA;
 use reflector_measure::quantiles::Quantiles;
+
+/// Schemas that are read. The keys that are of interest here are the same in all of them.
+const SCHEMAS_READ: RangeInclusive<u64> = 1..=SCHEMA as u64;
 
 /// One object, as far as it is of interest.
 #[derive(Deserialize)]
@@ -116,10 +120,11 @@ fn parse(line: &Line) -> Result<Object, String> {
     };
     let value: Value = serde_json::from_str(&line.text).map_err(said)?;
     match value.get("schema").and_then(Value::as_u64) {
-        Some(schema) if schema == u64::from(SCHEMA) => {}
+        Some(schema) if SCHEMAS_READ.contains(&schema) => {}
         Some(schema) => {
+            let (first, last) = (SCHEMAS_READ.start(), SCHEMAS_READ.end());
             return Err(format!(
-                "it is of schema {schema}, and this reflector reads schema {SCHEMA}"
+                "it is of schema {schema}, and this reflector reads {first} to {last}"
             ));
         }
         None => return Err("it has no \"schema\": it is no report of reflector's".to_owned()),
@@ -291,88 +296,4 @@ impl Total {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn interval(received: u64) -> String {
-        format!(
-            r#"{{"schema":1,"type":"interval","seconds":1.0,"sent":{received},"received":{received},"rtt_us":{}}}"#,
-            r#"{"count":1,"min":1,"p50":1,"p90":1,"p99":1,"p99_9":1,"p99_99":1,"max":1}"#
-        )
-    }
-
-    fn summary(received: u64) -> String {
-        interval(received).replace("interval", "summary")
-    }
-
-    fn read_text(text: &str) -> Result<Saved, String> {
-        read(Lines::new(text.as_bytes()), "f").map_err(Fault::said)
-    }
-
-    #[test]
-    fn a_summary_counts_instead_of_its_intervals() {
-        let saved = read_text(&format!(
-            "{}\n{}\n{}\n",
-            interval(3),
-            interval(4),
-            summary(7)
-        ))
-        .unwrap();
-        let run = &saved.runs[0];
-        assert_eq!(
-            (run.counters.unwrap().received, run.rate_pps),
-            (7, Some(7.0))
-        );
-        assert!(run.times.is_some() && saved.warnings.is_empty());
-    }
-
-    #[test]
-    fn without_a_summary_the_intervals_are_summed() {
-        let cut = &summary(7)[..40];
-        let saved = read_text(&format!("{}\n{}\n{cut}", interval(3), interval(5))).unwrap();
-        let run = &saved.runs[0];
-        assert_eq!(
-            (run.counters.unwrap().received, run.rate_pps),
-            (8, Some(4.0))
-        );
-        assert!(run.times.is_none());
-        assert!(saved.warnings[0].contains("line 3 is cut off"));
-        assert!(saved.warnings[1].contains("no summary"));
-    }
-
-    #[test]
-    fn runs_one_after_the_other_add_their_times_not_their_rates() {
-        let saved = read_text(&format!("{}\n{}\n", summary(3), summary(5))).unwrap();
-        let run = &saved.runs[0];
-        assert_eq!((run.seconds, run.rate_pps), (2.0, Some(4.0)));
-        assert!(run.times.is_none());
-    }
-
-    #[test]
-    fn what_is_wrong_is_told_by_line() {
-        for (text, said) in [
-            ("{\"schema\":1,\n", "line 2: "),
-            (
-                "{\"schema\":2,\"type\":\"summary\"}\n",
-                "line 2: it is of schema 2",
-            ),
-            ("{\"type\":\"summary\"}\n", "line 2: it has no \"schema\""),
-            (
-                "{\"schema\":1,\"type\":\"summary\"}\n",
-                "line 2: missing field",
-            ),
-            (
-                "{\"schema\":1,\"type\":\"verdict\"}\n",
-                "line 2: unknown variant",
-            ),
-        ] {
-            let error = read_text(&format!("{}\n{text}", interval(1))).unwrap_err();
-            assert!(error.starts_with(said), "{error}");
-        }
-        assert!(
-            read_text("{\"schema\":1,\"type\":\"ready\"}\n")
-                .unwrap_err()
-                .contains("no summary")
-        );
-    }
-}
+mod tests;

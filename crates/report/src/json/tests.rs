@@ -1,0 +1,145 @@
+//! Files of both schemas, and what can be wrong with one.
+
+use super::*;
+
+fn interval(received: u64) -> String {
+    format!(
+        r#"{{"schema":1,"type":"interval","seconds":1.0,"sent":{received},"received":{received},"rtt_us":{}}}"#,
+        r#"{"count":1,"min":1,"p50":1,"p90":1,"p99":1,"p99_9":1,"p99_99":1,"max":1}"#
+    )
+}
+
+fn summary(received: u64) -> String {
+    interval(received).replace("interval", "summary")
+}
+
+fn read_text(text: &str) -> Result<Saved, String> {
+    read(Lines::new(text.as_bytes()), "f").map_err(Fault::said)
+}
+
+/// Files that reflectors of both schemas wrote.
+const LOADS: [&str; 2] = [
+    include_str!("../../fixtures/load-1.json"),
+    include_str!("../../fixtures/load-2.json"),
+];
+const SERVES: [&str; 2] = [
+    include_str!("../../fixtures/serve-1.json"),
+    include_str!("../../fixtures/serve-2.json"),
+];
+const SEARCHES: [&str; 2] = [
+    include_str!("../../fixtures/find-rate-1.json"),
+    include_str!("../../fixtures/find-rate-2.json"),
+];
+
+#[test]
+fn round_trips_of_both_schemas_are_read() {
+    for (text, schema) in LOADS.into_iter().zip(1..) {
+        assert!(text.starts_with(&format!("{{\"schema\":{schema},")));
+        let saved = read_text(text).unwrap();
+        let [run] = &saved.runs[..] else {
+            panic!("{saved:?}");
+        };
+        let counters = run.counters.unwrap();
+        assert_eq!((counters.sent, counters.received), (300, 300));
+        assert_eq!((&run.kind, run.seconds), (&Kind::RoundTrip, 0.3));
+        assert!(run.targets.contains("127.0.0.1:5199"));
+        let times = run.times.unwrap();
+        assert!(times.count == 300 && times.p99_99.is_some());
+    }
+}
+
+#[test]
+fn residence_times_of_both_schemas_are_read() {
+    for (text, schema) in SERVES.into_iter().zip(1..) {
+        assert!(text.starts_with(&format!("{{\"schema\":{schema},")));
+        let saved = read_text(text).unwrap();
+        let [run] = &saved.runs[..] else {
+            panic!("{saved:?}");
+        };
+        let counters = run.counters.unwrap();
+        assert_eq!(run.kind, Kind::Residence);
+        assert!(counters.received > 300);
+        assert_eq!(counters.received, counters.replied);
+        assert_eq!(run.times.unwrap().count, counters.replied);
+    }
+}
+
+#[test]
+fn searches_of_both_schemas_are_read() {
+    for (text, schema) in SEARCHES.into_iter().zip(1..) {
+        assert!(text.starts_with(&format!("{{\"schema\":{schema},")));
+        let saved = read_text(text).unwrap();
+        let [run] = &saved.runs[..] else {
+            panic!("{saved:?}");
+        };
+        assert_eq!(run.kind, Kind::HighestRate("1".to_owned()));
+        assert_eq!(run.rate_pps, Some(500.0));
+    }
+}
+
+#[test]
+fn a_summary_counts_instead_of_its_intervals() {
+    let saved = read_text(&format!(
+        "{}\n{}\n{}\n",
+        interval(3),
+        interval(4),
+        summary(7)
+    ))
+    .unwrap();
+    let run = &saved.runs[0];
+    assert_eq!(
+        (run.counters.unwrap().received, run.rate_pps),
+        (7, Some(7.0))
+    );
+    assert!(run.times.is_some() && saved.warnings.is_empty());
+}
+
+#[test]
+fn without_a_summary_the_intervals_are_summed() {
+    let cut = &summary(7)[..40];
+    let saved = read_text(&format!("{}\n{}\n{cut}", interval(3), interval(5))).unwrap();
+    let run = &saved.runs[0];
+    assert_eq!(
+        (run.counters.unwrap().received, run.rate_pps),
+        (8, Some(4.0))
+    );
+    assert!(run.times.is_none());
+    assert!(saved.warnings[0].contains("line 3 is cut off"));
+    assert!(saved.warnings[1].contains("no summary"));
+}
+
+#[test]
+fn runs_one_after_the_other_add_their_times_not_their_rates() {
+    let saved = read_text(&format!("{}\n{}\n", summary(3), summary(5))).unwrap();
+    let run = &saved.runs[0];
+    assert_eq!((run.seconds, run.rate_pps), (2.0, Some(4.0)));
+    assert!(run.times.is_none());
+}
+
+#[test]
+fn what_is_wrong_is_told_by_line() {
+    for (text, said) in [
+        ("{\"schema\":1,\n", "line 2: "),
+        (
+            "{\"schema\":3,\"type\":\"summary\"}\n",
+            "line 2: it is of schema 3, and this reflector reads 1 to 2",
+        ),
+        ("{\"type\":\"summary\"}\n", "line 2: it has no \"schema\""),
+        (
+            "{\"schema\":1,\"type\":\"summary\"}\n",
+            "line 2: missing field",
+        ),
+        (
+            "{\"schema\":1,\"type\":\"verdict\"}\n",
+            "line 2: unknown variant",
+        ),
+    ] {
+        let error = read_text(&format!("{}\n{text}", interval(1))).unwrap_err();
+        assert!(error.starts_with(said), "{error}");
+    }
+    assert!(
+        read_text("{\"schema\":1,\"type\":\"ready\"}\n")
+            .unwrap_err()
+            .contains("no summary")
+    );
+}
