@@ -1,6 +1,9 @@
 //! What every part of the program measures and reports with: clocks, the handing over of counters,
 //! quantiles and the histogram log, JSON lines, errors and exit codes; and what every command line
 //! reads alike: targets, payloads, durations.
+//! quantiles and the histogram log, JSON lines, errors and exit codes.
+//!
+//! With the feature `text` also what people type and read: times and tables.
 
 #![forbid(unsafe_code)]
 
@@ -11,10 +14,13 @@ pub mod hdr_log;
 pub mod json;
 pub mod quantiles;
 
+#[cfg(feature = "text")]
 pub mod duration;
 pub mod payload;
 pub mod percent;
 pub mod target;
+#[cfg(feature = "text")]
+pub mod text;
 
 pub mod host;
 pub mod snmp;

@@ -1,4 +1,4 @@
-//! The quantiles that every report has.
+//! The quantiles that every report has, and those of a percentile table.
 
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
@@ -44,6 +44,32 @@ impl Quantiles {
     }
 }
 
+/// Quantiles of a percentile table, and how they are written in percent.
+pub const PERCENTILES: [(f64, &str); 15] = [
+    (0.0, "0"),
+    (0.25, "25"),
+    (0.5, "50"),
+    (0.75, "75"),
+    (0.9, "90"),
+    (0.95, "95"),
+    (0.99, "99"),
+    (0.995, "99.5"),
+    (0.999, "99.9"),
+    (0.9995, "99.95"),
+    (0.9999, "99.99"),
+    (0.99999, "99.999"),
+    (0.999999, "99.9999"),
+    (0.9999999, "99.99999"),
+    (1.0, "100"),
+];
+
+/// The value at `quantile`; `None` where there are too few values beyond it to tell.
+pub fn value_at(times: &Histogram<u64>, quantile: f64) -> Option<u64> {
+    let beyond = (1.0 - quantile) * times.len() as f64;
+    let is_told = !times.is_empty() && (quantile >= 1.0 || beyond >= 1.0);
+    is_told.then(|| times.value_at_quantile(quantile))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -66,6 +92,19 @@ mod tests {
         ] {
             assert!((us - expected).abs() <= 0.001 * expected, "{quantiles:?}");
         }
+    }
+
+    #[test]
+    fn a_quantile_needs_a_value_beyond_it() {
+        let times = histogram(1..=1000);
+        let told = PERCENTILES.map(|(quantile, _)| value_at(&times, quantile).is_some());
+        assert_eq!(
+            told.iter().filter(|&&it| it).count(),
+            10,
+            "0 to 99.9, and 100"
+        );
+        assert_eq!(value_at(&times, 1.0), Some(1000));
+        assert_eq!(value_at(&histogram(0..0), 1.0), None);
     }
 
     #[test]

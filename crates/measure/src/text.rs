@@ -1,0 +1,157 @@
+//! Text for people: tables with columns as wide as their content, paragraphs as wide as the
+//! terminal.
+
+use std::fmt::{self, Display};
+use std::os::fd::AsFd;
+
+/// Columns of a line where there is no terminal to ask.
+pub const WIDTH_DEFAULT: usize = 80;
+/// Spaces before a table and between its columns.
+const GAP: &str = "  ";
+
+/// Columns of the terminal `output`; [`WIDTH_DEFAULT`] if it is none.
+pub fn width(output: impl AsFd) -> usize {
+    let size = terminal_size::terminal_size_of(output);
+    size.map_or(WIDTH_DEFAULT, |(width, _)| usize::from(width.0))
+}
+
+/// `text` after `label`, in lines of at most `width` columns that begin below each other. Ends
+/// with a newline.
+pub fn paragraph(label: &str, text: &str, width: usize) -> String {
+    let indent = " ".repeat(label.chars().count());
+    let options = textwrap::Options::new(width)
+        .initial_indent(label)
+        .subsequent_indent(&indent)
+        .break_words(false)
+        .word_splitter(textwrap::WordSplitter::NoHyphenation);
+    textwrap::fill(text, options) + "\n"
+}
+
+/// The end of `text`, which tells a long name from others, in at most `width` columns.
+pub fn shortened(text: &str, width: usize) -> String {
+    let len = text.chars().count();
+    if len <= width {
+        return text.to_owned();
+    }
+    let rest: String = text.chars().skip(len - width.saturating_sub(1)).collect();
+    format!("…{rest}")
+}
+
+/// On which side a column is even.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Align {
+    /// Words.
+    Left,
+    /// Numbers.
+    Right,
+}
+
+/// Rows of cells. It is written, by [`Display`], with two spaces before each line and between
+/// columns, and none at the end of a line.
+#[derive(Clone, Debug)]
+pub struct Table {
+    columns: Vec<Align>,
+    rows: Vec<Vec<String>>,
+}
+
+impl Table {
+    /// A table without rows.
+    pub fn new(columns: impl IntoIterator<Item = Align>) -> Self {
+        Self {
+            columns: columns.into_iter().collect(),
+            rows: Vec::new(),
+        }
+    }
+
+    /// Adds a row. The last cell of a row that has fewer cells than the table has columns reaches
+    /// to the end of the line.
+    pub fn row(&mut self, cells: &[&dyn Display]) {
+        debug_assert!(cells.len() <= self.columns.len(), "a column for each cell");
+        self.rows
+            .push(cells.iter().map(ToString::to_string).collect());
+    }
+
+    /// Columns of the terminal that its longest line takes.
+    pub fn width(&self) -> usize {
+        let lines = self.lines();
+        lines.map(|line| line.chars().count()).max().unwrap_or(0)
+    }
+
+    fn lines(&self) -> impl Iterator<Item = String> {
+        let mut widths = vec![0; self.columns.len()];
+        for row in &self.rows {
+            for (index, cell) in row.iter().enumerate() {
+                if !self.reaches_on(row, index) {
+                    widths[index] = widths[index].max(cell.chars().count());
+                }
+            }
+        }
+        self.rows.iter().map(move |row| {
+            let mut line = String::new();
+            for (index, cell) in row.iter().enumerate() {
+                let width = widths[index];
+                line += GAP;
+                line += &match self.columns[index] {
+                    Align::Right if !self.reaches_on(row, index) => format!("{cell:>width$}"),
+                    _ => format!("{cell:<width$}"),
+                };
+            }
+            line.truncate(line.trim_end().len());
+            line
+        })
+    }
+
+    fn reaches_on(&self, row: &[String], index: usize) -> bool {
+        index + 1 == row.len() && row.len() < self.columns.len()
+    }
+}
+
+impl Display for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.lines().try_for_each(|line| writeln!(f, "{line}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Align::{Left, Right};
+    use super::*;
+
+    #[test]
+    fn columns_are_as_wide_as_their_content() {
+        let mut table = Table::new([Left, Right, Right, Left]);
+        table.row(&[&"sent", &12_000_000, &"3", &"/s"]);
+        table.row(&[&"received", &7, &12_000_000_u64, &"/s"]);
+        assert_eq!(
+            table.to_string(),
+            "  sent      12000000         3  /s\n  received         7  12000000  /s\n"
+        );
+        assert_eq!(table.width(), 34);
+    }
+
+    #[test]
+    fn the_last_cell_of_a_short_row_reaches_on() {
+        let mut table = Table::new([Left, Right, Right]);
+        table.row(&[&"sent", &1, &2]);
+        table.row(&[&"late", &"answered after the timeout"]);
+        table.row(&[&""]);
+        assert_eq!(
+            table.to_string(),
+            "  sent  1  2\n  late  answered after the timeout\n\n"
+        );
+    }
+
+    #[test]
+    fn a_paragraph_hangs_from_its_label() {
+        assert_eq!(
+            paragraph("note: ", "add --cores, or wait for-ever", 20),
+            "note: add --cores,\n      or wait\n      for-ever\n"
+        );
+    }
+
+    #[test]
+    fn of_a_long_name_the_end_remains() {
+        assert_eq!(shortened("runs/a.hlog", 11), "runs/a.hlog");
+        assert_eq!(shortened("runs/a.hlog", 7), "…a.hlog");
+    }
+}
