@@ -56,7 +56,7 @@ impl std::fmt::Display for Verdict {
             Self::Holds => "holds",
             Self::TooMuchLost => "too much lost",
             Self::TooSlow => "too slow",
-            Self::NotSent => "more than the generator can send",
+            Self::NotSent => "generator too slow",
         })
     }
 }

@@ -12,7 +12,8 @@
 //! A [`plan`] is [`run`](mod@run) by workers. A [`worker`] sends through its [`sender`] what its
 //! [`schedule`] says is due, and has what comes back [classified](classify) and accounted for in the
 //! [`track`] of its [`flow`] and in the [`stats`]. The [`summary`] draws the conclusions, the
-//! [`report`] writes them. [`find_rate`] does it again and again.
+//! [`report`] writes them, to people as a [`page`], and [`progress`] is shown meanwhile.
+//! [`find_rate`] does it again and again.
 
 #![forbid(unsafe_code)]
 
@@ -33,8 +34,11 @@ pub mod wire;
 pub mod stats;
 
 pub mod find_rate;
-pub mod report;
 pub mod summary;
+
+pub mod page;
+pub mod progress;
+pub mod report;
 
 use std::io::{self, IsTerminal};
 use std::sync::Arc;
@@ -46,10 +50,12 @@ use signal_hook::flag;
 use find_rate::{Found, Step, Trial};
 use options::Options;
 use plan::{Offer, Plan};
+use progress::{Mode, Progress};
 use reflector_measure::error::Error;
 use reflector_measure::exit::Exit;
 use reflector_measure::hdr_log::{HdrLog, ROUND_TRIPS};
-use report::Reporter;
+use reflector_measure::text;
+use report::{Form, Reporter};
 use run::{Interval, measure};
 use summary::Summary;
 
@@ -63,13 +69,20 @@ const CUT_SHORT: i32 = Exit::Failed as i32;
 pub fn run(options: &Options) -> Result<Exit, Error> {
     let plan = Plan::new(options)?;
     let stop = stop_on_signals()?;
-    let out = io::stdout().lock();
-    let is_terminal = io::stdout().is_terminal();
-    let mut reporter = Reporter::new(out, plan.json, is_terminal);
+    let (stdout, stderr) = (io::stdout(), io::stderr());
+    let form = if plan.json {
+        Form::Json
+    } else {
+        Form::Page(text::width(&stdout))
+    };
+    let mode = Mode::new(&plan, stderr.is_terminal());
+    let width = text::width(&stderr);
+    let mut reporter = Reporter::new(stdout.lock(), form);
+    let mut progress = Progress::new(stderr, mode, width);
     reporter.ready(&plan)?;
     match plan.find_rate {
-        Some(max_loss) => find(&plan, max_loss, &stop, &mut reporter),
-        None => load(&plan, &stop, &mut reporter),
+        Some(max_loss) => find(&plan, max_loss, &stop, &mut reporter, &mut progress),
+        None => load(&plan, &stop, &mut reporter, &mut progress),
     }
 }
 
@@ -89,16 +102,20 @@ fn load(
     plan: &Plan,
     stop: &AtomicBool,
     reporter: &mut Reporter<impl io::Write>,
+    progress: &mut Progress<impl io::Write>,
 ) -> Result<Exit, Error> {
     let create = |path| HdrLog::create(path, ROUND_TRIPS);
     let mut log = plan.hdr.as_deref().map(create).transpose()?;
-    let outcome = measure(plan, &plan.offer, stop, &mut |interval: &Interval<'_>| {
+    let measured = measure(plan, &plan.offer, stop, &mut |interval: &Interval<'_>| {
         if let Some(log) = &mut log {
             let times_ns = interval.stats.rtt_with_losses_ns(plan.timeout_ns());
             log.write(&times_ns, interval.start, interval.length)?;
         }
+        progress.interval(plan, &plan.offer, interval);
         reporter.interval(plan, &plan.offer, interval)
-    })?;
+    });
+    progress.clear();
+    let outcome = measured?;
     let summary = Summary::new(plan, &plan.offer, &outcome);
     reporter.summary(plan, &summary, &outcome)?;
     Ok(summary.exit())
@@ -109,14 +126,18 @@ fn find(
     max_loss: f64,
     stop: &AtomicBool,
     reporter: &mut Reporter<impl io::Write>,
+    progress: &mut Progress<impl io::Write>,
 ) -> Result<Exit, Error> {
     let mut is_first = true;
     let seconds = plan.offer.duration.map_or(1.0, |it| it.as_secs_f64());
     let found: Found = find_rate::search(plan.offer.rate, max_loss, seconds, |rate| {
         let offer = Offer { rate, ..plan.offer };
-        let outcome = measure(plan, &offer, stop, &mut |interval: &Interval<'_>| {
+        let measured = measure(plan, &offer, stop, &mut |interval: &Interval<'_>| {
+            progress.interval(plan, &offer, interval);
             reporter.interval(plan, &offer, interval)
-        })?;
+        });
+        progress.clear();
+        let outcome = measured?;
         let summary = Summary::new(plan, &offer, &outcome);
         if outcome.is_interrupted {
             return Ok(Trial::Stopped);

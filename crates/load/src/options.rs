@@ -55,6 +55,35 @@ pub struct Options {
     pub hdr: Option<PathBuf>,
 }
 
+impl Options {
+    /// What `reflector load TARGET` does without options.
+    pub fn new(target: impl Into<String>) -> Self {
+        Self {
+            target: target.into(),
+            rate: None,
+            window: None,
+            duration: None,
+            count: None,
+            size: Sizes(vec![(64, 1)]),
+            flows: 16,
+            burst: 1,
+            poisson: false,
+            seed: None,
+            warmup: Duration::ZERO,
+            cores: 1,
+            gso: true,
+            bind: None,
+            timeout: Duration::from_secs(1),
+            max_loss: None,
+            max_p99: None,
+            find_rate: None,
+            interval: Duration::from_secs(1),
+            json: false,
+            hdr: None,
+        }
+    }
+}
+
 /// How many datagrams per second.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Rate {

@@ -135,6 +135,12 @@ impl Plan {
         })
     }
 
+    /// Whether each interval is reported: a search reports its steps instead, and people see
+    /// progress.
+    pub fn reports_intervals(&self) -> bool {
+        self.json && self.interval.is_some() && self.find_rate.is_none()
+    }
+
     /// What is not answered within this is lost, in nanoseconds.
     pub fn timeout_ns(&self) -> u64 {
         self.timeout.as_nanos() as u64

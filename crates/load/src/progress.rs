@@ -1,0 +1,255 @@
+//! What is seen of a measurement while it runs, on stderr: one line that changes at a terminal,
+//! and elsewhere a line every ten seconds.
+
+use std::io::Write;
+use std::time::Duration;
+
+use crate::plan::{Offer, Plan};
+use crate::run::Interval;
+use crate::stats::Stats;
+use crate::summary::Totals;
+use reflector_measure::handover::Counters as _;
+
+/// How often there is a line where no line can change.
+const LINE_EVERY: Duration = Duration::from_secs(10);
+/// Back to the first column, and clear the line.
+const CLEAR: &str = "\r\x1b[K";
+
+/// How progress is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Not at all: stdout has a line for each interval.
+    Silent,
+    /// By one line that changes with each interval.
+    Live,
+    /// By a line every ten seconds.
+    Lines,
+}
+
+impl Mode {
+    /// The mode of `plan` where stderr is a terminal, or is none.
+    pub fn new(plan: &Plan, is_terminal: bool) -> Self {
+        if plan.reports_intervals() {
+            Self::Silent
+        } else if is_terminal && plan.interval.is_some() && !plan.json {
+            Self::Live
+        } else {
+            Self::Lines
+        }
+    }
+}
+
+/// Shows progress. What cannot be written is not missed.
+pub struct Progress<W> {
+    out: W,
+    mode: Mode,
+    /// Columns of the terminal.
+    width: usize,
+    /// Whether the last line is to be cleared.
+    is_live: bool,
+    /// What was counted since the last line, and when that was.
+    sum: Stats,
+    since: Duration,
+}
+
+impl<W: Write> Progress<W> {
+    /// Progress on `out`, whose lines have `width` columns.
+    pub fn new(out: W, mode: Mode, width: usize) -> Self {
+        Self {
+            out,
+            mode,
+            width,
+            is_live: false,
+            sum: Stats::new(),
+            since: Duration::ZERO,
+        }
+    }
+
+    /// Takes note of an interval.
+    pub fn interval(&mut self, plan: &Plan, offer: &Offer, interval: &Interval<'_>) {
+        let end = interval.start + interval.length;
+        match self.mode {
+            Mode::Silent => {}
+            Mode::Live => {
+                let totals = Totals::of_interval(plan, offer, interval);
+                let line = line(end, &totals);
+                // A line that is longer than the terminal could not be cleared.
+                let room = self.width.saturating_sub(1);
+                let line: String = line.chars().take(room).collect();
+                let _ = write!(self.out, "{CLEAR}{line}").and_then(|()| self.out.flush());
+                self.is_live = true;
+            }
+            Mode::Lines => {
+                // A run that ends by then needs none.
+                if offer.duration.is_some_and(|it| it <= LINE_EVERY) {
+                    return;
+                }
+                if interval.start.is_zero() {
+                    // Another measurement.
+                    self.sum.reset();
+                    self.since = Duration::ZERO;
+                }
+                self.sum.add(interval.stats);
+                let length = end.saturating_sub(self.since);
+                if length < LINE_EVERY {
+                    return;
+                }
+                let sum = Interval {
+                    stats: &self.sum,
+                    start: self.since,
+                    length,
+                };
+                let totals = Totals::of_interval(plan, offer, &sum);
+                let _ = writeln!(self.out, "{}", line(end, &totals));
+                self.sum.reset();
+                self.since = end;
+            }
+        }
+    }
+
+    /// Makes room for what is written next.
+    pub fn clear(&mut self) {
+        if std::mem::take(&mut self.is_live) {
+            let _ = write!(self.out, "{CLEAR}").and_then(|()| self.out.flush());
+        }
+    }
+}
+
+/// What was counted until `end`, in fewer than 80 columns whatever the numbers are.
+fn line(end: Duration, totals: &Totals) -> String {
+    let per_second = |pps: f64| format!("{}/s", short(pps, &["", "k", "M", "G"]));
+    let time = |us| short(us, &["us", "ms", "s"]);
+    let received = totals.received as f64 / totals.seconds.max(1e-9);
+    format!(
+        "{:>4} s  sent {:>8}  received {:>8}  p50 {:>7}  p99 {:>7}  lost {}",
+        end.as_secs(),
+        per_second(totals.achieved_pps),
+        per_second(received),
+        time(totals.rtt_us.p50),
+        time(totals.rtt_us.p99),
+        short(totals.lost as f64, &["", "k", "M", "G"]).trim_end(),
+    )
+}
+
+/// `value` in at most three digits, in the one of `units` that fits; each is 1000 of the one before.
+fn short(value: f64, units: &[&str]) -> String {
+    let mut value = value;
+    let mut units = units.iter();
+    let mut unit = units.next().copied().unwrap_or_default();
+    for next in units {
+        if value < 999.5 {
+            break;
+        }
+        value /= 1000.0;
+        unit = next;
+    }
+    let digits = match value {
+        _ if value.fract() == 0.0 && unit.is_empty() => 0,
+        ..9.995 => 2,
+        9.995..99.95 => 1,
+        _ => 0,
+    };
+    format!("{value:.digits$} {unit}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::options::{Options, Rate};
+
+    fn plan(change: impl FnOnce(&mut Options)) -> Plan {
+        let mut options = Options::new("127.0.0.1:7");
+        options.rate = Some(Rate::Pps(12e6));
+        options.duration = Some(Duration::from_secs(60));
+        change(&mut options);
+        Plan::new(&options).unwrap()
+    }
+
+    fn no_interval(options: &mut Options) {
+        options.interval = Duration::ZERO;
+    }
+
+    /// What is shown of `seconds` intervals of a second each, at 12 million a second.
+    fn shown(plan: &Plan, mode: Mode, width: usize, seconds: u64) -> String {
+        let mut stats = Stats::new();
+        stats.counters.sent = 12_000_000;
+        stats.counters.received = 11_999_000;
+        stats.counters.given_up = 1000;
+        stats.rtt_ns.record_n(44_860, 11_999_000).unwrap();
+        let mut out = Vec::new();
+        let mut progress = Progress::new(&mut out, mode, width);
+        for second in 0..seconds {
+            let interval = Interval {
+                stats: &stats,
+                start: Duration::from_secs(second),
+                length: Duration::from_secs(1),
+            };
+            progress.interval(plan, &plan.offer, &interval);
+        }
+        progress.clear();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn the_mode_is_that_of_the_reader() {
+        for (plan, is_terminal, expected) in [
+            (plan(|_| {}), true, Mode::Live),
+            (plan(|_| {}), false, Mode::Lines),
+            (plan(no_interval), true, Mode::Lines),
+            (plan(|it| it.json = true), true, Mode::Silent),
+            (plan(|it| it.json = true), false, Mode::Silent),
+        ] {
+            assert_eq!(Mode::new(&plan, is_terminal), expected);
+        }
+        let quiet_json = plan(|it| {
+            it.json = true;
+            no_interval(it);
+        });
+        assert_eq!(Mode::new(&quiet_json, false), Mode::Lines);
+    }
+
+    #[test]
+    fn a_long_run_has_a_line_every_ten_seconds() {
+        let text = shown(&plan(|_| {}), Mode::Lines, 80, 25);
+        let line = |second| {
+            format!(
+                "{second:>4} s  sent 12.0 M/s  received 12.0 M/s  p50 44.9 us  p99 44.9 us  lost 10.0 k\n"
+            )
+        };
+        assert_eq!(text, line(10) + &line(20));
+        let short = plan(|it| it.duration = Some(LINE_EVERY));
+        assert_eq!(shown(&short, Mode::Lines, 80, 11), "");
+    }
+
+    #[test]
+    fn a_line_that_changes_fits_the_terminal_and_goes() {
+        for width in [80, 40] {
+            let text = shown(&plan(|_| {}), Mode::Live, width, 3);
+            let shown: Vec<_> = text.split(CLEAR).collect();
+            assert_eq!(shown.len(), 5, "three lines, and what clears the last");
+            assert!(
+                shown[1..4]
+                    .iter()
+                    .all(|it| it.len() > 30 && it.len() < width)
+            );
+            assert!(shown[0].is_empty() && shown[4].is_empty());
+        }
+    }
+
+    #[test]
+    fn numbers_have_three_digits_and_a_unit() {
+        for (value, expected) in [
+            (0.0, "0 "),
+            (0.5, "0.50 "),
+            (999.0, "999 "),
+            (999.7, "1.00 k"),
+            (20_000.0, "20.0 k"),
+            (12_345_678.0, "12.3 M"),
+            (99_960_000.0, "100 M"),
+        ] {
+            assert_eq!(short(value, &["", "k", "M", "G"]), expected);
+        }
+        assert_eq!(short(44.86, &["us", "ms", "s"]), "44.9 us");
+        assert_eq!(short(60_000_000.0, &["us", "ms", "s"]), "60.0 s");
+    }
+}
