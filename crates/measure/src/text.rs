@@ -66,9 +66,13 @@ impl Table {
     /// Adds a row. The last cell of a row that has fewer cells than the table has columns reaches
     /// to the end of the line.
     pub fn row(&mut self, cells: &[&dyn Display]) {
+        self.push(cells.iter().map(ToString::to_string).collect());
+    }
+
+    /// The same, of cells that are text already.
+    pub fn push(&mut self, cells: Vec<String>) {
         debug_assert!(cells.len() <= self.columns.len(), "a column for each cell");
-        self.rows
-            .push(cells.iter().map(ToString::to_string).collect());
+        self.rows.push(cells);
     }
 
     /// Columns of the terminal that its longest line takes.

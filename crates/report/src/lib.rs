@@ -41,6 +41,7 @@ use group::Group;
 use reflector_measure::error::Error;
 use reflector_measure::exit::Exit;
 use reflector_measure::percent::Percent;
+use reflector_measure::text;
 use run::Run;
 use unit::Unit;
 
@@ -84,11 +85,13 @@ pub fn run(options: &Options) -> Result<Exit, Error> {
         tracing::error!("cannot check --max-regression: there is nothing to compare");
         all.has_failed = true;
     }
-    let out = &mut io::stdout().lock();
+    let stdout = io::stdout();
+    let width = text::width(&stdout);
+    let out = &mut stdout.lock();
     let written = if options.json {
         object::write(out, &groups, &worse)
     } else {
-        page::write(out, &groups, &worse)
+        out.write_all(page::page(&groups, &worse, width).as_bytes())
     };
     written
         .and_then(|()| out.flush())

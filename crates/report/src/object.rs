@@ -6,10 +6,9 @@ use serde::Serialize;
 
 use crate::compare::Change;
 use crate::group::Group;
-use crate::page::quantiles;
 use crate::run::{Counters, Run};
 use reflector_measure::json::write_line;
-use reflector_measure::quantiles::Quantiles;
+use reflector_measure::quantiles::{PERCENTILES, Quantiles, value_at};
 
 #[derive(Serialize)]
 struct Object<'a> {
@@ -43,11 +42,14 @@ struct Quantile {
 
 impl<'a> Row<'a> {
     fn new(run: &'a Run) -> Self {
-        let quantile = |(quantile, _, ns): (f64, _, u64)| Quantile {
-            quantile,
-            us: ns as f64 / 1000.0,
+        let quantiles = |times_ns| {
+            let quantile = |(quantile, _)| {
+                let ns = value_at(times_ns, quantile)?;
+                let us = ns as f64 / 1000.0;
+                Some(Quantile { quantile, us })
+            };
+            PERCENTILES.into_iter().filter_map(quantile).collect()
         };
-        let times_ns = run.times_ns.iter();
         Self {
             name: &run.name,
             targets: run.targets.iter().map(String::as_str).collect(),
@@ -56,7 +58,7 @@ impl<'a> Row<'a> {
             rate_pps: run.rate_pps,
             loss_percent: run.loss_percent(),
             times_us: run.times,
-            quantiles: times_ns.flat_map(quantiles).map(quantile).collect(),
+            quantiles: run.times_ns.as_ref().map(quantiles).unwrap_or_default(),
         }
     }
 }

@@ -1,196 +1,279 @@
-//! What people read: aligned columns, units in their heads.
-
-use std::io::{self, Write};
+//! What people read: aligned columns, with the unit in each heading. Pure.
 
 use hdrhistogram::Histogram;
 
 use crate::group::Group;
 use crate::run::{Kind, Run};
+use reflector_measure::quantiles::{PERCENTILES, value_at};
+use reflector_measure::text::Align::{Left, Right};
+use reflector_measure::text::{Table, paragraph, shortened};
 
-/// Quantiles of the table, and how they are written in percent.
-const QUANTILES: [(f64, &str); 15] = [
-    (0.0, "0"),
-    (0.25, "25"),
-    (0.5, "50"),
-    (0.75, "75"),
-    (0.9, "90"),
-    (0.95, "95"),
-    (0.99, "99"),
-    (0.995, "99.5"),
-    (0.999, "99.9"),
-    (0.9995, "99.95"),
-    (0.9999, "99.99"),
-    (0.99999, "99.999"),
-    (0.999999, "99.9999"),
-    (0.9999999, "99.99999"),
-    (1.0, "100"),
-];
-
-/// The quantiles that `times_ns` has values enough for, with how each is written in percent, and the
-/// time in nanoseconds.
-pub fn quantiles(times_ns: &Histogram<u64>) -> impl Iterator<Item = (f64, &'static str, u64)> + '_ {
-    let is_told =
-        |quantile: f64| quantile >= 1.0 || (1.0 - quantile) * times_ns.len() as f64 >= 1.0;
-    QUANTILES
-        .into_iter()
-        .filter(move |&(quantile, _)| is_told(quantile))
-        .map(|(quantile, percent)| (quantile, percent, times_ns.value_at_quantile(quantile)))
-}
-
-/// Writes all of `groups`, and what is `worse` than allowed.
-///
-/// # Errors
-/// What writing says.
-pub fn write(out: &mut impl Write, groups: &[Group], worse: &[String]) -> io::Result<()> {
-    for (index, group) in groups.iter().enumerate() {
-        if index > 0 {
-            writeln!(out)?;
-        }
-        write_group(out, group)?;
-    }
+/// All of `groups`, and what is `worse` than allowed, in lines of at most `width` columns.
+pub fn page(groups: &[Group], worse: &[String], width: usize) -> String {
+    let groups: Vec<_> = groups.iter().map(|it| group(it, width)).collect();
+    let mut page = groups.join("\n");
     if !worse.is_empty() {
-        writeln!(out)?;
+        page.push('\n');
     }
     for worse in worse {
-        writeln!(out, "worse: {worse}")?;
+        page += &paragraph("worse: ", worse, width);
     }
-    Ok(())
+    page
 }
 
-fn write_group(out: &mut impl Write, group: &Group) -> io::Result<()> {
+fn group(group: &Group, width: usize) -> String {
     let targets: Vec<_> = group
         .total()
         .map(|run| run.targets.iter().map(String::as_str).collect())
         .unwrap_or_default();
     let at = if targets.is_empty() { "" } else { ", target " };
-    writeln!(out, "{}{at}{}", group.kind, targets.join(", "))?;
-    let runs = group.runs.iter().chain(&group.merged);
-    let baseline = group.baseline.iter().map(|run| ("baseline: ", run));
-    let rows = runs.map(|run| ("", run)).chain(baseline);
-    write_rows(out, &group.kind, rows)?;
-    if let Some(times_ns) = group.total().and_then(|it| it.times_ns.as_ref()) {
-        write_quantiles(out, group, times_ns)?;
+    let head = format!("{}{at}{}", group.kind, targets.join(", "));
+    let mut page = paragraph("", &head, width);
+    page += &runs(group, width);
+    let times_ns = group.total().and_then(|it| it.times_ns.as_ref());
+    if let Some(times_ns) = times_ns.filter(|it| !it.is_empty()) {
+        let baseline = group.baseline.as_ref().and_then(|it| it.times_ns.as_ref());
+        page += &format!("\n{}", percentiles(times_ns, baseline));
     }
-    let changes = group.changes();
-    if !changes.is_empty() {
-        writeln!(
-            out,
-            "\n  {:<10}{:>14}{:>14}{:>12}",
-            "", "baseline", "now", "change"
-        )?;
-    }
-    for change in &changes {
-        let unit = if change.is_points { "points" } else { "%" };
-        let digits = if change.is_points { 4 } else { 1 };
-        writeln!(
-            out,
-            "  {:<10}{:>14.digits$}{:>14.digits$}{:>+12.digits$} {unit}",
-            change.quantity, change.baseline, change.now, change.change
-        )?;
+    let changes = changes(group);
+    if changes.width() > 0 {
+        page += &format!("\n{changes}");
     }
     for note in &group.notes {
-        writeln!(out, "note: {note}")?;
+        page += &paragraph("note: ", note, width);
     }
-    Ok(())
+    page
 }
 
-fn write_rows<'a>(
-    out: &mut impl Write,
-    kind: &Kind,
-    rows: impl Iterator<Item = (&'static str, &'a Run)>,
-) -> io::Result<()> {
-    let (asked, answered) = match kind {
-        Kind::Residence => ("received", "replied"),
-        _ => ("sent", "received"),
-    };
-    writeln!(
-        out,
-        "  {:>8}{:>12}{:>12}{:>9}{:>11}{:>9}{:>9}{:>9}{:>10}{:>10}  file",
-        "seconds",
-        asked,
-        answered,
-        "lost %",
-        "rate /s",
-        "p50 us",
-        "p90 us",
-        "p99 us",
-        "p99.9 us",
-        "max us"
-    )?;
-    for (prefix, run) in rows {
-        let name = format!("{prefix}{}", run.name);
-        let counters = run.counters.map(|it| match kind {
-            Kind::Residence => (it.received, it.replied),
-            _ => (it.sent, it.received),
-        });
-        let whole = |n: Option<u64>| n.map_or("-".to_owned(), |n| n.to_string());
-        let decimals =
-            |n: Option<f64>, digits| n.map_or("-".to_owned(), |n| format!("{n:.digits$}"));
-        let times = run.times;
-        writeln!(
-            out,
-            "  {:>8}{:>12}{:>12}{:>9}{:>11}{:>9}{:>9}{:>9}{:>10}{:>10}  {}",
-            decimals(Some(run.seconds).filter(|&it| it > 0.0), 3),
-            whole(counters.map(|it| it.0)),
-            whole(counters.map(|it| it.1)),
-            decimals(run.loss_percent(), 4),
-            decimals(run.rate_pps, 0),
-            decimals(times.map(|it| it.p50), 1),
-            decimals(times.map(|it| it.p90), 1),
-            decimals(times.map(|it| it.p99), 1),
-            decimals(times.map(|it| it.p99_9), 1),
-            decimals(times.map(|it| it.max), 1),
-            name
-        )?;
-        write_wrong(out, run)?;
-    }
-    Ok(())
+/// Columns that stay together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    Counters,
+    Times,
 }
 
-/// What is wrong rather than slow stands below its row.
-fn write_wrong(out: &mut impl Write, run: &Run) -> io::Result<()> {
-    let Some(counters) = run.counters else {
-        return Ok(());
-    };
-    for (count, what) in [
-        (
-            counters.wrong_source,
-            "answered from an address that was not asked",
-        ),
-        (
-            counters.refused,
-            "refused by the kernel that was to send them",
-        ),
-        (
-            counters.kernel_drops,
-            "dropped by the kernel, for want of receive buffer",
-        ),
-    ] {
-        if count > 0 {
-            writeln!(out, "  {:>8}{count:>12}  {what}", "")?;
+impl Part {
+    fn heads(self, kind: &Kind) -> [&'static str; 5] {
+        match (self, kind) {
+            (Self::Counters, Kind::Residence) => {
+                ["seconds", "received", "replied", "lost %", "rate /s"]
+            }
+            (Self::Counters, _) => ["seconds", "sent", "received", "lost %", "rate /s"],
+            (Self::Times, _) => ["p50 us", "p90 us", "p99 us", "p99.9 us", "max us"],
         }
     }
-    Ok(())
+
+    fn cells(self, kind: &Kind, run: &Run) -> [String; 5] {
+        match self {
+            Self::Counters => {
+                let (asked, answered) = match (run.counters, kind) {
+                    (None, _) => (None, None),
+                    (Some(it), Kind::Residence) => (Some(it.received), Some(it.replied)),
+                    (Some(it), _) => (Some(it.sent), Some(it.received)),
+                };
+                let whole = |n: Option<u64>| n.map_or("-".to_owned(), |n| n.to_string());
+                [
+                    decimals(Some(run.seconds).filter(|&it| it > 0.0), 3),
+                    whole(asked),
+                    whole(answered),
+                    decimals(run.loss_percent(), 4),
+                    decimals(run.rate_pps, 0),
+                ]
+            }
+            Self::Times => {
+                let times = run.times;
+                [
+                    decimals(times.map(|it| it.p50), 1),
+                    decimals(times.map(|it| it.p90), 1),
+                    decimals(times.map(|it| it.p99), 1),
+                    decimals(times.map(|it| it.p99_9), 1),
+                    decimals(times.map(|it| it.max), 1),
+                ]
+            }
+        }
+    }
 }
 
-fn write_quantiles(
-    out: &mut impl Write,
-    group: &Group,
-    times_ns: &Histogram<u64>,
-) -> io::Result<()> {
-    let baseline = group.baseline.as_ref().and_then(|it| it.times_ns.as_ref());
-    let head = if baseline.is_some() {
-        "baseline us"
-    } else {
-        ""
-    };
-    let head = format!("  {:>12}{:>14}{head:>14}", "percentile", "us");
-    writeln!(out, "\n{}", head.trim_end())?;
-    for (quantile, percent, ns) in quantiles(times_ns) {
-        let us = |ns: u64| format!("{:.1}", ns as f64 / 1000.0);
-        let before = baseline.map_or_else(String::new, |it| us(it.value_at_quantile(quantile)));
-        let line = format!("  {percent:>12}{:>14}{before:>14}", us(ns));
-        writeln!(out, "{}", line.trim_end())?;
+/// Columns of the shortest name: they tell something, and have room for `baseline: `.
+const NAME_LEN_MIN: usize = 20;
+
+/// Each run, what they come to together, and the baseline: in one table if `width` has room for it,
+/// otherwise in one of counters and one of times.
+fn runs(group: &Group, width: usize) -> String {
+    let runs = group.runs.iter().chain(&group.merged);
+    let runs = runs.map(|run| ("", run));
+    let baseline = group.baseline.iter().map(|run| ("baseline: ", run));
+    let runs: Vec<_> = runs.chain(baseline).collect();
+    let table = |parts: &[Part], name_len| table(&group.kind, parts, &runs, name_len);
+    let all = table(&[Part::Counters, Part::Times], usize::MAX);
+    if all.width() <= width {
+        return all.to_string();
     }
-    Ok(())
+    let fitted = |part| {
+        let room = width.saturating_sub(table(&[part], NAME_LEN_MIN).width());
+        table(&[part], room + NAME_LEN_MIN)
+    };
+    let mut page = fitted(Part::Counters).to_string();
+    if runs.iter().any(|(_, run)| run.times.is_some()) {
+        page += &format!("\n{}", fitted(Part::Times));
+    }
+    page
+}
+
+/// A row for each run, with its name in at most `name_len` columns at the end. What went wrong
+/// stands below the row's counters.
+fn table(kind: &Kind, parts: &[Part], runs: &[(&str, &Run)], name_len: usize) -> Table {
+    let heads: Vec<_> = parts.iter().flat_map(|it| it.heads(kind)).collect();
+    let mut table = Table::new(heads.iter().map(|_| Right).chain([Left]));
+    let heads = heads.into_iter().map(str::to_owned);
+    table.push(heads.chain(["file".to_owned()]).collect());
+    for (role, run) in runs {
+        let cells = parts.iter().flat_map(|it| it.cells(kind, run));
+        let name = shortened(&run.name, name_len.saturating_sub(role.len()));
+        table.push(cells.chain([format!("{role}{name}")]).collect());
+        if parts.contains(&Part::Counters) {
+            for (count, what) in wrong(run) {
+                table.row(&[&"", &count, &what]);
+            }
+        }
+    }
+    table
+}
+
+fn decimals(number: Option<f64>, digits: usize) -> String {
+    number.map_or("-".to_owned(), |number| format!("{number:.digits$}"))
+}
+
+/// What went wrong in a run, and how often.
+fn wrong(run: &Run) -> impl Iterator<Item = (u64, &'static str)> {
+    let counters = run.counters.unwrap_or_default();
+    [
+        (counters.wrong_source, "answered from a wrong address"),
+        (counters.refused, "refused by the sender's own kernel"),
+        (counters.kernel_drops, "dropped: receive buffers were full"),
+    ]
+    .into_iter()
+    .filter(|&(count, _)| count > 0)
+}
+
+fn percentiles(times_ns: &Histogram<u64>, baseline: Option<&Histogram<u64>>) -> Table {
+    let us = |ns: Option<u64>| decimals(ns.map(|ns| ns as f64 / 1000.0), 1);
+    let mut table = Table::new([Right, Right, Right]);
+    match baseline {
+        Some(_) => table.row(&[&"percentile", &"us", &"baseline us"]),
+        None => table.row(&[&"percentile", &"us", &""]),
+    }
+    for (quantile, percent) in PERCENTILES {
+        let Some(ns) = value_at(times_ns, quantile) else {
+            continue;
+        };
+        let before = baseline.map_or_else(String::new, |it| us(value_at(it, quantile)));
+        table.row(&[&percent, &us(Some(ns)), &before]);
+    }
+    table
+}
+
+fn changes(group: &Group) -> Table {
+    let changes = group.changes();
+    let mut table = Table::new([Left, Right, Right, Right, Left]);
+    if !changes.is_empty() {
+        table.row(&[&"", &"baseline", &"now", &"change", &""]);
+    }
+    for it in changes {
+        let (digits, unit) = if it.is_points {
+            (4, "points")
+        } else {
+            (1, "%")
+        };
+        let change = format!("{:+.digits$}", it.change);
+        let [baseline, now] = [it.baseline, it.now].map(|value| decimals(Some(value), digits));
+        table.row(&[&it.quantity, &baseline, &now, &change, &unit]);
+    }
+    table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::group::gather;
+    use crate::histogram::Sum;
+    use crate::run::Counters;
+    use crate::unit::Unit;
+
+    /// Ten seconds at 12 million a second.
+    fn run(name: &str, kind: Kind) -> Run {
+        let mut times = Sum::new();
+        times.record(1_234_567, 119_000_000);
+        times.record(60_000_000_000, 1_000_000);
+        let mut run = Run::of_times(name.to_owned(), kind, 10.0, times.into_ns(Unit::Ns));
+        run.counters = Some(Counters {
+            sent: 120_000_000,
+            received: 119_000_000,
+            replied: 118_000_000,
+            lost: 1_000_000,
+            refused: 12_345_678,
+            ..Counters::default()
+        });
+        run.rate_pps = Some(11_900_000.0);
+        run
+    }
+
+    fn long_name(name: &str) -> String {
+        format!("/srv/measurements/2026/{}/{name}", "x".repeat(60))
+    }
+
+    fn written(kind: &Kind, width: usize) -> String {
+        let [a, b] = ["a.hlog", "b.hlog"].map(|name| run(&long_name(name), kind.clone()));
+        let baseline = run("old.hlog", kind.clone());
+        page(&gather(vec![a, b], vec![baseline]), &[], width)
+    }
+
+    fn longest(text: &str) -> usize {
+        let lines = text.lines().map(|line| line.chars().count());
+        lines.max().unwrap_or(0)
+    }
+
+    #[test]
+    fn a_page_fits_its_terminal_and_uses_it() {
+        for kind in [Kind::RoundTrip, Kind::Residence] {
+            let narrow = written(&kind, 80);
+            assert!(longest(&narrow) <= 80, "{narrow}");
+            assert!(narrow.contains("xx/a.hlog\n"), "{narrow}");
+            let wide = written(&kind, 200);
+            assert!((81..=200).contains(&longest(&wide)), "{wide}");
+            assert!(wide.contains(&long_name("a.hlog")), "{wide}");
+        }
+    }
+
+    #[test]
+    fn no_number_runs_into_the_next_at_twelve_million_a_second() {
+        let text = page(
+            &gather(vec![run("a", Kind::RoundTrip)], Vec::new()),
+            &[],
+            80,
+        );
+        let expected = "\
+round trip
+  seconds       sent   received   lost %   rate /s  file
+   10.000  120000000  119000000  10.0840  11900000  a
+            12345678  refused by the sender's own kernel
+
+  p50 us  p90 us  p99 us    p99.9 us      max us  file
+  1234.9  1234.9  1234.9  60028878.8  60028878.8  a
+";
+        assert!(text.starts_with(expected), "{text}");
+    }
+
+    #[test]
+    fn what_is_not_known_is_a_dash() {
+        let mut other = run("a", Kind::HighestRate("1".to_owned()));
+        (other.counters, other.times, other.times_ns) = (None, None, None);
+        let text = page(&gather(vec![other], Vec::new()), &["p99".to_owned()], 80);
+        assert!(
+            text.contains("   10.000     -         -       -  11900000  "),
+            "{text}"
+        );
+        assert!(!text.contains("percentile"), "{text}");
+        assert!(text.ends_with("\nworse: p99\n"), "{text}");
+    }
 }

@@ -13,6 +13,7 @@ use plotters::element::DashedPathElement;
 use plotters::prelude::*;
 
 use crate::group::Group;
+use reflector_measure::text::shortened;
 
 /// Pixels.
 const SIZE: (u32, u32) = (960, 600);
@@ -83,22 +84,12 @@ fn lines(groups: &[Group]) -> Vec<Line<'_>> {
             };
             let times_ns = run.times_ns.as_ref().filter(|it| !it.is_empty());
             lines.extend(times_ns.map(|times_ns| Line {
-                name: shortened(&name),
+                name: shortened(&name, NAME_LEN_MAX),
                 times_ns,
             }));
         }
     }
     lines
-}
-
-/// The end of a long name, which tells it from others.
-fn shortened(name: &str) -> String {
-    let len = name.chars().count();
-    if len <= NAME_LEN_MAX {
-        return name.to_owned();
-    }
-    let rest: String = name.chars().skip(len - NAME_LEN_MAX + 1).collect();
-    format!("…{rest}")
 }
 
 type Failed = Box<dyn std::error::Error>;
@@ -331,13 +322,5 @@ mod tests {
     fn percentiles_are_written_with_their_nines() {
         let written: Vec<_> = [0.0, 1.0, 2.0, 3.0, 5.0].map(percent).into();
         assert_eq!(written, ["0 %", "90 %", "99 %", "99.9 %", "99.999 %"]);
-    }
-
-    #[test]
-    fn of_a_long_name_the_end_remains() {
-        let name = "x".repeat(60) + "end.hlog";
-        let short = shortened(&name);
-        assert_eq!(short.chars().count(), NAME_LEN_MAX);
-        assert!(short.starts_with('…') && short.ends_with("end.hlog"));
     }
 }
