@@ -1,9 +1,7 @@
 //! What every part of the program measures and reports with: clocks, the handing over of counters,
-//! quantiles and the histogram log, JSON lines, errors and exit codes; and what every command line
-//! reads alike: targets, payloads, durations.
 //! quantiles and the histogram log, JSON lines, errors and exit codes.
 //!
-//! With the feature `text` also what people type and read: times and tables.
+//! With the feature `text` also what people type and read: targets, payloads, times, tables.
 
 #![forbid(unsafe_code)]
 
@@ -16,8 +14,10 @@ pub mod quantiles;
 
 #[cfg(feature = "text")]
 pub mod duration;
+#[cfg(feature = "text")]
 pub mod payload;
 pub mod percent;
+#[cfg(feature = "text")]
 pub mod target;
 #[cfg(feature = "text")]
 pub mod text;
