@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::datagram::{Arrival, DropReason, ReplyAttributes, SEGMENTS_MAX, Verdict, segment_count};
+use crate::datagram::{Arrival, Attributes, DropReason, SEGMENTS_MAX, Verdict, segment_count};
 use reflector_udp::memory::Lease;
 
 /// What is known of one received buffer: of a datagram, or a train of them.
@@ -15,7 +15,7 @@ pub struct Slot {
     /// What becomes of it.
     pub answer: Answer,
     /// How its replies leave.
-    pub attributes: ReplyAttributes,
+    pub attributes: Attributes,
 }
 
 impl Slot {
@@ -23,10 +23,7 @@ impl Slot {
         arrival: Arrival::EMPTY,
         len: 0,
         answer: Answer::Whole,
-        attributes: ReplyAttributes {
-            hop_limit: None,
-            tos: None,
-        },
+        attributes: Attributes::NONE,
     };
 
     /// Number of datagrams in it.
@@ -106,7 +103,7 @@ impl Batch {
         slot.arrival.flow.socket = socket as u32;
         slot.len = window.len() as u32;
         slot.answer = Answer::Whole;
-        slot.attributes = ReplyAttributes::default();
+        slot.attributes = Attributes::NONE;
         self.leases.push(lease);
         if let Some(lease) = self.leases.last_mut() {
             lease.set_window(window);

@@ -1,5 +1,6 @@
 //! The nouns of a datagram's way: where it arrived, and what becomes of it.
 
+use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -72,10 +73,8 @@ pub struct Arrival {
     pub segment_len: u32,
     /// The kernel's receive stamp, nanoseconds of `CLOCK_REALTIME`.
     pub received_ns: Option<u64>,
-    /// Hops that it had left, where the socket asks for that.
-    pub hop_limit: Option<u8>,
-    /// The type of service of its IP header, DSCP and ECN, where the socket asks for that.
-    pub tos: Option<u8>,
+    /// Hops that it had left and its type of service, where the socket asks for them.
+    pub attributes: Attributes,
 }
 
 impl Arrival {
@@ -91,20 +90,70 @@ impl Arrival {
         },
         segment_len: 0,
         received_ns: None,
-        hop_limit: None,
-        tos: None,
+        attributes: Attributes::NONE,
     };
 }
 
-/// How a reply leaves, where that is not the socket's own way. Replies that differ in it do not
-/// share a train.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct ReplyAttributes {
-    /// Hops that it may take.
-    pub hop_limit: Option<u8>,
-    /// The type of service of its IP header, DSCP and ECN.
-    pub tos: Option<u8>,
+/// What is told of the IP header of an arrival, or asked for of a reply's: hop limit and type of
+/// service.
+///
+/// Replies that differ in it do not share a train, so it is compared for each of them: one number.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub struct Attributes(u32);
+
+impl Attributes {
+    /// Nothing told: the way of the socket itself.
+    pub const NONE: Self = Self(0);
+
+    const HOP_LIMIT_SHIFT: u32 = 0;
+    const TOS_SHIFT: u32 = 16;
+
+    /// The same with `hop_limit` hops to go.
+    #[must_use]
+    #[inline]
+    pub fn with_hop_limit(self, hop_limit: u8) -> Self {
+        self.with(Self::HOP_LIMIT_SHIFT, hop_limit)
+    }
+
+    /// The same with this type of service, DSCP and ECN.
+    #[must_use]
+    #[inline]
+    pub fn with_tos(self, tos: u8) -> Self {
+        self.with(Self::TOS_SHIFT, tos)
+    }
+
+    /// Hops to go.
+    #[inline]
+    pub fn hop_limit(self) -> Option<u8> {
+        self.get(Self::HOP_LIMIT_SHIFT)
+    }
+
+    /// The type of service, DSCP and ECN.
+    #[inline]
+    pub fn tos(self) -> Option<u8> {
+        self.get(Self::TOS_SHIFT)
+    }
+
+    /// A value has nine bits: whether it is there, and what it is.
+    #[inline]
+    fn with(self, shift: u32, value: u8) -> Self {
+        Self(self.0 & !(0x1ff << shift) | (0x100 | u32::from(value)) << shift)
+    }
+
+    #[inline]
+    fn get(self, shift: u32) -> Option<u8> {
+        let bits = self.0 >> shift;
+        (bits & 0x100 != 0).then_some(bits as u8)
+    }
+}
+
+impl fmt::Debug for Attributes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Attributes")
+            .field("hop_limit", &self.hop_limit())
+            .field("tos", &self.tos())
+            .finish()
+    }
 }
 
 /// Number of datagrams in `payload_len` bytes of segments of `segment_len`; an empty datagram is
@@ -201,6 +250,17 @@ mod tests {
         assert_eq!(segment_count(64, 64), 1);
         assert_eq!(segment_count(65, 64), 2);
         assert_eq!(segment_count(64 * 32, 64), 32);
+    }
+
+    #[test]
+    fn attributes_are_told_apart_from_none_and_from_each_other() {
+        let none = Attributes::NONE;
+        assert_eq!((none.hop_limit(), none.tos()), (None, None));
+        let both = none.with_hop_limit(0).with_tos(0xff);
+        assert_eq!((both.hop_limit(), both.tos()), (Some(0), Some(0xff)));
+        let again = both.with_hop_limit(64).with_tos(0);
+        assert_eq!((again.hop_limit(), again.tos()), (Some(64), Some(0)));
+        assert_ne!(none.with_hop_limit(0), none);
     }
 
     #[test]

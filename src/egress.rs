@@ -12,13 +12,12 @@ mod refused;
 mod trains;
 
 use std::io;
+use std::net::IpAddr;
 use std::ops::Range;
 use std::os::fd::BorrowedFd;
 
 use crate::batch::{Answer, Batch, Slot};
-use crate::datagram::{
-    DropReason, Endpoint, Flow, LocalAddr, ReplyAttributes, SEGMENTS_MAX, Verdict,
-};
+use crate::datagram::{Attributes, DropReason, Endpoint, Flow, LocalAddr, SEGMENTS_MAX, Verdict};
 use crate::stats::Stats;
 use reflector_measure::clock::{self, StepWatch};
 use reflector_udp::addr::Name;
@@ -145,7 +144,7 @@ impl Egress {
         }
     }
 
-    fn join(&mut self, flow: &Flow, attributes: ReplyAttributes, run: Run) {
+    fn join(&mut self, flow: &Flow, attributes: Attributes, run: Run) {
         let limit = self.train_limit(flow);
         self.trains.join(flow, attributes, run, &limit);
     }
@@ -155,7 +154,7 @@ impl Egress {
     fn join_each(
         &mut self,
         flow: &Flow,
-        attributes: ReplyAttributes,
+        attributes: Attributes,
         train: Run,
         verdicts: &[Verdict],
         stats: &mut Stats,
@@ -360,16 +359,21 @@ fn address(endpoint: &Endpoint, train: &Train, name: &mut Name, control: &mut Co
         let LocalAddr { addr, interface } = *local;
         control.push_source(addr, interface);
     }
-    let ReplyAttributes { hop_limit, tos } = train.attributes;
-    if let Some(hop_limit) = hop_limit {
-        control.push_hop_limit(peer.ip(), hop_limit);
-    }
-    if let Some(tos) = tos {
-        control.push_tos(peer.ip(), tos);
+    if train.attributes != Attributes::NONE {
+        push_attributes(train.attributes, peer.ip(), control);
     }
     // A single datagram goes without, since with it the control messages outgrow the kernel's
     // stack buffer.
     if train.count > 1 {
         control.push_segment_len(train.segment_len() as u16);
+    }
+}
+
+fn push_attributes(attributes: Attributes, peer: IpAddr, control: &mut Control) {
+    if let Some(hop_limit) = attributes.hop_limit() {
+        control.push_hop_limit(peer, hop_limit);
+    }
+    if let Some(tos) = attributes.tos() {
+        control.push_tos(peer, tos);
     }
 }

@@ -9,7 +9,7 @@ use std::ops::RangeInclusive;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use crate::datagram::{Arrival, DropReason, ReplyAttributes};
+use crate::datagram::{Arrival, Attributes, DropReason};
 
 /// The prefixes that are answered by default: those that are not routed on the Internet.
 ///
@@ -183,19 +183,23 @@ impl Guard {
         if self.is_denied(ip) || !self.allow.contains(ip) {
             return Err(DropReason::NotAllowed);
         }
-        if self.has_loop_guard && arrival.hop_limit.is_some_and(|hops| hops <= 1) {
+        if self.has_loop_guard && arrival.attributes.hop_limit().is_some_and(|hops| hops <= 1) {
             return Err(DropReason::HopLimit);
         }
         Ok(())
     }
 
-    /// Takes one hop from what an admitted arrival had left, if replies may have no more.
-    pub fn limit_hops(&self, arrival: &Arrival, attributes: &mut ReplyAttributes) {
-        if self.has_loop_guard
-            && let Some(hops) = arrival.hop_limit
-        {
-            let left = hops.saturating_sub(1);
-            attributes.hop_limit = Some(attributes.hop_limit.map_or(left, |it| it.min(left)));
+    /// What replies to an admitted arrival may ask for, which would leave with `attributes`: one hop
+    /// less than the arrival had left, if the guard says so.
+    #[inline]
+    pub fn limit(&self, arrival: &Arrival, attributes: Attributes) -> Attributes {
+        match arrival.attributes.hop_limit() {
+            Some(hops) if self.has_loop_guard => {
+                let left = hops.saturating_sub(1);
+                let asked = attributes.hop_limit().unwrap_or(left);
+                attributes.with_hop_limit(asked.min(left))
+            }
+            _ => attributes,
         }
     }
 }
@@ -308,17 +312,15 @@ mod tests {
             (Some(64), Some(5), Some(5)),
             (None, None, None),
         ] {
-            arrival.hop_limit = hops;
-            assert_eq!(guard.admit(&arrival), Ok(()));
-            let mut attributes = ReplyAttributes {
-                hop_limit: asked,
-                ..ReplyAttributes::default()
+            let with = |hops: Option<u8>| {
+                hops.map_or(Attributes::NONE, |it| Attributes::NONE.with_hop_limit(it))
             };
-            guard.limit_hops(&arrival, &mut attributes);
-            assert_eq!(attributes.hop_limit, left);
+            arrival.attributes = with(hops);
+            assert_eq!(guard.admit(&arrival), Ok(()));
+            assert_eq!(guard.limit(&arrival, with(asked)), with(left));
         }
         for hops in [0, 1] {
-            arrival.hop_limit = Some(hops);
+            arrival.attributes = Attributes::NONE.with_hop_limit(hops);
             assert_eq!(guard.admit(&arrival), Err(DropReason::HopLimit));
         }
     }

@@ -8,7 +8,9 @@ use std::net::IpAddr;
 use std::ops::Range;
 
 use crate::batch::Batch;
-use crate::datagram::{Arrival, DropReason, Endpoint, LocalAddr, SEGMENTS_MAX, segment_count};
+use crate::datagram::{
+    Arrival, Attributes, DropReason, Endpoint, LocalAddr, SEGMENTS_MAX, segment_count,
+};
 use crate::stats::Stats;
 use reflector_udp::cmsg::{self, Received};
 use reflector_udp::memory::Lease;
@@ -41,13 +43,15 @@ pub fn arrival(
     let mut is_unicast = None;
     let mut segment_len = payload_len as u32;
     arrival.received_ns = None;
-    (arrival.hop_limit, arrival.tos) = (None, None);
+    arrival.attributes = Attributes::NONE;
     for message in cmsg::received(incoming.control) {
         match message {
             Received::Timestamp(ns) => arrival.received_ns = Some(ns),
             Received::SegmentLen(len) => segment_len = len.min(payload_len as u32),
-            Received::HopLimit(hops) => arrival.hop_limit = Some(hops),
-            Received::Tos(tos) => arrival.tos = Some(tos),
+            Received::HopLimit(hops) => {
+                arrival.attributes = arrival.attributes.with_hop_limit(hops);
+            }
+            Received::Tos(tos) => arrival.attributes = arrival.attributes.with_tos(tos),
             // A dual-stack socket gets both for an IPv4 datagram, this one last and only this one
             // with the specific destination, so it wins.
             Received::Pktinfo {

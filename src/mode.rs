@@ -1,6 +1,6 @@
 //! The responders that come with the reflector, by name.
 
-use crate::datagram::{ReplyAttributes, Verdict};
+use crate::datagram::{Attributes, Verdict};
 use crate::responder::echo::Echo;
 use crate::responder::{Needs, Request, Responder};
 
@@ -53,7 +53,7 @@ impl Responder for BuiltIn {
         }
     }
 
-    fn attributes(&mut self, request: &Request) -> ReplyAttributes {
+    fn attributes(&mut self, request: &Request) -> Attributes {
         match self {
             Self::Echo(echo) => echo.attributes(request),
         }

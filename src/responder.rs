@@ -4,7 +4,7 @@ pub mod echo;
 
 use std::net::SocketAddr;
 
-use crate::datagram::{ReplyAttributes, Verdict};
+use crate::datagram::{Attributes, Verdict};
 
 /// What a responder is told about a datagram, besides its bytes.
 #[derive(Clone, Copy, Debug)]
@@ -75,9 +75,9 @@ pub trait Responder {
 
     /// How the replies to a datagram, or to all of a train, leave. `request` is the first of the
     /// train.
-    fn attributes(&mut self, request: &Request) -> ReplyAttributes {
+    fn attributes(&mut self, request: &Request) -> Attributes {
         let _ = request;
-        ReplyAttributes::default()
+        Attributes::NONE
     }
 
     /// Turns the request in `payload` into its reply, or says why there is none.

@@ -143,7 +143,7 @@ impl<R: Responder> Worker<R> {
                     Answer::Each(first)
                 }
             };
-            self.guard.limit_hops(arrival, &mut slot.attributes);
+            slot.attributes = self.guard.limit(arrival, slot.attributes);
         }
         refused
     }
@@ -158,8 +158,8 @@ fn request(arrival: &Arrival, port: u16, count: u64) -> Request {
     };
     Request {
         received_ns: arrival.received_ns,
-        hop_limit: arrival.hop_limit,
-        tos: arrival.tos,
+        hop_limit: arrival.attributes.hop_limit(),
+        tos: arrival.attributes.tos(),
         count: count as u32,
         ..Request::new(arrival.flow.peer.addr(), local)
     }

@@ -112,7 +112,10 @@ fn runs_of_two_machines_are_one_result() {
         "{text}"
     );
     assert!(text.lines().all(|line| line == line.trim_end()), "{text}");
-    assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+    assert!(
+        text.lines().all(|line| line.chars().count() <= 80),
+        "{text}"
+    );
 }
 
 #[test]

@@ -6,7 +6,7 @@ mod support;
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
-use reflector::datagram::{DropReason, ReplyAttributes, Verdict};
+use reflector::datagram::{Attributes, DropReason, Verdict};
 use reflector::responder::{Needs, Request, Responder};
 use reflector_netlab::capture::{Capture, Kind};
 use reflector_netlab::ethtool;
@@ -406,10 +406,10 @@ impl Responder for Telling {
         needs
     }
 
-    fn attributes(&mut self, request: &Request) -> ReplyAttributes {
-        let mut attributes = ReplyAttributes::default();
-        (attributes.hop_limit, attributes.tos) = (Some(99), request.tos);
-        attributes
+    fn attributes(&mut self, request: &Request) -> Attributes {
+        Attributes::NONE
+            .with_hop_limit(99)
+            .with_tos(request.tos.expect("asked for"))
     }
 
     fn respond(&mut self, request: &Request, payload: &mut [u8]) -> Verdict {

@@ -7,7 +7,7 @@ use std::hash::BuildHasher;
 
 use rustc_hash::FxBuildHasher;
 
-use crate::datagram::{Flow, ReplyAttributes, SEGMENTS_MAX, segment_count};
+use crate::datagram::{Attributes, Flow, SEGMENTS_MAX, segment_count};
 use reflector_udp::mmsg::Piece;
 
 /// Payload bytes that a train is joined up to: what one IPv4 message can have, 65 535 less the IPv4
@@ -74,7 +74,7 @@ pub struct Limit {
 #[derive(Debug)]
 pub struct Train {
     pub flow: Flow,
-    pub attributes: ReplyAttributes,
+    pub attributes: Attributes,
     hash: u64,
     /// Number of datagrams.
     pub count: u32,
@@ -95,7 +95,7 @@ impl Train {
         self.hash == hash && self.flow == *flow
     }
 
-    fn accepts(&self, attributes: ReplyAttributes, run: &Run, count: u32, limit: &Limit) -> bool {
+    fn accepts(&self, attributes: Attributes, run: &Run, count: u32, limit: &Limit) -> bool {
         let is_open = self.len == self.count * self.segment_len && self.segment_len > 0;
         let is_single = run.len <= run.segment_len;
         let fits = run.segment_len == self.segment_len
@@ -157,7 +157,7 @@ impl Trains {
 
     /// Appends `run` to the open train of `flow`, or closes that and opens a new one, where its
     /// length or attributes do not fit. A run that exceeds `limit` by itself is taken apart.
-    pub fn join(&mut self, flow: &Flow, attributes: ReplyAttributes, run: Run, limit: &Limit) {
+    pub fn join(&mut self, flow: &Flow, attributes: Attributes, run: Run, limit: &Limit) {
         let count = run.count();
         let is_train = count > 1;
         if is_train
@@ -173,7 +173,7 @@ impl Trains {
     fn join_run(
         &mut self,
         flow: &Flow,
-        attributes: ReplyAttributes,
+        attributes: Attributes,
         run: Run,
         count: u32,
         limit: &Limit,
@@ -304,10 +304,7 @@ mod tests {
     use crate::datagram::LocalAddr;
     use reflector_udp::addr::Name;
 
-    const PLAIN: ReplyAttributes = ReplyAttributes {
-        hop_limit: None,
-        tos: None,
-    };
+    const PLAIN: Attributes = Attributes::NONE;
     const LIMIT: Limit = Limit {
         segments_max: 128,
         segment_len_max: u32::MAX,
@@ -452,14 +449,7 @@ mod tests {
     fn different_sources_and_attributes_do_not_mix() {
         let mut other_local = flow(A);
         other_local.local.addr = "10.0.0.9".parse().unwrap();
-        let hops = ReplyAttributes {
-            hop_limit: Some(3),
-            ..PLAIN
-        };
-        let tos = ReplyAttributes {
-            tos: Some(0xb8),
-            ..PLAIN
-        };
+        let (hops, tos) = (PLAIN.with_hop_limit(3), PLAIN.with_tos(0xb8));
         let mut trains = Trains::new(8 + SEGMENTS_MAX);
         for (lease, (flow, attributes)) in (0..).zip([
             (flow(A), PLAIN),
