@@ -1,7 +1,11 @@
 //! The `reflector` program: parse, dispatch, exit code.
 
-mod cli;
+mod diagnose;
+mod lab;
+mod load;
+mod report;
 mod reports;
+mod serve;
 
 use std::io;
 use std::process::{self, ExitCode};
@@ -19,8 +23,8 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use tracing_subscriber::filter::LevelFilter;
 
-use cli::{Cli, Command, LogFormat, ServeArgs};
 use reports::Reports;
+use serve::{Cli, Command, LogFormat, ServeArgs};
 
 fn main() -> ExitCode {
     let cli = match Cli::read() {

@@ -8,7 +8,7 @@ use clap::Args;
 use reflector_load::options::{Options, Rate, Sizes};
 use reflector_measure::percent::Percent;
 
-use super::Switch;
+use crate::serve::Switch;
 
 const AFTER_HELP: &str = "Every option is an environment variable as well: --max-loss is \
 REFLECTOR_LOAD_MAX_LOSS.\nExit codes: 0 done, 1 could not be set up or failed, 2 usage, 3 the target \

@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::Args;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 
-use super::EngineChoice;
+use crate::serve::EngineChoice;
 use reflector_lab::Options;
 use reflector_lab::case::Case;
 use reflector_measure::payload::Payload;

@@ -1,10 +1,5 @@
 //! The command line, as typed, and what it comes to.
 
-pub mod diagnose;
-pub mod lab;
-pub mod load;
-pub mod report;
-
 use std::env;
 use std::net::{Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
@@ -17,9 +12,10 @@ use clap::{Arg, ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcomm
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use reflector::config::{self, Builder, Config};
 
-use diagnose::DiagnoseArgs;
-use lab::LabArgs;
-use report::ReportArgs;
+use crate::diagnose::{self, DiagnoseArgs};
+use crate::lab::{self, LabArgs};
+use crate::load;
+use crate::report::{self, ReportArgs};
 
 const STYLES: Styles = Styles::styled()
     .header(AnsiColor::Green.on_default().bold())
