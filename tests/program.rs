@@ -72,6 +72,10 @@ fn a_command_line_that_makes_no_sense_is_refused_in_one_sentence() {
              and a port, as in 0.0.0.0:9007, [::]:9007 or [fe80::1%eth0]:9007",
         ),
         (
+            &["--device", ""],
+            "error: a value is required for '--device <IFNAME>' but none was supplied",
+        ),
+        (
             &["--listen", "[fe80::1%nope0]:9007"],
             "error: invalid value '[fe80::1%nope0]:9007' for '--listen <ADDR:PORT>': this host \
              has no interface nope0",
@@ -101,19 +105,24 @@ fn a_command_line_that_makes_no_sense_is_refused_in_one_sentence() {
         ),
         (
             &["--coalesce", "1m"],
-            "ERROR cannot wait 60s for more datagrams: --coalesce takes at most 10s",
+            "error: invalid value '1m' for '--coalesce <TIME>': expected a time of at most 10s",
         ),
         (
             &["--cores", "0"],
-            "error: invalid value '0' for '--cores <N>': 0 is not in 1..=1024",
+            "error: invalid value '0' for '--cores <N>': expected a whole number from 1 to 1024",
         ),
         (
             &["--cores", "two"],
-            "error: invalid value 'two' for '--cores <N>': invalid digit found in string",
+            "error: invalid value 'two' for '--cores <N>': expected a whole number from 1 to 1024",
+        ),
+        (
+            &["--cores", "-1"],
+            "error: invalid value '-1' for '--cores <N>': expected a whole number from 1 to 1024",
         ),
         (
             &["--cpus", "1-x"],
-            "error: invalid value '1-x' for '--cpus <LIST>': `x` is not a CPU number",
+            "error: invalid value '1-x' for '--cpus <LIST>': '1-x' is not a CPU or a range of \
+             CPUs; expected a list such as 0-3,6",
         ),
         (
             &["--cores", "2", "--cpus", "0"],
@@ -121,44 +130,46 @@ fn a_command_line_that_makes_no_sense_is_refused_in_one_sentence() {
         ),
         (
             &["--engine", "dpdk"],
-            "error: invalid value 'dpdk' for '--engine <auto|uring|mmsg>'",
+            "error: invalid value 'dpdk' for '--engine <ENGINE>'",
         ),
         (
             &["--allow", "10.0.0.0/33"],
             "error: invalid value '10.0.0.0/33' for '--allow <CIDR>': expected a prefix such as \
-             10.0.0.0/8, or `any`",
+             10.0.0.0/8, an address, or 'any'",
         ),
         (
             &["--deny", "all"],
             "error: invalid value 'all' for '--deny <CIDR>': expected a prefix such as \
-             10.0.0.0/8, or `any`",
+             10.0.0.0/8, an address, or 'any'",
         ),
         (
             &["--deny-port", "65536"],
-            "error: invalid value '65536' for '--deny-port <LIST>': `65536` is not a port",
+            "error: invalid value '65536' for '--deny-port <LIST>': '65536' is not a port; \
+             expected a list such as 7,53, or 'none'",
         ),
         (
-            &["--interval", "5"],
-            "error: invalid value '5' for '--interval <DURATION>': time unit needed, for example \
-             5sec or 5ms",
+            &["--interval", "5x"],
+            "error: invalid value '5x' for '--interval <TIME>': expected a time, such as 0.5 \
+             (seconds), 20ms or 5min",
         ),
         (
             &["--duration", "soon"],
-            "error: invalid value 'soon' for '--duration <DURATION>': expected number at 0",
+            "error: invalid value 'soon' for '--duration <TIME>': expected a time, such as 0.5 \
+             (seconds), 20ms or 5min",
         ),
         (
             &["--rcvbuf", "much"],
-            "error: invalid value 'much' for '--rcvbuf <SIZE>': expected a size, as in 64KiB or \
-             8MiB",
-        ),
-        (
-            &["--sndbuf", "8 apples"],
-            "error: invalid value '8 apples' for '--sndbuf <SIZE>': expected a size, as in 64KiB \
+            "error: invalid value 'much' for '--rcvbuf <SIZE>': expected a size, such as 64KiB \
              or 8MiB",
         ),
         (
+            &["--sndbuf", "8 apples"],
+            "error: invalid value '8 apples' for '--sndbuf <SIZE>': expected a size, such as \
+             64KiB or 8MiB",
+        ),
+        (
             &["--buffers", "0"],
-            "error: invalid value '0' for '--buffers <N>': 0 is not in 1..=4096",
+            "error: invalid value '0' for '--buffers <N>': expected a whole number from 1 to 4096",
         ),
     ];
     in_namespaces(
@@ -448,7 +459,7 @@ fn flags_are_set_and_cleared_by_their_environment_variables() {
         "flags_are_set_and_cleared_by_their_environment_variables",
         || {
             let is_json = |value| {
-                let variables = [("REFLECTOR_JSON", value), ("REFLECTOR_DURATION", "1ms")];
+                let variables = [("REFLECTOR_JSON", value), ("REFLECTOR_DURATION", "0.001")];
                 let output = with_env(&["--listen", "127.0.0.1:0"], &variables);
                 assert!(output.status.success(), "{}", text(&output.stderr));
                 output.stdout.starts_with(b"{")
@@ -470,9 +481,8 @@ fn flags_are_set_and_cleared_by_their_environment_variables() {
             ] {
                 let output = with_env(&[], &[(&format!("REFLECTOR_{flag}"), "perhaps")]);
                 let option = format!("--{}", flag.to_lowercase().replace('_', "-"));
-                let sentence = format!(
-                    "error: invalid value 'perhaps' for '{option}': value was not a boolean"
-                );
+                let sentence =
+                    format!("error: invalid value 'perhaps' for '{option}': expected 1 or 0");
                 assert_refused(&output, USAGE, &sentence);
             }
         },
@@ -1065,8 +1075,9 @@ fn wait_until_taken(namespace: &Namespace) {
 
 #[test]
 fn help_and_version_go_to_stdout() {
-    let output = |arg| {
-        let output = command(&[arg]).stderr(Stdio::piped()).output().unwrap();
+    let output = |line: &str| {
+        let args: Vec<_> = line.split(' ').collect();
+        let output = command(&args).stderr(Stdio::piped()).output().unwrap();
         assert!(output.status.success());
         assert_eq!(text(&output.stderr), "");
         text(&output.stdout).to_owned()
@@ -1075,15 +1086,24 @@ fn help_and_version_go_to_stdout() {
         output("--version"),
         format!("reflector {}\n", env!("CARGO_PKG_VERSION"))
     );
-    let help = output("--help");
-    assert_eq!(help, output("-h"), "there is one help");
-    for said in [
-        "Addresses:",
-        "Reports:",
-        "Exit codes",
-        "REFLECTOR_",
-        "--listen",
-    ] {
-        assert!(help.contains(said), "{said} is missing in {help}");
+    let said_by_both = ["Addresses:", "--listen", "Examples:", "reflector --cores 2"];
+    let said_by_the_long_one = ["IP_FREEBIND", "REFLECTOR_LOG_FORMAT", "Exit status:"];
+    let (short, long) = (output("-h"), output("--help"));
+    for said in said_by_both {
+        assert!(short.contains(said), "{said} is missing in {short}");
+        assert!(long.contains(said), "{said} is missing in {long}");
+    }
+    for said in said_by_the_long_one {
+        assert!(!short.contains(said), "{said} is too much for {short}");
+        assert!(long.contains(said), "{said} is missing in {long}");
+    }
+    assert_eq!(output("help"), long);
+    for name in ["load", "diagnose", "lab", "report"] {
+        let long = output(&format!("help {name}"));
+        assert_eq!(output(&format!("{name} --help")), long);
+        assert!(
+            long.contains(&format!("Usage: reflector {name} ")),
+            "{long}"
+        );
     }
 }

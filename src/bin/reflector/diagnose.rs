@@ -1,62 +1,99 @@
-//! Options of `reflector diagnose`.
+//! `reflector diagnose`: its options, as typed, and what they come to.
 
+use std::io;
 use std::time::Duration;
 
 use clap::Args;
-
+use reflector::engine::probe::{self, Blocker};
 use reflector_diagnose::Options;
+use reflector_diagnose::machine::Blocked;
 use reflector_diagnose::question::{DnsName, Question};
+use reflector_measure::error::Error;
+use reflector_measure::exit::Exit;
 use reflector_measure::payload::{self, Payload};
 use reflector_measure::target::Target;
 
-/// Exit codes, after the help.
-pub const AFTER_HELP: &str = "\
-TARGET is HOST:PORT: a name, 192.0.2.1:53, [2001:db8::1]:53, [fe80::1%eth0]:53.
-Every option is an environment variable as well: --timeout is REFLECTOR_DIAGNOSE_TIMEOUT.
-Exit codes: 0 answered from the address asked, or nothing hinders this machine; 1 failed, or
-something hinders this machine; 2 usage; 3 silent or refused; 4 answered from another address.";
+use crate::cli::{Ending, number, time};
 
-/// Options of `reflector diagnose`.
+/// What the help ends with.
+const ENDING: Ending = Ending {
+    examples: &[
+        ("Check an echo service", "reflector diagnose 192.0.2.1:9007"),
+        (
+            "Check a DNS server",
+            "reflector diagnose 192.0.2.1:53 --dns example.com",
+        ),
+        (
+            "Check from the port of a client that gets no answer",
+            "reflector diagnose 192.0.2.1:9007 --source-port 40000",
+        ),
+        ("Check this host", "reflector diagnose"),
+    ],
+    sections: &[
+        (
+            "Values",
+            "  TIME is a number of seconds, or has a unit: 0.5, 20ms.",
+        ),
+        (
+            "Environment",
+            "  A variable sets an option: REFLECTOR_DIAGNOSE_TRIES sets --tries. 1 sets a flag.
+  The command line wins.",
+        ),
+        (
+            "Exit status",
+            "  0  answered from the address asked; nothing hinders this host
+  1  failed; something hinders this host
+  2  wrong usage
+  3  silent or refused
+  4  answered from another address",
+        ),
+    ],
+};
+
+/// The limits of the time to wait for an answer.
+const TIMEOUT_MIN: Duration = Duration::from_millis(1);
+const TIMEOUT_MAX: Duration = Duration::from_secs(600);
+
+/// Check whether a UDP service answers from the address asked, and if not, why
+///
+/// Without TARGET, check whether this host is fit to reflect: io_uring, buffers, connection
+/// tracking, offloads.
 #[derive(Args, Clone, Debug)]
+#[command(after_help = ENDING.short(), after_long_help = ENDING.long())]
 pub struct DiagnoseArgs {
-    /// Service to ask, an echo service by default; without it this machine is checked
-    #[arg(value_name = "TARGET", env = "REFLECTOR_DIAGNOSE_TARGET")]
-    pub target: Option<Target>,
-    /// The question as hexadecimal digits, for a service that is no echo
-    #[arg(
-        long,
-        value_name = "HEX",
-        value_parser = parse_hex,
-        conflicts_with = "dns",
-        requires = "target",
-        env = "REFLECTOR_DIAGNOSE_PAYLOAD_HEX"
-    )]
-    pub payload_hex: Option<Payload>,
-    /// Ask a DNS server for the IPv4 address of NAME
-    #[arg(
-        long,
-        value_name = "NAME",
-        requires = "target",
-        env = "REFLECTOR_DIAGNOSE_DNS"
-    )]
-    pub dns: Option<DnsName>,
-    /// Number of tries, each by a connected and an unconnected socket with fresh source ports
-    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=100), env = "REFLECTOR_DIAGNOSE_TRIES")]
-    pub tries: u16,
-    /// Time to wait for each answer
-    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = parse_timeout, env = "REFLECTOR_DIAGNOSE_TIMEOUT")]
-    pub timeout: Duration,
-    /// Ask first from this port, as the client that gets no answer does: shows a stale flow
-    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..), requires = "target", env = "REFLECTOR_DIAGNOSE_SOURCE_PORT")]
-    pub source_port: Option<u16>,
-    /// Print one JSON object
-    #[arg(long, env = "REFLECTOR_DIAGNOSE_JSON")]
-    pub json: bool,
+    /// UDP service to check: HOST:PORT; without it, this host is checked
+    ///
+    /// HOST is a name, an IPv4 address, or an IPv6 address in brackets, such as [2001:db8::1] or
+    /// [fe80::1%eth0]. The service is asked for an echo, unless --payload-hex or --dns says else.
+    #[arg(value_name = "TARGET")]
+    target: Option<Target>,
+    /// Send these bytes, for a service that does not echo
+    #[arg(long, value_name = "HEX", value_parser = parse_hex, conflicts_with = "dns", requires = "target")]
+    payload_hex: Option<Payload>,
+    /// Send a DNS query for the IPv4 address of NAME
+    #[arg(long, value_name = "NAME", requires = "target")]
+    dns: Option<DnsName>,
+    /// Number of tries, each with a connected and an unconnected socket
+    ///
+    /// Every socket has a fresh source port.
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = number::<u16>(1..=100))]
+    tries: u16,
+    /// Wait this long for each answer
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = time(TIMEOUT_MIN..=TIMEOUT_MAX))]
+    timeout: Duration,
+    /// Send the first try from this port
+    ///
+    /// The port of a client that gets no answer shows whether connection tracking holds a stale
+    /// flow.
+    #[arg(long, value_name = "PORT", value_parser = number::<u16>(1..=u16::MAX), requires = "target")]
+    source_port: Option<u16>,
+    /// Print one JSON object instead of text
+    #[arg(long)]
+    json: bool,
 }
 
 impl DiagnoseArgs {
-    /// What the arguments come to.
-    pub fn options(&self) -> Options {
+    fn options(&self) -> Options {
         Options {
             target: self.target.clone(),
             question: match (&self.dns, &self.payload_hex) {
@@ -72,37 +109,16 @@ impl DiagnoseArgs {
     }
 }
 
+/// Diagnoses the target, or this host without one.
+pub fn run(args: &DiagnoseArgs) -> Result<Exit, Error> {
+    reflector_diagnose::run(&args.options(), try_io_uring, &mut io::stdout().lock())
+}
+
 fn parse_hex(text: &str) -> Result<Payload, String> {
     Payload::from_hex(text, payload::LEN_MAX_IPV4)
 }
 
-fn parse_timeout(text: &str) -> Result<Duration, String> {
-    let timeout = humantime::parse_duration(text).map_err(|error| error.to_string())?;
-    if timeout < Duration::from_millis(1) || timeout > Duration::from_secs(600) {
-        return Err("expected a time between 1ms and 10min".to_owned());
-    }
-    Ok(timeout)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_option_has_its_environment_variable() {
-        let command = DiagnoseArgs::augment_args(clap::Command::new("diagnose"));
-        for option in command.get_arguments().filter(|arg| !arg.is_positional()) {
-            let long = option.get_long().expect("every option has a long form");
-            let name = long.to_uppercase().replace('-', "_");
-            let expected = format!("REFLECTOR_DIAGNOSE_{name}");
-            let env = option.get_env().and_then(|env| env.to_str());
-            assert_eq!(env, Some(&*expected));
-        }
-    }
-
-    #[test]
-    fn a_timeout_is_bounded() {
-        assert!(parse_timeout("0s").is_err() && parse_timeout("1h").is_err());
-        assert_eq!(parse_timeout("50ms"), Ok(Duration::from_millis(50)));
-    }
+fn try_io_uring() -> Result<(), Blocked> {
+    let blocked = |Blocker { what, remedy }| Blocked { what, remedy };
+    probe::probe().map(drop).map_err(blocked)
 }

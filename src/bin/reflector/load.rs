@@ -1,4 +1,4 @@
-//! The options of `reflector load`, as typed.
+//! `reflector load`: its options, as typed, and what they come to.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -6,151 +6,207 @@ use std::time::Duration;
 
 use clap::Args;
 use reflector_load::options::{Options, Rate, Sizes};
+use reflector_measure::error::Error;
+use reflector_measure::exit::Exit;
 use reflector_measure::percent::Percent;
 
-use crate::serve::Switch;
+use crate::cli::{Ending, Switch, number, time};
 
-const AFTER_HELP: &str = "Every option is an environment variable as well: --max-loss is \
-REFLECTOR_LOAD_MAX_LOSS.\nExit codes: 0 done, 1 could not be set up or failed, 2 usage, 3 the target \
-never answered, 4 answers\ncame from a wrong source, 5 a threshold was missed.";
+/// What the help ends with.
+const ENDING: Ending = Ending {
+    examples: &[
+        (
+            "Send 10000 probes a second for 10 seconds",
+            "reflector load 192.0.2.7:9007",
+        ),
+        (
+            "Send as many as possible in trains of 64, from two cores",
+            "reflector load 192.0.2.7:9007 --rate max --burst 64 --cores 2",
+        ),
+        (
+            "Find the highest rate that loses at most 0.1 % with a p99 of 2 ms",
+            "reflector load 192.0.2.7:9007 --find-rate 0.1 --max-p99 2ms",
+        ),
+        (
+            "Fail in CI if more than 0.01 % of 100000 probes are lost",
+            "reflector load 192.0.2.7:9007 --count 100000 --max-loss 0.01",
+        ),
+    ],
+    sections: &[
+        (
+            "Values",
+            "  TIME is a number of seconds, or has a unit: 0.5, 200us, 1m30s.",
+        ),
+        (
+            "Environment",
+            "  A variable sets an option: REFLECTOR_LOAD_MAX_LOSS sets --max-loss. 1 sets a flag.
+  The command line wins.",
+        ),
+        (
+            "Exit status",
+            "  0  done
+  1  set-up failed, or nothing could be sent
+  2  wrong usage
+  3  the target never answered
+  4  answers came from a wrong source address
+  5  a limit was exceeded, or no rate was found",
+        ),
+    ],
+};
 
-/// Sends probes to a UDP echo service and tells what comes back, when, and from where
+/// The shortest time to send for.
+const DURATION_MIN: Duration = Duration::from_millis(1);
+/// The limits of the time to wait for an answer; what is unanswered takes memory meanwhile.
+const TIMEOUT_MIN: Duration = Duration::from_micros(1);
+const TIMEOUT_MAX: Duration = Duration::from_secs(60);
+
+/// Load a UDP echo service; measure loss, latency and reply sources
 #[derive(Args, Clone, Debug)]
-#[command(after_help = AFTER_HELP, disable_help_flag = true)]
-#[allow(
-    rustdoc::broken_intra_doc_links,
-    reason = "`[2001:db8::7]` is an address, and backticks would show in the help"
-)]
+#[command(after_help = ENDING.short(), after_long_help = ENDING.long())]
 pub struct LoadArgs {
-    /// Who is asked, as in 192.0.2.7:9007, [2001:db8::7]:9007 or host.example:9007
-    #[arg(value_name = "TARGET", env = "REFLECTOR_LOAD_TARGET")]
-    pub target: String,
+    /// Echo service to load: HOST:PORT, such as 192.0.2.7:9007
+    ///
+    /// HOST is a name, an IPv4 address, or an IPv6 address in brackets, such as [2001:db8::7].
+    #[arg(value_name = "TARGET")]
+    target: String,
 
-    /// Datagrams per second in all, as in 1.5M, or `max` [default: 10k; max with --window]
-    #[arg(
-        long,
-        value_name = "PPS",
-        help_heading = "Load",
-        env = "REFLECTOR_LOAD_RATE"
-    )]
-    pub rate: Option<Rate>,
-    /// Closed loop: at most so many unanswered datagrams per flow
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), help_heading = "Load", env = "REFLECTOR_LOAD_WINDOW")]
-    pub window: Option<u32>,
-    /// Send for so long [default: 10s, without --count]
-    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration, help_heading = "Load", env = "REFLECTOR_LOAD_DURATION")]
-    pub duration: Option<Duration>,
-    /// Send so many datagrams
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..), help_heading = "Load", env = "REFLECTOR_LOAD_COUNT")]
-    pub count: Option<u64>,
-    /// Bytes of payload, or a mix with weights, as in 64:7,512:4,1400:1
-    #[arg(
-        long,
-        value_name = "BYTES",
-        default_value = "64",
-        help_heading = "Load",
-        env = "REFLECTOR_LOAD_SIZE"
-    )]
-    pub size: Sizes,
-    /// Source ports that send in turn
-    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=60_000), help_heading = "Load", env = "REFLECTOR_LOAD_FLOWS")]
-    pub flows: u16,
-    /// Datagrams that are due at the same time and travel together
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000_000), help_heading = "Load", env = "REFLECTOR_LOAD_BURST")]
-    pub burst: u32,
-    /// Random times between bursts, as of many independent peers, instead of even ones
-    #[arg(long, help_heading = "Load", env = "REFLECTOR_LOAD_POISSON")]
-    pub poisson: bool,
-    /// Seed of the random times and sizes, to repeat a run [default: random, and reported]
-    #[arg(
-        long,
-        value_name = "N",
-        help_heading = "Load",
-        env = "REFLECTOR_LOAD_SEED"
-    )]
-    pub seed: Option<u64>,
-    /// Send, but do not count, for so long first
-    #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = humantime::parse_duration, help_heading = "Load", env = "REFLECTOR_LOAD_WARMUP")]
-    pub warmup: Duration,
+    #[command(flatten, next_help_heading = "Traffic")]
+    traffic: Traffic,
+    #[command(flatten, next_help_heading = "Sender")]
+    sender: Sender,
+    #[command(flatten, next_help_heading = "Limits")]
+    limits: Limits,
+    #[command(flatten, next_help_heading = "Reports")]
+    reports: Reports,
+}
 
-    /// Threads that send and receive, each on a core of its own
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1024), help_heading = "Machine", env = "REFLECTOR_LOAD_CORES")]
-    pub cores: u16,
-    /// Send bursts in trains (UDP_SEGMENT)
-    #[arg(long, value_enum, default_value_t = Switch::On, help_heading = "Machine", env = "REFLECTOR_LOAD_GSO")]
-    pub gso: Switch,
-    /// Address to send from [default: the routing table's choice]
-    #[arg(
-        long,
-        value_name = "ADDR",
-        help_heading = "Machine",
-        env = "REFLECTOR_LOAD_BIND"
-    )]
-    pub bind: Option<IpAddr>,
+// A doc comment on one of these structs would become the command's description.
 
-    /// What is not answered within this is lost
-    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = humantime::parse_duration, help_heading = "Verdict", env = "REFLECTOR_LOAD_TIMEOUT")]
-    pub timeout: Duration,
-    /// Fail with 5 if more than this is lost, as in 0.1%
-    #[arg(
-        long,
-        value_name = "PERCENT",
-        help_heading = "Verdict",
-        env = "REFLECTOR_LOAD_MAX_LOSS"
-    )]
-    pub max_loss: Option<Percent>,
-    /// Fail with 5 if the 99th percentile from the scheduled time is longer
-    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration, help_heading = "Verdict", env = "REFLECTOR_LOAD_MAX_P99")]
-    pub max_p99: Option<Duration>,
-    /// Search the highest rate, up to --rate, at which no more than this is lost and --max-p99 holds
-    #[arg(long, value_name = "PERCENT", conflicts_with_all = ["window", "count", "hdr", "max_loss"], help_heading = "Verdict", env = "REFLECTOR_LOAD_FIND_RATE")]
-    pub find_rate: Option<Percent>,
+#[derive(Args, Clone, Debug)]
+struct Traffic {
+    /// Datagrams per second, such as 1.5M, or 'max' [default: 10k, or max with --window]
+    ///
+    /// In total, whatever the numbers of flows and cores.
+    #[arg(long, value_name = "PPS")]
+    rate: Option<Rate>,
+    /// Send for this long [default: 10s, or no limit with --count]
+    #[arg(long, value_name = "TIME", value_parser = time(DURATION_MIN..))]
+    duration: Option<Duration>,
+    /// Send this many datagrams
+    #[arg(long, value_name = "N", value_parser = number::<u64>(1..))]
+    count: Option<u64>,
+    /// Payload bytes, or a mix with weights, such as 64:7,512:4,1400:1
+    #[arg(long, value_name = "BYTES", default_value = "64")]
+    size: Sizes,
+    /// Keep at most N datagrams unanswered per flow
+    ///
+    /// A closed loop: the target's answers set the pace. It hides the target's stalls, which a
+    /// rate without a window does not.
+    #[arg(long, value_name = "N", value_parser = number::<u32>(1..))]
+    window: Option<u32>,
+    /// Number of flows: source ports that take turns
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = number::<u16>(1..=60_000))]
+    flows: u16,
+    /// Number of datagrams that are due at once, and travel as a train
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = number::<u32>(1..=1_000_000))]
+    burst: u32,
+    /// Send at random times, as many independent peers would
+    ///
+    /// The times between bursts are exponentially distributed around the --rate, which must be
+    /// given.
+    #[arg(long)]
+    poisson: bool,
+    /// Seed of random times and sizes, to repeat a run [default: random, and reported]
+    #[arg(long, value_name = "N", value_parser = number::<u64>(..))]
+    seed: Option<u64>,
+    /// Send for this long before counting
+    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = time(..))]
+    warmup: Duration,
+}
 
-    /// Report so often; 0s reports only at the end
-    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = humantime::parse_duration, help_heading = "Reports", env = "REFLECTOR_LOAD_INTERVAL")]
-    pub interval: Duration,
-    /// Report as JSON lines on stdout
-    #[arg(long, help_heading = "Reports", env = "REFLECTOR_LOAD_JSON")]
-    pub json: bool,
-    /// Write round-trip times as an HdrHistogram V2 interval log
-    #[arg(
-        long,
-        value_name = "FILE",
-        help_heading = "Reports",
-        env = "REFLECTOR_LOAD_HDR"
-    )]
-    pub hdr: Option<PathBuf>,
+#[derive(Args, Clone, Debug)]
+struct Sender {
+    /// Number of threads that send and receive, each on a core of its own
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = number::<u16>(1..=1024))]
+    cores: u16,
+    /// Send bursts as trains (UDP_SEGMENT)
+    #[arg(long, value_enum, value_name = "on|off", hide_possible_values = true, default_value_t = Switch::On)]
+    gso: Switch,
+    /// Address to send from [default: what the routing table says]
+    #[arg(long, value_name = "ADDR", value_parser = parse_address)]
+    bind: Option<IpAddr>,
+}
 
-    // One help, the short one, under both names.
-    #[arg(short, long, action = clap::ArgAction::HelpShort, help = "Print this help", help_heading = "Reports")]
-    help: Option<bool>,
+#[derive(Args, Clone, Debug)]
+struct Limits {
+    /// Count a datagram as lost if no answer comes within this time
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = time(TIMEOUT_MIN..=TIMEOUT_MAX))]
+    timeout: Duration,
+    /// Exit with 5 if more than this is lost, such as 0.1
+    #[arg(long, value_name = "PERCENT")]
+    max_loss: Option<Percent>,
+    /// Exit with 5 if the 99th percentile of the latency is longer
+    ///
+    /// The latency counts from the time that a datagram was scheduled for, and what is lost took
+    /// at least the timeout.
+    #[arg(long, value_name = "TIME", value_parser = time(..))]
+    max_p99: Option<Duration>,
+    /// Find the highest rate, up to --rate, that loses at most this and keeps to --max-p99
+    #[arg(long, value_name = "PERCENT", conflicts_with_all = ["window", "count", "hdr", "max_loss"])]
+    find_rate: Option<Percent>,
+}
+
+#[derive(Args, Clone, Debug)]
+struct Reports {
+    /// Time between reports; 0 reports only at the end
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = time(..))]
+    interval: Duration,
+    /// Report as JSON lines instead of columns
+    #[arg(long)]
+    json: bool,
+    /// Write round-trip times to FILE, as an HdrHistogram log
+    ///
+    /// A V2 interval log, in nanoseconds, for 'reflector report' and other tools.
+    #[arg(long, value_name = "FILE")]
+    hdr: Option<PathBuf>,
 }
 
 impl LoadArgs {
-    /// What the arguments come to.
-    pub fn options(&self) -> Options {
+    fn options(&self) -> Options {
+        let (traffic, sender) = (&self.traffic, &self.sender);
+        let (limits, reports) = (&self.limits, &self.reports);
         Options {
             target: self.target.clone(),
-            rate: self.rate,
-            window: self.window,
-            duration: self.duration,
-            count: self.count,
-            size: self.size.clone(),
-            flows: self.flows,
-            burst: self.burst,
-            poisson: self.poisson,
-            seed: self.seed,
-            warmup: self.warmup,
-            cores: self.cores,
-            gso: self.gso == Switch::On,
-            bind: self.bind,
-            timeout: self.timeout,
-            max_loss: self.max_loss,
-            max_p99: self.max_p99,
-            find_rate: self.find_rate,
-            interval: self.interval,
-            json: self.json,
-            hdr: self.hdr.clone(),
+            rate: traffic.rate,
+            window: traffic.window,
+            duration: traffic.duration,
+            count: traffic.count,
+            size: traffic.size.clone(),
+            flows: traffic.flows,
+            burst: traffic.burst,
+            poisson: traffic.poisson,
+            seed: traffic.seed,
+            warmup: traffic.warmup,
+            cores: sender.cores,
+            gso: sender.gso.is_on(),
+            bind: sender.bind,
+            timeout: limits.timeout,
+            max_loss: limits.max_loss,
+            max_p99: limits.max_p99,
+            find_rate: limits.find_rate,
+            interval: reports.interval,
+            json: reports.json,
+            hdr: reports.hdr.clone(),
         }
     }
+}
+
+/// Loads the target.
+pub fn run(args: &LoadArgs) -> Result<Exit, Error> {
+    reflector_load::run(&args.options())
+}
+
+fn parse_address(text: &str) -> Result<IpAddr, &'static str> {
+    text.parse()
+        .map_err(|_| "expected an IP address, such as 192.0.2.1 or 2001:db8::1")
 }

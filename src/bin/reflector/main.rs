@@ -1,5 +1,7 @@
 //! The `reflector` program: parse, dispatch, exit code.
 
+mod cli;
+
 mod diagnose;
 mod lab;
 mod load;
@@ -8,38 +10,27 @@ mod reports;
 mod serve;
 
 use std::io;
-use std::process::{self, ExitCode};
-use std::thread;
-use std::time::Duration;
+use std::process::ExitCode;
 
 use clap::error::ErrorKind;
-use reflector::engine::probe;
-use reflector::server::Server;
-use reflector::server::control::Handle;
-use reflector_diagnose::machine::Blocked;
-use reflector_measure::error::Error;
 use reflector_measure::exit::Exit;
-use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
 use tracing_subscriber::filter::LevelFilter;
 
-use reports::Reports;
-use serve::{Cli, Command, LogFormat, ServeArgs};
+use cli::{Cli, Command};
+use serve::LogFormat;
 
 fn main() -> ExitCode {
     let cli = match Cli::read() {
         Ok(cli) => cli,
         Err(error) => return refuse(&error),
     };
-    start_log(&cli.serve);
+    start_log(cli.serve.output.verbose, cli.serve.output.log_format);
     let ended = match &cli.command {
-        None => serve(&cli.serve),
-        Some(Command::Load(args)) => reflector_load::run(&args.options()),
-        Some(Command::Diagnose(args)) => {
-            reflector_diagnose::run(&args.options(), try_io_uring, &mut io::stdout().lock())
-        }
-        Some(Command::Lab(args)) => reflector_lab::run(&args.options()),
-        Some(Command::Report(args)) => reflector_report::run(&args.options()),
+        None => serve::run(&cli.serve),
+        Some(Command::Load(args)) => load::run(args),
+        Some(Command::Diagnose(args)) => diagnose::run(args),
+        Some(Command::Lab(args)) => lab::run(args),
+        Some(Command::Report(args)) => report::run(args),
     };
     let exit = ended.unwrap_or_else(|error| {
         tracing::error!("{error}");
@@ -62,59 +53,21 @@ fn refuse(error: &clap::Error) -> ExitCode {
     }
 }
 
-fn start_log(args: &ServeArgs) {
-    let level = if args.verbose {
+/// Logs to stderr from now on.
+fn start_log(is_verbose: bool, format: LogFormat) {
+    let level = if is_verbose {
         LevelFilter::DEBUG
     } else {
         LevelFilter::INFO
     };
     let log = tracing_subscriber::fmt()
         .with_max_level(level)
+        .with_target(false)
         // Where stderr has no reader any more, saying so there would panic.
         .log_internal_errors(false)
         .with_writer(io::stderr);
-    let log = log.with_target(false);
-    match args.log_format {
+    match format {
         LogFormat::Text => log.with_ansi(false).without_time().init(),
         LogFormat::Json => log.json().init(),
     }
-}
-
-fn serve(args: &ServeArgs) -> Result<Exit, Error> {
-    let server = Server::open(args.builder().build()?, |listener| {
-        listener.mode.responder()
-    })?;
-    let mut reports = Reports::open(args)?;
-    stop_on_signals(server.handle())?;
-    server.run(|report| reports.report(report))?;
-    reports.end()
-}
-
-fn try_io_uring() -> Result<(), Blocked> {
-    let blocked = |probe::Blocker { what, remedy }| Blocked { what, remedy };
-    probe::probe().map(drop).map_err(blocked)
-}
-
-/// How long the server may take to end at a second signal, before the process ends without it: it
-/// may be waiting for a reader of its reports that does not read.
-const ENDING_MAX: Duration = Duration::from_secs(1);
-
-/// SIGTERM and SIGINT drain; the server ends at once at a second one.
-fn stop_on_signals(server: Handle) -> Result<(), Error> {
-    let cannot = |e: io::Error| Error::system("cannot listen to signals", &e);
-    let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(cannot)?;
-    let listen = move || {
-        for (count, _) in (1..).zip(signals.forever()) {
-            server.stop();
-            if count > 1 {
-                thread::sleep(ENDING_MAX);
-                process::exit(i32::from(Exit::Failed.code()));
-            }
-        }
-    };
-    thread::Builder::new()
-        .name("signals".to_owned())
-        .spawn(listen)
-        .map_err(cannot)?;
-    Ok(())
 }

@@ -1,60 +1,87 @@
-//! Options of `reflector report`.
+//! `reflector report`: its options, as typed, and what they come to.
 
 use std::path::PathBuf;
 
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
+use reflector_measure::error::Error;
+use reflector_measure::exit::Exit;
 use reflector_measure::percent::Percent;
 use reflector_report::Options;
 use reflector_report::unit::Unit;
 
-/// What files may be, and the exit codes, after the help.
-pub const AFTER_HELP: &str = "\
-FILE is what `reflector --json`, `reflector load --json` or --hdr of either wrote, another tool's
-HdrHistogram interval log (V2), percentile table (.hgrm), or a JSON document that carries histograms.
-What it is, is told by its content; `-` is stdin.
-Every option is an environment variable as well: --svg is REFLECTOR_REPORT_SVG. A variable names
-one file.
-Exit codes: 0 done; 1 a file could not be read or written, the others are reported; 2 usage; 5 worse
-than --max-regression allows.";
+use crate::cli::Ending;
 
-/// Options of `reflector report`.
+/// What the help ends with.
+const ENDING: Ending = Ending {
+    examples: &[
+        (
+            "Merge the runs of two machines that loaded one target",
+            "reflector report a.json a.hlog b.json b.hlog",
+        ),
+        (
+            "Fail in CI if p99 or the rate is more than 5 % worse than before",
+            "reflector report now.json --baseline before.json --max-regression 5",
+        ),
+        (
+            "Plot the percentiles of two runs",
+            "reflector report now.hlog --baseline before.hlog --svg p.svg",
+        ),
+    ],
+    sections: &[
+        (
+            "Files",
+            "  FILE is what --json or --hdr of 'reflector' or 'reflector load' wrote, or another
+  tool's HdrHistogram interval log (V2), percentile table (.hgrm) or JSON document
+  with histograms. The content tells which. - is stdin.",
+        ),
+        (
+            "Environment",
+            "  A variable sets an option: REFLECTOR_REPORT_SVG sets --svg. 1 sets a flag. A
+  variable names one file. The command line wins.",
+        ),
+        (
+            "Exit status",
+            "  0  done
+  1  a file could not be read or written; the others are reported
+  2  wrong usage
+  5  worse than --max-regression allows",
+        ),
+    ],
+};
+
+/// Merge, compare and plot saved runs
+///
+/// Counts are summed, rates added, histograms merged.
 #[derive(Args, Clone, Debug)]
+#[command(after_help = ENDING.short(), after_long_help = ENDING.long())]
 pub struct ReportArgs {
-    /// Saved runs; counts are summed, rates added, histograms merged
-    #[arg(
-        value_name = "FILE",
-        required = true,
-        num_args = 1..,
-        env = "REFLECTOR_REPORT_FILE"
-    )]
-    pub file: Vec<PathBuf>,
-    /// Compare with this saved run; repeatable, they are merged as well
-    #[arg(long, value_name = "FILE", env = "REFLECTOR_REPORT_BASELINE")]
-    pub baseline: Vec<PathBuf>,
-    /// Fail with 5 if p99 or the rate is worse than the baseline's by more than this, as in 5%
-    #[arg(long, value_name = "PERCENT", value_parser = Percent::parse_change, requires = "baseline", env = "REFLECTOR_REPORT_MAX_REGRESSION")]
-    pub max_regression: Option<Percent>,
-    /// Unit of other tools' times [default: ns in logs and documents, ms in percentile tables]
-    #[arg(
-        long,
-        value_parser = unit_parser(),
-        value_name = "ns|us|ms|s",
-        hide_possible_values = true,
-        env = "REFLECTOR_REPORT_UNIT"
-    )]
-    pub unit: Option<Unit>,
-    /// Draw the times by percentile into this file, as one SVG
-    #[arg(long, value_name = "FILE", env = "REFLECTOR_REPORT_SVG")]
-    pub svg: Option<PathBuf>,
-    /// Print JSON lines
-    #[arg(long, env = "REFLECTOR_REPORT_JSON")]
-    pub json: bool,
+    /// Saved runs to merge
+    #[arg(value_name = "FILE", required = true, num_args = 1..)]
+    file: Vec<PathBuf>,
+    /// Compare with this saved run; repeatable, all are merged
+    #[arg(long, value_name = "FILE")]
+    baseline: Vec<PathBuf>,
+    /// Exit with 5 if p99 or rate is this much worse
+    ///
+    /// A percentage of the baseline, such as 5.
+    #[arg(long, value_name = "PERCENT", value_parser = Percent::parse_change, requires = "baseline")]
+    max_regression: Option<Percent>,
+    /// Unit of other tools' times: ns, us, ms or s
+    ///
+    /// Where a file does not say, times are ns in logs and documents, ms in percentile tables.
+    #[arg(long, value_parser = unit_parser(), value_name = "UNIT", hide_possible_values = true)]
+    unit: Option<Unit>,
+    /// Plot the percentiles into FILE, as one SVG
+    #[arg(long, value_name = "FILE")]
+    svg: Option<PathBuf>,
+    /// Print JSON lines instead of text
+    #[arg(long)]
+    json: bool,
 }
 
 impl ReportArgs {
-    /// What the arguments come to.
-    pub fn options(&self) -> Options {
+    fn options(&self) -> Options {
         Options {
             files: self.file.clone(),
             baseline: self.baseline.clone(),
@@ -64,6 +91,11 @@ impl ReportArgs {
             json: self.json,
         }
     }
+}
+
+/// Reports on the files.
+pub fn run(args: &ReportArgs) -> Result<Exit, Error> {
+    reflector_report::run(&args.options())
 }
 
 fn unit_parser() -> impl TypedValueParser<Value = Unit> {

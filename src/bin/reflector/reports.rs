@@ -12,7 +12,7 @@ use reflector_measure::hdr_log::HdrLog;
 use reflector_measure::json::SCHEMA;
 use serde::Serialize;
 
-use crate::serve::ServeArgs;
+use crate::serve::OutputArgs;
 
 /// One JSON object.
 #[derive(Serialize)]
@@ -43,7 +43,7 @@ impl Reports {
     ///
     /// # Errors
     /// What the system said of the file, with its path.
-    pub fn open(args: &ServeArgs) -> Result<Self, Error> {
+    pub fn open(args: &OutputArgs) -> Result<Self, Error> {
         let create = |path| HdrLog::create(path, "Residence times in nanoseconds");
         Ok(Self {
             reporter: Reporter::new(io::stdout(), args.json),

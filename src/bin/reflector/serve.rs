@@ -1,271 +1,312 @@
-//! The command line, as typed, and what it comes to.
+//! The reflector itself: its options, and how it starts and ends.
 
-use std::env;
-use std::net::{Ipv6Addr, SocketAddr, ToSocketAddrs};
+mod values;
+
+use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::process;
+use std::thread;
 use std::time::Duration;
 
 use bytesize::ByteSize;
-use clap::builder::BoolishValueParser;
-use clap::builder::styling::{AnsiColor, Styles};
-use clap::{Arg, ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use clap::Args;
+use clap::builder::NonEmptyStringValueParser;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
-use reflector::config::{self, Builder, Config};
+use reflector::config::{self, Builder, Config, EngineChoice};
+use reflector::server::Server;
+use reflector::server::control::Handle;
+use reflector_measure::error::Error;
+use reflector_measure::exit::Exit;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
 
-use crate::diagnose::{self, DiagnoseArgs};
-use crate::lab::{self, LabArgs};
-use crate::load;
-use crate::report::{self, ReportArgs};
+use crate::cli::{Ending, Engine, Switch, number, time};
+use crate::reports::Reports;
+use values::{CpuList, LatencySource, LoopGuard, PortList, Prefix, ReplyInterface, Steer};
 
-const STYLES: Styles = Styles::styled()
-    .header(AnsiColor::Green.on_default().bold())
-    .usage(AnsiColor::Green.on_default().bold())
-    .literal(AnsiColor::Cyan.on_default().bold());
+pub use values::LogFormat;
 
-/// What holds for all options, and what they do not say.
-const AFTER_HELP: &str = "\
-Every option has an environment variable, such as REFLECTOR_LOG_FORMAT for --log-format; flags are
-set by 1 there. The command line wins.
+/// What the help ends with.
+pub const ENDING: Ending = Ending {
+    examples: &[
+        (
+            "Reflect on port 9007 of every address, with two workers",
+            "reflector --cores 2",
+        ),
+        (
+            "Reflect on one address for a minute, and print JSON lines",
+            "reflector --listen 127.0.0.1:7007 --duration 60 --json",
+        ),
+        (
+            "Reply to one network only, with the shortest round trips",
+            "reflector --allow 10.1.0.0/16 --cpus 0-1 --spin",
+        ),
+    ],
+    sections: &[
+        (
+            "Values",
+            "  TIME is a number of seconds, or has a unit: 0.5, 20us, 1m30s. SIZE is a number
+  of bytes, or has a unit: 64KiB, 8MiB. CIDR is a prefix or an address.",
+        ),
+        (
+            "Environment",
+            "  A variable sets an option: REFLECTOR_LOG_FORMAT sets --log-format. 1 sets a flag.
+  Options that repeat take a list: a,b. The command line wins.",
+        ),
+        (
+            "Signals",
+            "  SIGTERM and SIGINT (Ctrl-C) stop receiving, reply to what was received, print the
+  summary and exit with 0. A second one exits at once, with 1.",
+        ),
+        (
+            "Exit status",
+            "  0  done
+  1  set-up failed, or the reflector did
+  2  wrong usage",
+        ),
+    ],
+};
 
-Exit codes: 0 done; 1 could not be set up, or failed; 2 the options make no sense. SIGTERM and
-SIGINT answer what has been received and end with 0; a second one ends at once, with 1.";
+/// The longest wait for more datagrams.
+const COALESCE_MAX: Duration = Duration::from_secs(10);
 
-/// Answers every UDP datagram from the address that it was sent to.
-#[derive(Debug, Parser)]
-#[command(
-    version,
-    styles = STYLES,
-    max_term_width = 100,
-    after_help = AFTER_HELP,
-    disable_help_flag = true,
-    disable_help_subcommand = true,
-    args_conflicts_with_subcommands = true
-)]
-pub struct Cli {
-    /// What is to be done; without it, reflect.
-    #[command(subcommand)]
-    pub command: Option<Command>,
+// A doc comment on one of these structs would become the program's description.
 
-    /// What the reflector is asked to do.
-    #[command(flatten)]
-    pub serve: ServeArgs,
-
-    // One help, the short one, under both names.
-    #[arg(short, long, global = true, action = ArgAction::HelpShort, help = "Print this help")]
-    help: Option<bool>,
-}
-
-impl Cli {
-    /// Reads the command line and the environment.
-    ///
-    /// # Errors
-    /// Help, the version, or what is wrong, as clap prints it.
-    pub fn read() -> Result<Self, clap::Error> {
-        Self::from_arg_matches(&Self::definition().try_get_matches()?)
-    }
-
-    /// The command line's definition.
-    fn definition() -> clap::Command {
-        let complete = |command: clap::Command| command.mut_args(with_environment);
-        complete(Self::command()).mut_subcommands(complete)
-    }
-}
-
-/// Commands besides reflecting, which needs no name.
-#[derive(Clone, Debug, Subcommand)]
-pub enum Command {
-    /// Send probes to a UDP echo service; tell what comes back, when, and from where
-    Load(Box<load::LoadArgs>),
-    /// Does a UDP service answer from the address it was asked at? Without TARGET: is this machine
-    /// fit to reflect?
-    #[command(after_help = diagnose::AFTER_HELP)]
-    Diagnose(DiagnoseArgs),
-    /// Show the bug and the cure side by side, in network namespaces of its own
-    #[command(after_help = lab::AFTER_HELP)]
-    Lab(LabArgs),
-    /// Merge and compare saved runs; draw their percentiles
-    #[command(after_help = report::AFTER_HELP)]
-    Report(ReportArgs),
-}
-
-/// Options of the reflector.
 #[derive(Args, Clone, Debug)]
-#[allow(
-    rustdoc::broken_intra_doc_links,
-    reason = "`[::]` is an address, and backticks would show in the help"
-)]
 pub struct ServeArgs {
-    /// Address and port to reflect on; repeatable [default: 0.0.0.0:9007 and [::]:9007]
-    #[arg(
-        long,
-        value_name = "ADDR:PORT",
-        help_heading = "Addresses",
-        env = "REFLECTOR_LISTEN",
-        value_parser = parse_listen,
-        value_delimiter = ','
-    )]
-    pub listen: Vec<SocketAddr>,
-    /// Serve IPv4 and IPv6 peers by one [::] socket instead of a socket for each
-    #[arg(long, help_heading = "Addresses", env = "REFLECTOR_DUAL_STACK")]
-    pub dual_stack: bool,
-    /// Receive and send through this interface only
-    #[arg(
-        long,
-        value_name = "IFNAME",
-        help_heading = "Addresses",
-        env = "REFLECTOR_DEVICE"
-    )]
-    pub device: Option<String>,
-    /// Interface that a reply leaves by: what the routes say, or the same that its request came by
-    /// (for IPv6 no more than a wish: a more specific route by another interface wins)
-    #[arg(long, value_enum, value_name = "any|same", hide_possible_values = true, default_value_t = ReplyInterface::Any, help_heading = "Addresses", env = "REFLECTOR_REPLY_INTERFACE")]
-    pub reply_interface: ReplyInterface,
-    /// Bind addresses that this host does not have yet, such as a standby VIP
-    #[arg(long, help_heading = "Addresses", env = "REFLECTOR_FREEBIND")]
-    pub freebind: bool,
-    /// Share the port with programs that agree to; the kernel divides the peers among them
-    #[arg(long, help_heading = "Addresses", env = "REFLECTOR_SHARE_PORT")]
-    pub share_port: bool,
+    #[command(flatten, next_help_heading = "Addresses")]
+    addresses: Addresses,
+    #[command(flatten, next_help_heading = "Workers and engine")]
+    workers: Workers,
+    #[command(flatten, next_help_heading = "Trains and buffers")]
+    trains: Trains,
+    #[command(flatten, next_help_heading = "Peers")]
+    peers: Peers,
+    #[command(flatten, next_help_heading = "Reports and log")]
+    pub output: OutputArgs,
+}
 
-    /// Number of workers, one per core [default: as many as CPU affinity and cgroup allow]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024), conflicts_with = "cpus", help_heading = "Cores and engine", env = "REFLECTOR_CORES")]
-    pub cores: Option<u16>,
-    /// CPUs to run on, one worker each, as in 0-3,6
-    #[arg(long, value_name = "LIST", value_parser = parse_cpus, help_heading = "Cores and engine", env = "REFLECTOR_CPUS")]
-    pub cpus: Option<CpuList>,
-    /// How datagrams are moved: by io_uring where it is allowed (auto), by io_uring or not at all
-    /// (uring), by recvmmsg and sendmmsg (mmsg)
-    #[arg(long, value_enum, value_name = "auto|uring|mmsg", hide_possible_values = true, default_value_t = EngineChoice::Auto, help_heading = "Cores and engine", env = "REFLECTOR_ENGINE")]
-    pub engine: EngineChoice,
-    /// Which worker gets a datagram: one for each flow, or the one on the CPU that received it
-    #[arg(long, value_enum, value_name = "flow|cpu", hide_possible_values = true, default_value_t = Steer::Flow, help_heading = "Cores and engine", env = "REFLECTOR_STEER")]
-    pub steer: Steer,
-    /// Poll instead of sleeping: shorter round trips, at the price of whole cores
-    #[arg(long, help_heading = "Cores and engine", env = "REFLECTOR_SPIN")]
-    pub spin: bool,
+#[derive(Args, Clone, Debug)]
+struct Addresses {
+    /// Address to reflect on; repeatable [default: 0.0.0.0:9007 and [::]:9007]
+    ///
+    /// ADDR is 0.0.0.0 or [::] for every address of this host, or one of them, such as
+    /// [fe80::1%eth0]. Port 0 lets the kernel choose. The default skips [::]:9007 if the host has
+    /// no IPv6.
+    #[arg(long, value_name = "ADDR:PORT", value_parser = values::listen, value_delimiter = ',')]
+    listen: Vec<SocketAddr>,
+    /// Serve IPv4 and IPv6 with one [::] socket instead of one socket for each
+    #[arg(long)]
+    dual_stack: bool,
+    /// Receive and send only through this interface
+    #[arg(long, value_name = "IFNAME", value_parser = NonEmptyStringValueParser::new())]
+    device: Option<String>,
+    /// Interface that replies leave by: any or same
+    ///
+    /// 'any' is the routing table's choice, 'same' the interface that the request came in by. For
+    /// IPv6 'same' is only a preference: a more specific route by another interface wins.
+    #[arg(long, value_enum, value_name = "VIA", hide_possible_values = true, default_value_t = ReplyInterface::Any)]
+    reply_interface: ReplyInterface,
+    /// Bind addresses that this host does not have yet
+    ///
+    /// Such as a virtual address that a standby takes over later (IP_FREEBIND).
+    #[arg(long)]
+    freebind: bool,
+    /// Share the port with other programs that allow it
+    ///
+    /// The kernel then divides the peers among them (SO_REUSEPORT). Without this option a second
+    /// reflector on the same port is refused.
+    #[arg(long)]
+    share_port: bool,
+}
 
-    /// Receive datagrams of one peer together, as a train (UDP_GRO)
-    #[arg(long, value_enum, value_name = "on|off", hide_possible_values = true, default_value_t = Switch::On, help_heading = "Trains and buffers", env = "REFLECTOR_GRO")]
-    pub gro: Switch,
+#[derive(Args, Clone, Debug)]
+struct Workers {
+    /// Number of workers, one per core [default: all available cores]
+    ///
+    /// Available are the CPUs of the affinity mask, up to the CPU quota of the cgroup.
+    #[arg(long, value_name = "N", value_parser = number::<u16>(1..=1024), conflicts_with = "cpus")]
+    cores: Option<u16>,
+    /// CPUs to run on, one worker each, such as 0-3,6
+    #[arg(long, value_name = "LIST", value_parser = values::cpus)]
+    cpus: Option<CpuList>,
+    /// Engine that moves datagrams: auto, uring or mmsg
+    ///
+    /// 'uring' is io_uring, 'mmsg' is recvmmsg and sendmmsg. 'auto' is uring where it is available,
+    /// else mmsg, with a warning that says what prevents io_uring.
+    #[arg(long, value_enum, value_name = "ENGINE", hide_possible_values = true, default_value_t = Engine::Auto)]
+    engine: Engine,
+    /// Choose the worker of a datagram by flow or by receiving CPU
+    ///
+    /// 'flow' hashes addresses and ports, so that a peer stays with one worker. 'cpu' is the worker
+    /// on the CPU that received the datagram.
+    #[arg(long, value_enum, value_name = "flow|cpu", hide_possible_values = true, default_value_t = Steer::Flow)]
+    steer: Steer,
+    /// Poll instead of sleeping: shorter round trips, but every worker takes a whole core
+    #[arg(long)]
+    spin: bool,
+}
+
+#[derive(Args, Clone, Debug)]
+struct Trains {
+    /// Receive datagrams of one flow together, as a train (UDP_GRO)
+    #[arg(long, value_enum, value_name = "on|off", hide_possible_values = true, default_value_t = Switch::On)]
+    gro: Switch,
     /// Send replies to one peer together, as a train (UDP_SEGMENT)
-    #[arg(long, value_enum, value_name = "on|off", hide_possible_values = true, default_value_t = Switch::On, help_heading = "Trains and buffers", env = "REFLECTOR_GSO")]
-    pub gso: Switch,
-    /// Wait this long for more datagrams before answering, as in 20us: longer trains, later replies
-    #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = humantime::parse_duration, help_heading = "Trains and buffers", env = "REFLECTOR_COALESCE")]
-    pub coalesce: Duration,
-    /// Receive buffers per worker, rounded up to a power of two
-    #[arg(long, value_name = "N", default_value_t = config::BUFFERS_DEFAULT, value_parser = clap::value_parser!(u16).range(1..=4096), help_heading = "Trains and buffers", env = "REFLECTOR_BUFFERS")]
-    pub buffers: u16,
-    /// Receive buffer of each socket, as in 8MiB
-    #[arg(
-        long,
-        value_name = "SIZE",
-        default_value = "8MiB",
-        value_parser = parse_size,
-        help_heading = "Trains and buffers",
-        env = "REFLECTOR_RCVBUF"
-    )]
-    pub rcvbuf: ByteSize,
-    /// Send buffer of each socket, as in 8MiB
-    #[arg(
-        long,
-        value_name = "SIZE",
-        default_value = "8MiB",
-        value_parser = parse_size,
-        help_heading = "Trains and buffers",
-        env = "REFLECTOR_SNDBUF"
-    )]
-    pub sndbuf: ByteSize,
-    /// Never fragment replies, for path MTU tests
-    #[arg(long, help_heading = "Trains and buffers", env = "REFLECTOR_DF")]
-    pub df: bool,
+    #[arg(long, value_enum, value_name = "on|off", hide_possible_values = true, default_value_t = Switch::On)]
+    gso: Switch,
+    /// Wait this long for more datagrams before replying
+    ///
+    /// At most 10s. Makes trains longer, and replies later.
+    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = time(..=COALESCE_MAX))]
+    coalesce: Duration,
+    /// Number of receive buffers per worker
+    ///
+    /// Rounded up to a power of two. Few buffers stay in the CPU's cache; too few are used up by
+    /// single datagrams that arrive at once.
+    #[arg(long, value_name = "N", default_value_t = config::BUFFERS_DEFAULT, value_parser = number::<u16>(1..=4096))]
+    buffers: u16,
+    /// Receive buffer of each socket
+    ///
+    /// More than net.core.rmem_max needs CAP_NET_ADMIN.
+    #[arg(long, value_name = "SIZE", default_value = "8MiB", value_parser = values::buffer_size)]
+    rcvbuf: ByteSize,
+    /// Send buffer of each socket
+    ///
+    /// More than net.core.wmem_max needs CAP_NET_ADMIN.
+    #[arg(long, value_name = "SIZE", default_value = "8MiB", value_parser = values::buffer_size)]
+    sndbuf: ByteSize,
+    /// Never fragment replies, as for tests of the path MTU
+    #[arg(long)]
+    df: bool,
+}
 
-    /// Answer only peers in this prefix, or `any`; repeatable [default: private, loopback and other
-    /// prefixes that are not routed on the Internet]
-    #[arg(long, value_name = "CIDR", value_parser = parse_prefix, value_delimiter = ',', help_heading = "Who is answered", env = "REFLECTOR_ALLOW")]
-    pub allow: Vec<Prefix>,
-    /// Never answer peers in this prefix; repeatable, wins over --allow
-    #[arg(long, value_name = "CIDR", value_parser = parse_prefix, value_delimiter = ',', help_heading = "Who is answered", env = "REFLECTOR_DENY")]
-    pub deny: Vec<Prefix>,
-    /// Source ports that get no answer, as in 7,53, or `none` [default: ports of services that
-    /// answer or amplify]
-    #[arg(long, value_name = "LIST", value_parser = parse_ports, help_heading = "Who is answered", env = "REFLECTOR_DENY_PORT")]
-    pub deny_port: Option<PortList>,
-    /// With `ttl` a reply has one hop less to go than its request had left, so that no loop is
-    /// endless
-    #[arg(long, value_enum, value_name = "off|ttl", hide_possible_values = true, default_value_t = LoopGuard::Off, help_heading = "Who is answered", env = "REFLECTOR_LOOP_GUARD")]
-    pub loop_guard: LoopGuard,
+#[derive(Args, Clone, Debug)]
+struct Peers {
+    /// Reply only to peers in this prefix, or 'any'; repeatable [default: private networks]
+    ///
+    /// The default are the prefixes that are not routed on the Internet: private, loopback,
+    /// link-local and the like.
+    #[arg(long, value_name = "CIDR", value_parser = values::prefix, value_delimiter = ',')]
+    allow: Vec<Prefix>,
+    /// Never reply to peers in this prefix; repeatable, wins over --allow
+    #[arg(long, value_name = "CIDR", value_parser = values::prefix, value_delimiter = ',')]
+    deny: Vec<Prefix>,
+    /// Never reply to these source ports, or 'none' [default: ports of services that may reply]
+    ///
+    /// A list such as 7,53. The default are the ports of services that answer or amplify what they
+    /// get. Port 0 and the reflector's own port never get a reply.
+    #[arg(long, value_name = "LIST", value_parser = values::ports)]
+    deny_port: Option<PortList>,
+    /// End loops between reflectors: off or ttl
+    ///
+    /// With 'ttl', a reply is sent with one hop less to go (TTL, hop limit) than its request had
+    /// left, so that no loop is endless.
+    #[arg(long, value_enum, value_name = "off|ttl", hide_possible_values = true, default_value_t = LoopGuard::Off)]
+    loop_guard: LoopGuard,
+}
 
-    /// Measure how long datagrams stay, from the kernel's receive stamp to the reply, or do not
-    #[arg(long, value_enum, value_name = "kernel|off", hide_possible_values = true, default_value_t = LatencySource::Kernel, help_heading = "Reports", env = "REFLECTOR_LATENCY")]
-    pub latency: LatencySource,
-    /// Report this often; 0 reports only at the end
-    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = humantime::parse_duration, help_heading = "Reports", env = "REFLECTOR_INTERVAL")]
-    pub interval: Duration,
-    /// End after this long, as if by SIGTERM [default: never]
-    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration, help_heading = "Reports", env = "REFLECTOR_DURATION")]
-    pub duration: Option<Duration>,
+#[derive(Args, Clone, Debug)]
+pub struct OutputArgs {
+    /// Time between reports; 0 reports only at the end
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = time(..))]
+    interval: Duration,
+    /// Run for this long, then end as at SIGTERM [default: until stopped]
+    #[arg(long, value_name = "TIME", value_parser = time(..))]
+    duration: Option<Duration>,
     /// Report as JSON lines instead of columns
-    #[arg(long, help_heading = "Reports", env = "REFLECTOR_JSON")]
+    #[arg(long)]
     pub json: bool,
-    /// Log how long datagrams stay to this file (HdrHistogram V2 interval log, nanoseconds)
-    #[arg(
-        long,
-        value_name = "FILE",
-        help_heading = "Reports",
-        env = "REFLECTOR_HDR"
-    )]
+    /// Measure residence times (kernel), or not (off)
+    ///
+    /// The residence time is the time from the kernel's receive timestamp until just before the
+    /// reply is handed over.
+    #[arg(long, value_enum, value_name = "kernel|off", hide_possible_values = true, default_value_t = LatencySource::Kernel)]
+    latency: LatencySource,
+    /// Write residence times to FILE, as an HdrHistogram log
+    ///
+    /// A V2 interval log, in nanoseconds, for 'reflector report' and other tools.
+    #[arg(long, value_name = "FILE")]
     pub hdr: Option<PathBuf>,
-    /// Format of the log, which goes to stderr
-    #[arg(long, value_enum, value_name = "text|json", hide_possible_values = true, default_value_t = LogFormat::Text, help_heading = "Reports", env = "REFLECTOR_LOG_FORMAT")]
+    /// Format of the log on stderr
+    #[arg(long, value_enum, value_name = "text|json", hide_possible_values = true, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
-    /// Log more: the memory budget, each worker's set-up
-    #[arg(short, long, help_heading = "Reports", env = "REFLECTOR_VERBOSE")]
+    /// Log more, such as the memory budget and the set-up of each worker
+    #[arg(short, long)]
     pub verbose: bool,
 }
 
 impl ServeArgs {
     /// The settings that the arguments ask for.
-    pub fn builder(&self) -> Builder {
-        let mut builder = Config::builder()
-            .dual_stack(self.dual_stack)
-            .same_interface(self.reply_interface == ReplyInterface::Same)
-            .freebind(self.freebind)
-            .share_port(self.share_port)
-            .engine(self.engine.into())
-            .steer_cpu(self.steer == Steer::Cpu)
-            .spin(self.spin)
-            .gro(self.gro == Switch::On)
-            .gso(self.gso == Switch::On)
-            .coalesce(self.coalesce)
-            .buffers(self.buffers)
-            .receive_buffer_len(self.rcvbuf.as_u64() as usize)
-            .send_buffer_len(self.sndbuf.as_u64() as usize)
-            .df(self.df)
-            .deny(nets(&self.deny))
-            .loop_guard(self.loop_guard == LoopGuard::Ttl)
-            .latency(self.latency == LatencySource::Kernel)
-            .interval(Some(self.interval));
+    fn builder(&self) -> Builder {
+        let builder = Config::builder();
+        let builder = self.addresses.apply(builder);
+        let builder = self.workers.apply(builder);
+        let builder = self.trains.apply(builder);
+        let builder = self.peers.apply(builder);
+        self.output.apply(builder)
+    }
+}
+
+impl Addresses {
+    fn apply(&self, mut builder: Builder) -> Builder {
         builder = self.listen.iter().copied().fold(builder, Builder::listen);
         if let Some(device) = &self.device {
             builder = builder.device(device);
         }
+        builder
+            .dual_stack(self.dual_stack)
+            .same_interface(self.reply_interface == ReplyInterface::Same)
+            .freebind(self.freebind)
+            .share_port(self.share_port)
+    }
+}
+
+impl Workers {
+    fn apply(&self, mut builder: Builder) -> Builder {
         if let Some(cores) = self.cores {
             builder = builder.cores(cores);
         }
         if let Some(CpuList(cpus)) = &self.cpus {
             builder = builder.cpus(cpus.clone());
         }
+        let engine = match self.engine {
+            Engine::Auto => EngineChoice::Auto,
+            Engine::Uring => EngineChoice::Uring,
+            Engine::Mmsg => EngineChoice::Mmsg,
+        };
+        builder
+            .engine(engine)
+            .steer_cpu(self.steer == Steer::Cpu)
+            .spin(self.spin)
+    }
+}
+
+impl Trains {
+    fn apply(&self, builder: Builder) -> Builder {
+        builder
+            .gro(self.gro.is_on())
+            .gso(self.gso.is_on())
+            .coalesce(self.coalesce)
+            .buffers(self.buffers)
+            .receive_buffer_len(self.rcvbuf.as_u64() as usize)
+            .send_buffer_len(self.sndbuf.as_u64() as usize)
+            .df(self.df)
+    }
+}
+
+impl Peers {
+    fn apply(&self, mut builder: Builder) -> Builder {
         if !self.allow.is_empty() {
             builder = builder.allow(nets(&self.allow));
         }
         if let Some(PortList(ports)) = &self.deny_port {
             builder = builder.deny_ports(ports.clone());
         }
-        if let Some(duration) = self.duration {
-            builder = builder.duration(duration);
-        }
         builder
+            .deny(nets(&self.deny))
+            .loop_guard(self.loop_guard == LoopGuard::Ttl)
     }
 }
 
@@ -277,264 +318,48 @@ fn nets(prefixes: &[Prefix]) -> Vec<IpNet> {
     nets.collect()
 }
 
-/// On or off.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Switch {
-    /// On.
-    On,
-    /// Off.
-    Off,
-}
-
-/// The engine asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum EngineChoice {
-    /// io_uring where it is to be had, else recvmmsg and sendmmsg.
-    Auto,
-    /// io_uring or nothing.
-    Uring,
-    /// recvmmsg and sendmmsg.
-    Mmsg,
-}
-
-impl From<EngineChoice> for config::EngineChoice {
-    fn from(choice: EngineChoice) -> Self {
-        match choice {
-            EngineChoice::Auto => Self::Auto,
-            EngineChoice::Uring => Self::Uring,
-            EngineChoice::Mmsg => Self::Mmsg,
+impl OutputArgs {
+    fn apply(&self, mut builder: Builder) -> Builder {
+        if let Some(duration) = self.duration {
+            builder = builder.duration(duration);
         }
+        builder
+            .interval(Some(self.interval))
+            .latency(self.latency == LatencySource::Kernel)
     }
 }
 
-impl EngineChoice {
-    /// Its name on the command line.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Auto => "auto",
-            Self::Uring => "uring",
-            Self::Mmsg => "mmsg",
-        }
-    }
+/// Reflects until the end, which a signal or `--duration` brings.
+pub fn run(args: &ServeArgs) -> Result<Exit, Error> {
+    let server = Server::open(args.builder().build()?, |listener| {
+        listener.mode.responder()
+    })?;
+    let mut reports = Reports::open(&args.output)?;
+    stop_on_signals(server.handle())?;
+    server.run(|report| reports.report(report))?;
+    reports.end()
 }
 
-/// How the kernel distributes datagrams to workers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Steer {
-    /// By a hash of addresses and ports.
-    Flow,
-    /// To the worker on the receiving CPU.
-    Cpu,
-}
+/// How long the server may take to end at a second signal, before the process ends without it: it
+/// may be waiting for a reader of its reports that does not read.
+const ENDING_MAX: Duration = Duration::from_secs(1);
 
-/// The interface that replies leave by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum ReplyInterface {
-    /// The routing table's choice.
-    Any,
-    /// The interface of arrival. For IPv4 that is an order; for IPv6 a message with a source
-    /// address only wishes for an interface (`ip6_route_output_flags`, net/ipv6/route.c), which
-    /// decides in `ip -6 rule … oif` and for link-local addresses.
-    Same,
-}
-
-/// Protection against endless loops.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum LoopGuard {
-    /// None beyond the guarded source ports.
-    Off,
-    /// By the hop limit.
-    Ttl,
-}
-
-/// Where residence times begin.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum LatencySource {
-    /// At the kernel's receive stamp.
-    Kernel,
-    /// Nowhere: they are not measured.
-    Off,
-}
-
-/// Format of log lines.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum LogFormat {
-    /// For people.
-    Text,
-    /// For machines.
-    Json,
-}
-
-/// What all options share: a variable that is empty is as good as none (a compose file leaves it
-/// so), flags take 1 and 0 there, and the help names the variables once for all.
-fn with_environment(option: Arg) -> Arg {
-    let is_flag = matches!(option.get_action(), ArgAction::SetTrue);
-    let is_empty = |name| env::var_os(name).is_some_and(|value| value.is_empty());
-    let has_empty = option.get_env().is_some_and(is_empty);
-    let option = option.hide_env(true);
-    let option = if is_flag {
-        option.value_parser(BoolishValueParser::new())
-    } else {
-        option
-    };
-    if has_empty {
-        option.env(None::<&str>)
-    } else {
-        option
-    }
-}
-
-/// CPU numbers, in the order given.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CpuList(pub Vec<usize>);
-
-/// Port numbers; none of them is `none`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PortList(pub Vec<u16>);
-
-/// One prefix, or all addresses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Prefix {
-    /// Every address of both families.
-    Any,
-    /// The addresses of one network.
-    Net(IpNet),
-}
-
-fn parse_listen(text: &str) -> Result<SocketAddr, String> {
-    let expected = "expected an IP address and a port, as in 0.0.0.0:9007, [::]:9007 or \
-                    [fe80::1%eth0]:9007";
-    text.parse()
-        .or_else(|_| parse_scoped(text).unwrap_or_else(|| Err(expected.to_owned())))
-}
-
-/// An address whose scope is the name of an interface, which only the system can look up; `None`
-/// if it is nothing of the kind.
-fn parse_scoped(text: &str) -> Option<Result<SocketAddr, String>> {
-    let (host, port) = text.strip_prefix('[')?.split_once("]:")?;
-    let (ip, interface) = host.split_once('%')?;
-    ip.parse::<Ipv6Addr>().ok()?;
-    let port: u16 = port.parse().ok()?;
-    let found = (host, port).to_socket_addrs().ok();
-    let addr = found.and_then(|mut addrs| addrs.next());
-    Some(addr.ok_or_else(|| format!("this host has no interface {interface}")))
-}
-
-fn parse_size(text: &str) -> Result<ByteSize, String> {
-    text.parse()
-        .map_err(|_| "expected a size, as in 64KiB or 8MiB".to_owned())
-}
-
-fn parse_cpus(text: &str) -> Result<CpuList, String> {
-    let number = |text: &str| {
-        text.trim()
-            .parse::<usize>()
-            .map_err(|_| format!("`{text}` is not a CPU number"))
-    };
-    let mut cpus = Vec::new();
-    for part in text.split(',') {
-        match part.split_once('-') {
-            Some((first, last)) => {
-                let (first, last) = (number(first)?, number(last)?);
-                if first > last || last > 4095 {
-                    return Err(format!("`{part}` is not a range of CPUs"));
-                }
-                cpus.extend(first..=last);
-            }
-            None => cpus.push(number(part)?),
-        }
-    }
-    Ok(CpuList(cpus))
-}
-
-fn parse_prefix(text: &str) -> Result<Prefix, String> {
-    if text == "any" {
-        return Ok(Prefix::Any);
-    }
-    let net = text
-        .parse::<IpNet>()
-        .or_else(|_| text.parse().map(|addr: std::net::IpAddr| addr.into()));
-    net.map(Prefix::Net)
-        .map_err(|_| "expected a prefix such as 10.0.0.0/8, or `any`".to_owned())
-}
-
-fn parse_ports(text: &str) -> Result<PortList, String> {
-    if text == "none" {
-        return Ok(PortList(Vec::new()));
-    }
-    let port = |text: &str| {
-        text.trim()
-            .parse()
-            .map_err(|_| format!("`{text}` is not a port"))
-    };
-    text.split(',')
-        .map(port)
-        .collect::<Result<_, _>>()
-        .map(PortList)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_definition_is_consistent() {
-        Cli::command().debug_assert();
-    }
-
-    fn assert_environment(command: &clap::Command, prefix: &str) {
-        for option in command.get_arguments() {
-            let name = option.get_id().as_str();
-            if ["help", "version"].contains(&name) {
-                continue;
-            }
-            let expected = format!("{prefix}_{}", name.to_uppercase());
-            assert_eq!(
-                option.get_env().and_then(|env| env.to_str()),
-                Some(&*expected)
-            );
-        }
-    }
-
-    #[test]
-    fn every_option_has_its_environment_variable() {
-        assert_environment(&Cli::command(), "REFLECTOR");
-        for command in Cli::command().get_subcommands() {
-            let prefix = format!("REFLECTOR_{}", command.get_name().to_uppercase());
-            assert_environment(command, &prefix);
-        }
-    }
-
-    #[test]
-    fn help_fits_a_hundred_columns() {
-        let mut all = vec![Cli::definition()];
-        all.extend(Cli::definition().get_subcommands().cloned());
-        for command in all {
-            let help = command.term_width(100).render_help().to_string();
-            for line in help.lines() {
-                assert!(line.chars().count() <= 100, "{line}");
+/// SIGTERM and SIGINT drain; the server ends at once at a second one.
+fn stop_on_signals(server: Handle) -> Result<(), Error> {
+    let cannot = |e: io::Error| Error::system("cannot listen to signals", &e);
+    let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(cannot)?;
+    let listen = move || {
+        for (count, _) in (1..).zip(signals.forever()) {
+            server.stop();
+            if count > 1 {
+                thread::sleep(ENDING_MAX);
+                process::exit(i32::from(Exit::Failed.code()));
             }
         }
-    }
-
-    #[test]
-    fn options_of_the_reflector_and_commands_do_not_mix() {
-        let parse = |line: &str| {
-            let words = line.split_whitespace();
-            Cli::definition().try_get_matches_from(words).is_ok()
-        };
-        assert!(parse("reflector --cores 2") && parse("reflector load [::1]:7 --cores 2"));
-        assert!(!parse("reflector --cores 2 load [::1]:7") && !parse("reflector load"));
-    }
-
-    #[test]
-    fn lists_are_read() {
-        assert_eq!(parse_cpus("0-3,6"), Ok(CpuList(vec![0, 1, 2, 3, 6])));
-        assert!(parse_cpus("3-1").is_err() && parse_cpus("a").is_err() && parse_cpus("").is_err());
-        assert_eq!(parse_ports("none"), Ok(PortList(vec![])));
-        assert_eq!(parse_ports("7,53"), Ok(PortList(vec![7, 53])));
-        assert!(parse_ports("65536").is_err());
-        assert_eq!(parse_prefix("any"), Ok(Prefix::Any));
-        assert!(parse_prefix("10.0.0.1").is_ok() && parse_prefix("10.0.0.0/33").is_err());
-    }
+    };
+    thread::Builder::new()
+        .name("signals".to_owned())
+        .spawn(listen)
+        .map_err(cannot)?;
+    Ok(())
 }

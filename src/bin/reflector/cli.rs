@@ -1,0 +1,372 @@
+//! The command line as a whole, and what its commands share: styles, environment variables, how a
+//! help ends, and values that more than one command reads.
+
+use std::env;
+use std::fmt::{Display, Write};
+use std::ops::{Bound, RangeBounds};
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::builder::styling::{AnsiColor, Styles};
+use clap::{Arg, ArgAction, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+
+use crate::diagnose::DiagnoseArgs;
+use crate::lab::LabArgs;
+use crate::load::LoadArgs;
+use crate::report::ReportArgs;
+use crate::serve::{self, ServeArgs};
+
+const STYLES: Styles = Styles::styled()
+    .header(AnsiColor::Green.on_default().bold())
+    .usage(AnsiColor::Green.on_default().bold())
+    .literal(AnsiColor::Cyan.on_default().bold());
+
+/// Columns of a help: what a terminal has at least, and a page of text at most.
+const HELP_WIDTH: usize = 80;
+
+/// Answer every UDP datagram from the address it was sent to
+#[derive(Debug, Parser)]
+#[command(
+    version,
+    styles = STYLES,
+    max_term_width = HELP_WIDTH,
+    after_help = serve::ENDING.short(),
+    after_long_help = serve::ENDING.long(),
+    args_conflicts_with_subcommands = true
+)]
+pub struct Cli {
+    /// What to do; without it, reflect.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+
+    /// How to reflect, and how to log.
+    #[command(flatten)]
+    pub serve: ServeArgs,
+}
+
+/// Commands besides reflecting, which needs no name.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Command {
+    Load(Box<LoadArgs>),
+    Diagnose(DiagnoseArgs),
+    Lab(LabArgs),
+    Report(ReportArgs),
+}
+
+impl Cli {
+    /// Reads the command line and the environment.
+    ///
+    /// # Errors
+    /// Help, the version, or what is wrong, as clap prints it.
+    pub fn read() -> Result<Self, clap::Error> {
+        Self::from_arg_matches(&definition().try_get_matches()?)
+    }
+}
+
+/// The command line with its environment variables.
+fn definition() -> clap::Command {
+    let with_environment = |command: clap::Command, prefix: &str| {
+        command.mut_args(|option| with_variable(option, prefix))
+    };
+    with_environment(Cli::command(), "REFLECTOR").mut_subcommands(|command| {
+        let prefix = format!("REFLECTOR_{}", command.get_name().to_uppercase());
+        with_environment(command, &prefix)
+    })
+}
+
+/// Gives an option its environment variable: the prefix and its name. A variable that is empty is
+/// as good as none (a compose file leaves it so), and a flag is set by 1. The help does not repeat
+/// all their names: it states the rule.
+fn with_variable(option: Arg, prefix: &str) -> Arg {
+    let name = format!("{prefix}_{}", option.get_id().as_str().to_uppercase());
+    let option = match option.get_action() {
+        ArgAction::SetTrue => option.value_parser(parse_flag),
+        // So that -1 is refused by the option that it is for.
+        _ => option.allow_negative_numbers(true),
+    };
+    match env::var_os(&name) {
+        Some(value) if value.is_empty() => option,
+        _ => option.env(name).hide_env(true),
+    }
+}
+
+/// What a help ends with.
+pub struct Ending {
+    /// What an example does, and its command line.
+    pub examples: &'static [(&'static str, &'static str)],
+    /// Headings with their text, which `-h` leaves out.
+    pub sections: &'static [(&'static str, &'static str)],
+}
+
+impl Ending {
+    /// The examples.
+    pub fn short(&self) -> String {
+        let style = STYLES.get_header();
+        let mut text = format!("{style}Examples:{style:#}\n");
+        for (purpose, line) in self.examples {
+            write!(text, "  {purpose}:\n    {line}\n").expect("a string takes all");
+        }
+        text
+    }
+
+    /// The examples and all sections.
+    pub fn long(&self) -> String {
+        let style = STYLES.get_header();
+        let mut text = self.short();
+        for (heading, lines) in self.sections {
+            write!(text, "\n{style}{heading}:{style:#}\n{lines}\n").expect("a string takes all");
+        }
+        text
+    }
+}
+
+/// On or off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Switch {
+    On,
+    Off,
+}
+
+impl Switch {
+    pub fn is_on(self) -> bool {
+        self == Self::On
+    }
+}
+
+/// How datagrams are moved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Engine {
+    /// io_uring where it is available, else recvmmsg and sendmmsg.
+    Auto,
+    /// io_uring or nothing.
+    Uring,
+    /// recvmmsg and sendmmsg.
+    Mmsg,
+}
+
+impl Engine {
+    /// Its name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Uring => "uring",
+            Self::Mmsg => "mmsg",
+        }
+    }
+}
+
+fn parse_flag(text: &str) -> Result<bool, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "1" | "true" | "yes" | "on" => Ok(true),
+        "0" | "false" | "no" | "off" => Ok(false),
+        _ => Err("expected 1 or 0".to_owned()),
+    }
+}
+
+/// Reads a whole number within `range`.
+pub fn number<T>(range: impl RangeBounds<T> + Clone) -> impl Fn(&str) -> Result<T, String> + Clone
+where
+    T: FromStr + PartialOrd + Display,
+{
+    move |text| {
+        let number = text.trim().parse().ok().filter(|it| range.contains(it));
+        number.ok_or_else(|| format!("expected a whole number{}", describe(&range, T::to_string)))
+    }
+}
+
+/// Reads a time within `range`: a number of seconds, or numbers with units, such as `1m 30s`.
+pub fn time(
+    range: impl RangeBounds<Duration> + Clone,
+) -> impl Fn(&str) -> Result<Duration, String> + Clone {
+    move |text| {
+        let text = text.trim();
+        let is_number = text.bytes().all(|it| it.is_ascii_digit() || it == b'.');
+        let unit = if is_number { "s" } else { "" };
+        let time = humantime::parse_duration(&format!("{text}{unit}"))
+            .map_err(|_| "expected a time, such as 0.5 (seconds), 20ms or 5min".to_owned())?;
+        if range.contains(&time) {
+            return Ok(time);
+        }
+        let human = |time: &Duration| humantime::format_duration(*time).to_string();
+        Err(format!("expected a time{}", describe(&range, human)))
+    }
+}
+
+/// The limits of `range`, in words that follow a noun.
+fn describe<T>(range: &impl RangeBounds<T>, text: impl Fn(&T) -> String) -> String {
+    match (range.start_bound(), range.end_bound()) {
+        (Bound::Included(min), Bound::Included(max)) => {
+            format!(" from {} to {}", text(min), text(max))
+        }
+        (Bound::Included(min), _) => format!(" of at least {}", text(min)),
+        (_, Bound::Included(max)) => format!(" of at most {}", text(max)),
+        _ => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The program's own definition, and those of its commands.
+    fn all() -> Vec<clap::Command> {
+        let mut program = definition();
+        program.build();
+        let commands: Vec<_> = program.get_subcommands().cloned().collect();
+        [vec![program], commands].concat()
+    }
+
+    /// Both helps of each command, as printed on a terminal of 80 columns.
+    fn helps() -> Vec<String> {
+        let helps = all().into_iter().flat_map(|command| {
+            let mut command = command.term_width(HELP_WIDTH);
+            let short = command.render_help().to_string();
+            [short, command.render_long_help().to_string()]
+        });
+        helps.collect()
+    }
+
+    /// The options of each command, but for those that clap adds.
+    fn options() -> Vec<(String, Arg)> {
+        let of = |command: clap::Command| {
+            let name = command.get_name().to_owned();
+            let options: Vec<_> = command.get_arguments().cloned().collect();
+            options.into_iter().map(move |it| (name.clone(), it))
+        };
+        let is_ours = |option: &Arg| option.get_env().is_some();
+        let options = all().into_iter().flat_map(of);
+        options.filter(|(_, option)| is_ours(option)).collect()
+    }
+
+    #[test]
+    fn the_definition_is_consistent() {
+        definition().debug_assert();
+    }
+
+    #[test]
+    fn a_variable_is_named_like_its_option() {
+        let variable = |command: &str, long: &str| {
+            let found = options()
+                .into_iter()
+                .find(|(name, option)| name == command && option.get_long() == Some(long));
+            let (_, option) = found.expect("there is such an option");
+            option.get_env().map(|env| env.to_str().unwrap().to_owned())
+        };
+        let named = |name: &str| Some(name.to_owned());
+        assert_eq!(
+            variable("reflector", "log-format"),
+            named("REFLECTOR_LOG_FORMAT")
+        );
+        assert_eq!(
+            variable("load", "max-loss"),
+            named("REFLECTOR_LOAD_MAX_LOSS")
+        );
+        assert!(options().len() > 60, "of all commands");
+        for (_, option) in options().iter().filter(|(_, it)| !it.is_positional()) {
+            let id = option.get_id().as_str().replace('_', "-");
+            assert_eq!(option.get_long(), Some(&*id), "the help states the rule");
+        }
+    }
+
+    #[test]
+    fn every_help_fits_80_columns() {
+        for help in helps() {
+            for line in help.lines() {
+                assert!(line.chars().count() <= HELP_WIDTH, "{line}");
+            }
+            // A line that was too long for its section would go on at the margin.
+            let (_, ending) = help.split_once("Examples:").unwrap_or_default();
+            for line in ending.lines().filter(|line| !line.is_empty()) {
+                assert!(line.starts_with("  ") || line.ends_with(':'), "{line}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_command_has_examples_and_they_are_understood() {
+        for command in all() {
+            let name = command.get_name().to_owned();
+            let help = command.clone().render_help().to_string();
+            let lines = help
+                .lines()
+                .filter_map(|line| line.strip_prefix("    reflector"));
+            let examples: Vec<_> = lines.map(|rest| format!("reflector{rest}")).collect();
+            assert!(
+                name == "help" || examples.len() >= 3,
+                "{name}: {examples:?}"
+            );
+            for example in examples {
+                let words = shell_words::split(&example).expect("a shell reads it");
+                let matches = definition().try_get_matches_from(words);
+                let matches = matches.unwrap_or_else(|error| panic!("{example}: {error}"));
+                let expected = Some(&*name).filter(|&name| name != "reflector");
+                assert_eq!(matches.subcommand_name(), expected, "{example}");
+            }
+        }
+    }
+
+    #[test]
+    fn options_of_the_reflector_and_commands_do_not_mix() {
+        let parse = |line: &str| {
+            let words = line.split_whitespace();
+            definition().try_get_matches_from(words).is_ok()
+        };
+        assert!(parse("reflector --cores 2") && parse("reflector load [::1]:7 --cores 2"));
+        assert!(!parse("reflector --cores 2 load [::1]:7") && !parse("reflector load"));
+    }
+
+    #[test]
+    fn a_time_without_a_unit_is_in_seconds() {
+        for (text, ms) in [
+            ("10", 10_000),
+            ("0", 0),
+            ("0.5", 500),
+            (" 2 ", 2000),
+            ("20ms", 20),
+            ("1.5s", 1500),
+            ("1m 30s", 90_000),
+        ] {
+            assert_eq!(time(..)(text), Ok(Duration::from_millis(ms)), "{text}");
+        }
+        for text in ["", "soon", "-1", "1e3", ".", "5 apples", "1h,2m", "∞"] {
+            let error = time(..)(text).unwrap_err();
+            assert_eq!(
+                error, "expected a time, such as 0.5 (seconds), 20ms or 5min",
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn limits_are_named_where_they_are_broken() {
+        let second = Duration::from_secs(1);
+        let said = |read: Result<Duration, String>| read.unwrap_err();
+        assert_eq!(
+            said(time(..=second)("1.1")),
+            "expected a time of at most 1s"
+        );
+        assert_eq!(
+            said(time(second..)("0.9")),
+            "expected a time of at least 1s"
+        );
+        let both = time(second..=10 * second);
+        assert_eq!(said(both("0")), "expected a time from 1s to 10s");
+        assert_eq!((both("1"), both("10")), (Ok(second), Ok(10 * second)));
+        assert_eq!(number::<u16>(1..=9)("9"), Ok(9));
+        for text in ["0", "10", "two", "", "65537"] {
+            let error = number::<u16>(1..=9)(text).unwrap_err();
+            assert_eq!(error, "expected a whole number from 1 to 9", "{text}");
+        }
+    }
+
+    #[test]
+    fn a_flag_takes_the_usual_words() {
+        for text in ["1", "true", "Yes", "on"] {
+            assert_eq!(parse_flag(text), Ok(true));
+        }
+        for text in ["0", "false", "no", "OFF"] {
+            assert_eq!(parse_flag(text), Ok(false));
+        }
+        assert!(parse_flag("perhaps").is_err());
+    }
+}

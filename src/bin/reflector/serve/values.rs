@@ -1,0 +1,159 @@
+//! Values that only the reflector's options have, as typed.
+
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+
+use bytesize::ByteSize;
+use clap::ValueEnum;
+use ipnet::IpNet;
+
+/// How the kernel distributes datagrams to workers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Steer {
+    Flow,
+    Cpu,
+}
+
+/// The interface that replies leave by. A message with a source address orders one for IPv4; for
+/// IPv6 it only wishes for one (`ip6_route_output_flags`, net/ipv6/route.c), which decides in
+/// `ip -6 rule … oif` and for link-local addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ReplyInterface {
+    Any,
+    Same,
+}
+
+/// Protection against endless loops, beyond the guarded source ports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LoopGuard {
+    Off,
+    Ttl,
+}
+
+/// Where residence times begin, if they are measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LatencySource {
+    Kernel,
+    Off,
+}
+
+/// Format of log lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+/// CPU numbers, in the order given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CpuList(pub Vec<usize>);
+
+/// Port numbers; without any it is `none`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PortList(pub Vec<u16>);
+
+/// One prefix, or all addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Prefix {
+    /// Every address of both families.
+    Any,
+    /// The addresses of one network.
+    Net(IpNet),
+}
+
+/// The highest CPU number that Linux can be built for, and one more.
+const CPUS_MAX: usize = 8192;
+
+/// Reads `ADDR:PORT`.
+pub fn listen(text: &str) -> Result<SocketAddr, String> {
+    let expected = "expected an IP address and a port, as in 0.0.0.0:9007, [::]:9007 or \
+                    [fe80::1%eth0]:9007";
+    text.parse()
+        .or_else(|_| scoped_addr(text).unwrap_or_else(|| Err(expected.to_owned())))
+}
+
+/// An address whose scope is the name of an interface, which only the system can look up; `None`
+/// if it is nothing of the kind.
+fn scoped_addr(text: &str) -> Option<Result<SocketAddr, String>> {
+    let (host, port) = text.strip_prefix('[')?.split_once("]:")?;
+    let (ip, interface) = host.split_once('%')?;
+    ip.parse::<Ipv6Addr>().ok()?;
+    let port: u16 = port.parse().ok()?;
+    let found = (host, port).to_socket_addrs().ok();
+    let addr = found.and_then(|mut addrs| addrs.next());
+    Some(addr.ok_or_else(|| format!("this host has no interface {interface}")))
+}
+
+/// Reads CPU numbers and ranges of them.
+pub fn cpus(text: &str) -> Result<CpuList, String> {
+    let number = |text: &str| text.trim().parse().ok().filter(|&cpu| cpu < CPUS_MAX);
+    let range = |part: &str| {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let (first, last): (usize, usize) = (number(first)?, number(last)?);
+        (first <= last).then_some(first..=last)
+    };
+    let mut cpus = Vec::new();
+    for part in text.split(',') {
+        let range = range(part).ok_or_else(|| {
+            format!("'{part}' is not a CPU or a range of CPUs; expected a list such as 0-3,6")
+        })?;
+        cpus.extend(range);
+    }
+    Ok(CpuList(cpus))
+}
+
+/// Reads ports, or 'none'.
+pub fn ports(text: &str) -> Result<PortList, String> {
+    if text == "none" {
+        return Ok(PortList(Vec::new()));
+    }
+    let port = |part: &str| {
+        part.trim()
+            .parse()
+            .map_err(|_| format!("'{part}' is not a port; expected a list such as 7,53, or 'none'"))
+    };
+    text.split(',')
+        .map(port)
+        .collect::<Result<_, _>>()
+        .map(PortList)
+}
+
+/// Reads a prefix, an address, or `any`.
+pub fn prefix(text: &str) -> Result<Prefix, String> {
+    if text == "any" {
+        return Ok(Prefix::Any);
+    }
+    let net = text
+        .parse::<IpNet>()
+        .or_else(|_| text.parse().map(|addr: IpAddr| addr.into()));
+    net.map(Prefix::Net)
+        .map_err(|_| "expected a prefix such as 10.0.0.0/8, an address, or 'any'".to_owned())
+}
+
+/// Reads the size of a socket buffer.
+pub fn buffer_size(text: &str) -> Result<ByteSize, String> {
+    text.parse()
+        .map_err(|_| "expected a size, such as 64KiB or 8MiB".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_are_read() {
+        assert_eq!(cpus("0-3,6"), Ok(CpuList(vec![0, 1, 2, 3, 6])));
+        for text in ["3-1", "a", "", "0,", "8192", "0-8192", "-1"] {
+            assert!(cpus(text).is_err(), "{text}");
+        }
+        assert_eq!(ports("none"), Ok(PortList(vec![])));
+        assert_eq!(ports("7, 53"), Ok(PortList(vec![7, 53])));
+        assert!(ports("65536").is_err() && ports("").is_err());
+    }
+
+    #[test]
+    fn a_prefix_may_be_an_address_or_all_of_them() {
+        assert_eq!(prefix("any"), Ok(Prefix::Any));
+        assert_eq!(prefix("10.0.0.1"), prefix("10.0.0.1/32"));
+        assert!(prefix("10.0.0.0/33").is_err() && prefix("all").is_err());
+    }
+}
