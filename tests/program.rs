@@ -168,6 +168,11 @@ fn a_command_line_that_makes_no_sense_is_refused_in_one_sentence() {
              64KiB or 8MiB",
         ),
         (
+            &["--sndbuf", "2GiB"],
+            "error: invalid value '2GiB' for '--sndbuf <SIZE>': expected a size of at most \
+             2147483647 bytes, the most that a socket can be asked for",
+        ),
+        (
             &["--buffers", "0"],
             "error: invalid value '0' for '--buffers <N>': expected a whole number from 1 to 4096",
         ),

@@ -63,6 +63,9 @@ pub enum Prefix {
 /// The highest CPU number that Linux can be built for, and one more.
 const CPUS_MAX: usize = 8192;
 
+/// Bytes that a socket buffer can be asked to have: setsockopt(2) takes them as an `int`.
+const SOCKET_BUFFER_MAX: u64 = i32::MAX as u64;
+
 /// Reads `ADDR:PORT`.
 pub fn listen(text: &str) -> Result<SocketAddr, String> {
     let expected = "expected an IP address and a port, as in 0.0.0.0:9007, [::]:9007 or \
@@ -131,8 +134,16 @@ pub fn prefix(text: &str) -> Result<Prefix, String> {
 
 /// Reads the size of a socket buffer.
 pub fn buffer_size(text: &str) -> Result<ByteSize, String> {
-    text.parse()
-        .map_err(|_| "expected a size, such as 64KiB or 8MiB".to_owned())
+    let size: ByteSize = text
+        .parse()
+        .map_err(|_| "expected a size, such as 64KiB or 8MiB".to_owned())?;
+    if size.as_u64() > SOCKET_BUFFER_MAX {
+        return Err(format!(
+            "expected a size of at most {SOCKET_BUFFER_MAX} bytes, the most that a socket can be \
+             asked for"
+        ));
+    }
+    Ok(size)
 }
 
 #[cfg(test)]
@@ -155,5 +166,14 @@ mod tests {
         assert_eq!(prefix("any"), Ok(Prefix::Any));
         assert_eq!(prefix("10.0.0.1"), prefix("10.0.0.1/32"));
         assert!(prefix("10.0.0.0/33").is_err() && prefix("all").is_err());
+    }
+
+    #[test]
+    fn a_socket_buffer_is_at_most_what_a_socket_can_be_asked_for() {
+        assert_eq!(buffer_size("8MiB"), Ok(ByteSize::mib(8)));
+        assert_eq!(buffer_size("2147483647"), Ok(ByteSize(SOCKET_BUFFER_MAX)));
+        for text in ["2GiB", "2147483648", "much", "-1"] {
+            assert!(buffer_size(text).is_err(), "{text}");
+        }
     }
 }
