@@ -72,6 +72,11 @@ fn a_command_line_that_makes_no_sense_is_refused_in_one_sentence() {
              and a port, as in 0.0.0.0:9007, [::]:9007 or [fe80::1%eth0]:9007",
         ),
         (
+            &["--listen", "0.0.0.0:9007/stamp"],
+            "error: invalid value '0.0.0.0:9007/stamp' for '--listen <ADDR:PORT>': there is no \
+             mode 'stamp'; the modes are: echo",
+        ),
+        (
             &["--device", ""],
             "error: a value is required for '--device <IFNAME>' but none was supplied",
         ),

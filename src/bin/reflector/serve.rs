@@ -3,7 +3,6 @@
 mod values;
 
 use std::io;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process;
 use std::thread;
@@ -23,7 +22,7 @@ use signal_hook::iterator::Signals;
 
 use crate::cli::{Ending, Engine, Switch, number, time};
 use crate::reports::Reports;
-use values::{CpuList, LatencySource, LoopGuard, PortList, Prefix, ReplyInterface, Steer};
+use values::{CpuList, LatencySource, Listen, LoopGuard, PortList, Prefix, ReplyInterface, Steer};
 
 pub use values::LogFormat;
 
@@ -36,7 +35,7 @@ pub const ENDING: Ending = Ending {
         ),
         (
             "Reflect on one address for a minute, and print JSON lines",
-            "reflector --listen 127.0.0.1:7007 --duration 60 --json",
+            "reflector --listen 127.0.0.1:7007/echo --duration 60 --json",
         ),
         (
             "Reply to one network only, with the shortest round trips",
@@ -94,8 +93,11 @@ struct Addresses {
     /// ADDR is 0.0.0.0 or [::] for every address of this host, or one of them, such as
     /// [fe80::1%eth0]. Port 0 lets the kernel choose. The default skips [::]:9007 if the host has
     /// no IPv6.
+    ///
+    /// A mode may follow, as in 0.0.0.0:9007/echo. The only mode, and the default, is 'echo': send
+    /// the payload back as it is.
     #[arg(long, value_name = "ADDR:PORT", value_parser = values::listen, value_delimiter = ',')]
-    listen: Vec<SocketAddr>,
+    listen: Vec<Listen>,
     /// Serve IPv4 and IPv6 with one [::] socket instead of one socket for each
     #[arg(long)]
     dual_stack: bool,
@@ -251,7 +253,9 @@ impl ServeArgs {
 
 impl Addresses {
     fn apply(&self, mut builder: Builder) -> Builder {
-        builder = self.listen.iter().copied().fold(builder, Builder::listen);
+        for &Listen { addr, mode } in &self.listen {
+            builder = builder.listen_as(addr, mode);
+        }
         if let Some(device) = &self.device {
             builder = builder.device(device);
         }

@@ -5,6 +5,14 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use bytesize::ByteSize;
 use clap::ValueEnum;
 use ipnet::IpNet;
+use reflector::mode::Mode;
+
+/// An address to reflect on, and what to do there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Listen {
+    pub addr: SocketAddr,
+    pub mode: Mode,
+}
 
 /// How the kernel distributes datagrams to workers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -66,8 +74,25 @@ const CPUS_MAX: usize = 8192;
 /// Bytes that a socket buffer can be asked to have: setsockopt(2) takes them as an `int`.
 const SOCKET_BUFFER_MAX: u64 = i32::MAX as u64;
 
-/// Reads `ADDR:PORT`.
-pub fn listen(text: &str) -> Result<SocketAddr, String> {
+/// Reads `ADDR:PORT`, or `ADDR:PORT/MODE`.
+pub fn listen(text: &str) -> Result<Listen, String> {
+    let (text, mode) = match text.rsplit_once('/') {
+        Some((addr, name)) => (addr, mode(name)?),
+        None => (text, Mode::default()),
+    };
+    let addr = addr(text)?;
+    Ok(Listen { addr, mode })
+}
+
+fn mode(name: &str) -> Result<Mode, String> {
+    let found = Mode::ALL.into_iter().find(|mode| mode.name() == name);
+    found.ok_or_else(|| {
+        let names = Mode::ALL.map(Mode::name).join(", ");
+        format!("there is no mode '{name}'; the modes are: {names}")
+    })
+}
+
+fn addr(text: &str) -> Result<SocketAddr, String> {
     let expected = "expected an IP address and a port, as in 0.0.0.0:9007, [::]:9007 or \
                     [fe80::1%eth0]:9007";
     text.parse()
@@ -149,6 +174,31 @@ pub fn buffer_size(text: &str) -> Result<ByteSize, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_listener_may_name_its_mode() {
+        let echo = |addr: &str| {
+            let addr = addr.parse().unwrap();
+            Ok(Listen {
+                addr,
+                mode: Mode::Echo,
+            })
+        };
+        assert_eq!(listen("0.0.0.0:9007"), echo("0.0.0.0:9007"));
+        assert_eq!(listen("[::1]:7/echo"), echo("[::1]:7"));
+        for (text, said) in [
+            (
+                "0.0.0.0:9007/stamp",
+                "there is no mode 'stamp'; the modes are: echo",
+            ),
+            ("0.0.0.0:9007/", "there is no mode ''"),
+            ("0.0.0.0/echo", "expected an IP address and a port"),
+            ("echo", "expected an IP address and a port"),
+        ] {
+            let error = listen(text).unwrap_err();
+            assert!(error.starts_with(said), "{text}: {error}");
+        }
+    }
 
     #[test]
     fn lists_are_read() {
