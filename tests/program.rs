@@ -121,7 +121,7 @@ fn a_command_line_that_makes_no_sense_is_refused_in_one_sentence() {
             "error: invalid value 'two' for '--cores <N>': expected a whole number from 1 to 1024",
         ),
         (
-            &["--cores", "-1"],
+            &["-c", "-1"],
             "error: invalid value '-1' for '--cores <N>': expected a whole number from 1 to 1024",
         ),
         (

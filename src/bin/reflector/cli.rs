@@ -269,6 +269,31 @@ mod tests {
     }
 
     #[test]
+    fn a_letter_means_the_same_in_every_command() {
+        let table = [
+            ('b', &["baseline"][..]),
+            ('c', &["cores"]),
+            ('d', &["duration"]),
+            ('i', &["interval"]),
+            ('j', &["json"]),
+            ('l', &["listen"]),
+            // A number of datagrams, as in ping(8).
+            ('n', &["count", "tries"]),
+            ('r', &["rate"]),
+            ('s', &["size"]),
+            ('t', &["timeout"]),
+            ('v', &["verbose"]),
+            ('w', &["window"]),
+        ];
+        for (command, option) in options().iter().filter(|(_, it)| !it.is_positional()) {
+            let long = option.get_long().expect("every option has a long form");
+            let entry = table.iter().find(|(_, longs)| longs.contains(&long));
+            let letter = entry.map(|&(letter, _)| letter);
+            assert_eq!(option.get_short(), letter, "--{long} of {command}");
+        }
+    }
+
+    #[test]
     fn every_help_fits_80_columns() {
         for help in helps() {
             for line in help.lines() {

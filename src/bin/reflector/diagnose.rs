@@ -76,10 +76,10 @@ pub struct DiagnoseArgs {
     /// Number of tries, each with a connected and an unconnected socket
     ///
     /// Every socket has a fresh source port.
-    #[arg(long, value_name = "N", default_value_t = 3, value_parser = number::<u16>(1..=100))]
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 3, value_parser = number::<u16>(1..=100))]
     tries: u16,
     /// Wait this long for each answer
-    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = time(TIMEOUT_MIN..=TIMEOUT_MAX))]
+    #[arg(short, long, value_name = "TIME", default_value = "1s", value_parser = time(TIMEOUT_MIN..=TIMEOUT_MAX))]
     timeout: Duration,
     /// Send the first try from this port
     ///
@@ -88,7 +88,7 @@ pub struct DiagnoseArgs {
     #[arg(long, value_name = "PORT", value_parser = number::<u16>(1..=u16::MAX), requires = "target")]
     source_port: Option<u16>,
     /// Print one JSON object instead of text
-    #[arg(long)]
+    #[arg(short, long)]
     json: bool,
 }
 

@@ -80,13 +80,13 @@ pub struct LabArgs {
     #[arg(long, value_name = "HEX", value_parser = parse_hex)]
     payload_hex: Option<Payload>,
     /// Wait this long for each answer
-    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = time(TIMEOUT_MIN..=TIMEOUT_MAX))]
+    #[arg(short, long, value_name = "TIME", default_value = "1s", value_parser = time(TIMEOUT_MIN..=TIMEOUT_MAX))]
     timeout: Duration,
     /// Engine of the reflector: auto, uring or mmsg
     #[arg(long, value_enum, value_name = "ENGINE", hide_possible_values = true, default_value_t = Engine::Auto)]
     engine: Engine,
     /// Print JSON lines, one per case, instead of text
-    #[arg(long)]
+    #[arg(short, long)]
     json: bool,
 }
 

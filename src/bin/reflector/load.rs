@@ -21,7 +21,7 @@ const ENDING: Ending = Ending {
         ),
         (
             "Send as many as possible in trains of 64, from two cores",
-            "reflector load 192.0.2.7:9007 --rate max --burst 64 --cores 2",
+            "reflector load 192.0.2.7:9007 -r max --burst 64 -c 2",
         ),
         (
             "Find the highest rate that loses at most 0.1 % with a p99 of 2 ms",
@@ -29,7 +29,7 @@ const ENDING: Ending = Ending {
         ),
         (
             "Fail in CI if more than 0.01 % of 100000 probes are lost",
-            "reflector load 192.0.2.7:9007 --count 100000 --max-loss 0.01",
+            "reflector load 192.0.2.7:9007 -n 100000 --max-loss 0.01",
         ),
     ],
     sections: &[
@@ -87,22 +87,22 @@ struct Traffic {
     /// Datagrams per second, such as 1.5M, or 'max' [default: 10k, or max with --window]
     ///
     /// In total, whatever the numbers of flows and cores.
-    #[arg(long, value_name = "PPS")]
+    #[arg(short, long, value_name = "PPS")]
     rate: Option<Rate>,
     /// Send for this long [default: 10s, or no limit with --count]
-    #[arg(long, value_name = "TIME", value_parser = time(DURATION_MIN..))]
+    #[arg(short, long, value_name = "TIME", value_parser = time(DURATION_MIN..))]
     duration: Option<Duration>,
     /// Send this many datagrams
-    #[arg(long, value_name = "N", value_parser = number::<u64>(1..))]
+    #[arg(short = 'n', long, value_name = "N", value_parser = number::<u64>(1..))]
     count: Option<u64>,
     /// Payload bytes, or a mix with weights, such as 64:7,512:4,1400:1
-    #[arg(long, value_name = "BYTES", default_value = "64")]
+    #[arg(short, long, value_name = "BYTES", default_value = "64")]
     size: Sizes,
     /// Keep at most N datagrams unanswered per flow
     ///
     /// A closed loop: the target's answers set the pace. It hides the target's stalls, which a
     /// rate without a window does not.
-    #[arg(long, value_name = "N", value_parser = number::<u32>(1..))]
+    #[arg(short, long, value_name = "N", value_parser = number::<u32>(1..))]
     window: Option<u32>,
     /// Number of flows: source ports that take turns
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = number::<u16>(1..=60_000))]
@@ -127,7 +127,7 @@ struct Traffic {
 #[derive(Args, Clone, Debug)]
 struct Sender {
     /// Number of threads that send and receive, each on a core of its own
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = number::<u16>(1..=1024))]
+    #[arg(short, long, value_name = "N", default_value_t = 1, value_parser = number::<u16>(1..=1024))]
     cores: u16,
     /// Send bursts as trains (UDP_SEGMENT)
     #[arg(long, value_enum, value_name = "on|off", hide_possible_values = true, default_value_t = Switch::On)]
@@ -140,7 +140,7 @@ struct Sender {
 #[derive(Args, Clone, Debug)]
 struct Limits {
     /// Count a datagram as lost if no answer comes within this time
-    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = time(TIMEOUT_MIN..=TIMEOUT_MAX))]
+    #[arg(short, long, value_name = "TIME", default_value = "1s", value_parser = time(TIMEOUT_MIN..=TIMEOUT_MAX))]
     timeout: Duration,
     /// Exit with 5 if more than this is lost, such as 0.1
     #[arg(long, value_name = "PERCENT")]
@@ -159,10 +159,10 @@ struct Limits {
 #[derive(Args, Clone, Debug)]
 struct Reports {
     /// Time between reports; 0 reports only at the end
-    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = time(..))]
+    #[arg(short, long, value_name = "TIME", default_value = "1s", value_parser = time(..))]
     interval: Duration,
     /// Report as JSON lines instead of columns
-    #[arg(long)]
+    #[arg(short, long)]
     json: bool,
     /// Write round-trip times to FILE, as an HdrHistogram log
     ///

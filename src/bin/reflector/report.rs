@@ -21,11 +21,11 @@ const ENDING: Ending = Ending {
         ),
         (
             "Fail in CI if p99 or the rate is more than 5 % worse than before",
-            "reflector report now.json --baseline before.json --max-regression 5",
+            "reflector report now.json -b before.json --max-regression 5",
         ),
         (
             "Plot the percentiles of two runs",
-            "reflector report now.hlog --baseline before.hlog --svg p.svg",
+            "reflector report now.hlog -b before.hlog --svg percentiles.svg",
         ),
     ],
     sections: &[
@@ -60,7 +60,7 @@ pub struct ReportArgs {
     #[arg(value_name = "FILE", required = true, num_args = 1..)]
     file: Vec<PathBuf>,
     /// Compare with this saved run; repeatable, all are merged
-    #[arg(long, value_name = "FILE")]
+    #[arg(short, long, value_name = "FILE")]
     baseline: Vec<PathBuf>,
     /// Exit with 5 if p99 or rate is this much worse
     ///
@@ -76,7 +76,7 @@ pub struct ReportArgs {
     #[arg(long, value_name = "FILE")]
     svg: Option<PathBuf>,
     /// Print JSON lines instead of text
-    #[arg(long)]
+    #[arg(short, long)]
     json: bool,
 }
 

@@ -35,7 +35,7 @@ pub const ENDING: Ending = Ending {
         ),
         (
             "Reflect on one address for a minute, and print JSON lines",
-            "reflector --listen 127.0.0.1:7007/echo --duration 60 --json",
+            "reflector -l 127.0.0.1:7007/echo -d 60 -j",
         ),
         (
             "Reply to one network only, with the shortest round trips",
@@ -96,7 +96,7 @@ struct Addresses {
     ///
     /// A mode may follow, as in 0.0.0.0:9007/echo. The only mode, and the default, is 'echo': send
     /// the payload back as it is.
-    #[arg(long, value_name = "ADDR:PORT", value_parser = values::listen, value_delimiter = ',')]
+    #[arg(short, long, value_name = "ADDR:PORT", value_parser = values::listen, value_delimiter = ',')]
     listen: Vec<Listen>,
     /// Serve IPv4 and IPv6 with one [::] socket instead of one socket for each
     #[arg(long)]
@@ -128,7 +128,7 @@ struct Workers {
     /// Number of workers, one per core [default: all available cores]
     ///
     /// Available are the CPUs of the affinity mask, up to the CPU quota of the cgroup.
-    #[arg(long, value_name = "N", value_parser = number::<u16>(1..=1024), conflicts_with = "cpus")]
+    #[arg(short, long, value_name = "N", value_parser = number::<u16>(1..=1024), conflicts_with = "cpus")]
     cores: Option<u16>,
     /// CPUs to run on, one worker each, such as 0-3,6
     #[arg(long, value_name = "LIST", value_parser = values::cpus)]
@@ -212,13 +212,13 @@ struct Peers {
 #[derive(Args, Clone, Debug)]
 pub struct OutputArgs {
     /// Time between reports; 0 reports only at the end
-    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = time(..))]
+    #[arg(short, long, value_name = "TIME", default_value = "1s", value_parser = time(..))]
     interval: Duration,
     /// Run for this long, then end as at SIGTERM [default: until stopped]
-    #[arg(long, value_name = "TIME", value_parser = time(..))]
+    #[arg(short, long, value_name = "TIME", value_parser = time(..))]
     duration: Option<Duration>,
     /// Report as JSON lines instead of columns
-    #[arg(long)]
+    #[arg(short, long)]
     pub json: bool,
     /// Measure residence times (kernel), or not (off)
     ///
