@@ -110,7 +110,7 @@ fn a_command_line_that_makes_no_sense_is_refused_in_one_sentence() {
         ),
         (
             &["--coalesce", "1m"],
-            "error: invalid value '1m' for '--coalesce <TIME>': expected a time of at most 10s",
+            "error: invalid value '1m' for '--coalesce <TIME>': expected a time from 0s to 10s",
         ),
         (
             &["--cores", "0"],
@@ -154,13 +154,13 @@ fn a_command_line_that_makes_no_sense_is_refused_in_one_sentence() {
         ),
         (
             &["--interval", "5x"],
-            "error: invalid value '5x' for '--interval <TIME>': expected a time, such as 0.5 \
-             (seconds), 20ms or 5min",
+            "error: invalid value '5x' for '--interval <TIME>': expected a time, such as 10 \
+             (seconds), 1.5s, 200ms or 2m",
         ),
         (
             &["--duration", "soon"],
-            "error: invalid value 'soon' for '--duration <TIME>': expected a time, such as 0.5 \
-             (seconds), 20ms or 5min",
+            "error: invalid value 'soon' for '--duration <TIME>': expected a time, such as 10 \
+             (seconds), 1.5s, 200ms or 2m",
         ),
         (
             &["--rcvbuf", "much"],

@@ -3,12 +3,13 @@
 
 use std::env;
 use std::fmt::{Display, Write};
-use std::ops::{Bound, RangeBounds};
+use std::ops::{Bound, RangeBounds, RangeInclusive};
 use std::str::FromStr;
 use std::time::Duration;
 
 use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Arg, ArgAction, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use reflector_measure::duration;
 
 use crate::diagnose::DiagnoseArgs;
 use crate::lab::LabArgs;
@@ -168,40 +169,20 @@ pub fn number<T>(range: impl RangeBounds<T> + Clone) -> impl Fn(&str) -> Result<
 where
     T: FromStr + PartialOrd + Display,
 {
+    let expected = match (range.start_bound(), range.end_bound()) {
+        (Bound::Included(min), Bound::Included(max)) => format!(" from {min} to {max}"),
+        (Bound::Included(min), _) => format!(" of at least {min}"),
+        _ => String::new(),
+    };
     move |text| {
         let number = text.trim().parse().ok().filter(|it| range.contains(it));
-        number.ok_or_else(|| format!("expected a whole number{}", describe(&range, T::to_string)))
+        number.ok_or_else(|| format!("expected a whole number{expected}"))
     }
 }
 
-/// Reads a time within `range`: a number of seconds, or numbers with units, such as `1m 30s`.
-pub fn time(
-    range: impl RangeBounds<Duration> + Clone,
-) -> impl Fn(&str) -> Result<Duration, String> + Clone {
-    move |text| {
-        let text = text.trim();
-        let is_number = text.bytes().all(|it| it.is_ascii_digit() || it == b'.');
-        let unit = if is_number { "s" } else { "" };
-        let time = humantime::parse_duration(&format!("{text}{unit}"))
-            .map_err(|_| "expected a time, such as 0.5 (seconds), 20ms or 5min".to_owned())?;
-        if range.contains(&time) {
-            return Ok(time);
-        }
-        let human = |time: &Duration| humantime::format_duration(*time).to_string();
-        Err(format!("expected a time{}", describe(&range, human)))
-    }
-}
-
-/// The limits of `range`, in words that follow a noun.
-fn describe<T>(range: &impl RangeBounds<T>, text: impl Fn(&T) -> String) -> String {
-    match (range.start_bound(), range.end_bound()) {
-        (Bound::Included(min), Bound::Included(max)) => {
-            format!(" from {} to {}", text(min), text(max))
-        }
-        (Bound::Included(min), _) => format!(" of at least {}", text(min)),
-        (_, Bound::Included(max)) => format!(" of at most {}", text(max)),
-        _ => String::new(),
-    }
+/// Reads a time within `bounds`.
+pub fn time(bounds: RangeInclusive<Duration>) -> impl Fn(&str) -> Result<Duration, String> + Clone {
+    move |text| duration::parse_within(text, bounds.clone())
 }
 
 #[cfg(test)]
@@ -341,47 +322,18 @@ mod tests {
     }
 
     #[test]
-    fn a_time_without_a_unit_is_in_seconds() {
-        for (text, ms) in [
-            ("10", 10_000),
-            ("0", 0),
-            ("0.5", 500),
-            (" 2 ", 2000),
-            ("20ms", 20),
-            ("1.5s", 1500),
-            ("1m 30s", 90_000),
-        ] {
-            assert_eq!(time(..)(text), Ok(Duration::from_millis(ms)), "{text}");
-        }
-        for text in ["", "soon", "-1", "1e3", ".", "5 apples", "1h,2m", "∞"] {
-            let error = time(..)(text).unwrap_err();
-            assert_eq!(
-                error, "expected a time, such as 0.5 (seconds), 20ms or 5min",
-                "{text}"
-            );
-        }
-    }
-
-    #[test]
-    fn limits_are_named_where_they_are_broken() {
-        let second = Duration::from_secs(1);
-        let said = |read: Result<Duration, String>| read.unwrap_err();
-        assert_eq!(
-            said(time(..=second)("1.1")),
-            "expected a time of at most 1s"
-        );
-        assert_eq!(
-            said(time(second..)("0.9")),
-            "expected a time of at least 1s"
-        );
-        let both = time(second..=10 * second);
-        assert_eq!(said(both("0")), "expected a time from 1s to 10s");
-        assert_eq!((both("1"), both("10")), (Ok(second), Ok(10 * second)));
+    fn a_number_that_is_refused_says_which_are_taken() {
         assert_eq!(number::<u16>(1..=9)("9"), Ok(9));
-        for text in ["0", "10", "two", "", "65537"] {
+        for text in ["0", "10", "two", "", "65537", "-1"] {
             let error = number::<u16>(1..=9)(text).unwrap_err();
             assert_eq!(error, "expected a whole number from 1 to 9", "{text}");
         }
+        let error = number::<u64>(1..)("0").unwrap_err();
+        assert_eq!(error, "expected a whole number of at least 1");
+        assert_eq!(
+            number::<u64>(..)("-1").unwrap_err(),
+            "expected a whole number"
+        );
     }
 
     #[test]

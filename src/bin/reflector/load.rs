@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::Args;
 use reflector_load::options::{Options, Rate, Sizes};
+use reflector_measure::duration;
 use reflector_measure::error::Error;
 use reflector_measure::exit::Exit;
 use reflector_measure::percent::Percent;
@@ -54,8 +55,6 @@ const ENDING: Ending = Ending {
     ],
 };
 
-/// The shortest time to send for.
-const DURATION_MIN: Duration = Duration::from_millis(1);
 /// The limits of the time to wait for an answer; what is unanswered takes memory meanwhile.
 const TIMEOUT_MIN: Duration = Duration::from_micros(1);
 const TIMEOUT_MAX: Duration = Duration::from_secs(60);
@@ -90,7 +89,7 @@ struct Traffic {
     #[arg(short, long, value_name = "PPS")]
     rate: Option<Rate>,
     /// Send for this long [default: 10s, or no limit with --count]
-    #[arg(short, long, value_name = "TIME", value_parser = time(DURATION_MIN..))]
+    #[arg(short, long, value_name = "TIME", value_parser = duration::parse)]
     duration: Option<Duration>,
     /// Send this many datagrams
     #[arg(short = 'n', long, value_name = "N", value_parser = number::<u64>(1..))]
@@ -120,7 +119,7 @@ struct Traffic {
     #[arg(long, value_name = "N", value_parser = number::<u64>(..))]
     seed: Option<u64>,
     /// Send for this long before counting
-    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = time(..))]
+    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = duration::parse)]
     warmup: Duration,
 }
 
@@ -149,7 +148,7 @@ struct Limits {
     ///
     /// The latency counts from the time that a datagram was scheduled for, and what is lost took
     /// at least the timeout.
-    #[arg(long, value_name = "TIME", value_parser = time(..))]
+    #[arg(long, value_name = "TIME", value_parser = duration::parse)]
     max_p99: Option<Duration>,
     /// Find the highest rate, up to --rate, that loses at most this and keeps to --max-p99
     #[arg(long, value_name = "PERCENT", conflicts_with_all = ["window", "count", "hdr", "max_loss"])]
@@ -159,7 +158,7 @@ struct Limits {
 #[derive(Args, Clone, Debug)]
 struct Reports {
     /// Time between reports; 0 reports only at the end
-    #[arg(short, long, value_name = "TIME", default_value = "1s", value_parser = time(..))]
+    #[arg(short, long, value_name = "TIME", default_value = "1s", value_parser = duration::parse)]
     interval: Duration,
     /// Report as JSON lines instead of columns
     #[arg(short, long)]

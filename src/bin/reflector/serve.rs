@@ -15,6 +15,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use reflector::config::{self, Builder, Config, EngineChoice};
 use reflector::server::Server;
 use reflector::server::control::Handle;
+use reflector_measure::duration;
 use reflector_measure::error::Error;
 use reflector_measure::exit::Exit;
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -161,7 +162,7 @@ struct Trains {
     /// Wait this long for more datagrams before replying
     ///
     /// At most 10s. Makes trains longer, and replies later.
-    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = time(..=COALESCE_MAX))]
+    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = time(Duration::ZERO..=COALESCE_MAX))]
     coalesce: Duration,
     /// Number of receive buffers per worker
     ///
@@ -212,10 +213,10 @@ struct Peers {
 #[derive(Args, Clone, Debug)]
 pub struct OutputArgs {
     /// Time between reports; 0 reports only at the end
-    #[arg(short, long, value_name = "TIME", default_value = "1s", value_parser = time(..))]
+    #[arg(short, long, value_name = "TIME", default_value = "1s", value_parser = duration::parse)]
     interval: Duration,
     /// Run for this long, then end as at SIGTERM [default: until stopped]
-    #[arg(short, long, value_name = "TIME", value_parser = time(..))]
+    #[arg(short, long, value_name = "TIME", value_parser = duration::parse)]
     duration: Option<Duration>,
     /// Report as JSON lines instead of columns
     #[arg(short, long)]
