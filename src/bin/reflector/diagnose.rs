@@ -32,20 +32,24 @@ const ENDING: Ending = Ending {
     sections: &[
         (
             "Values",
-            "  TIME is a number of seconds, or has a unit: 0.5, 20ms.",
+            &["TIME is a number of seconds, or has a unit: 0.5, 20ms."],
         ),
         (
             "Environment",
-            "  A variable sets an option: REFLECTOR_DIAGNOSE_TRIES sets --tries. 1 sets a flag.
-  The command line wins.",
+            &[
+                "A variable sets an option: REFLECTOR_DIAGNOSE_TRIES sets --tries.",
+                "1 sets a flag. The command line wins.",
+            ],
         ),
         (
             "Exit status",
-            "  0  answered from the address asked; nothing hinders this host
-  1  failed; something hinders this host
-  2  wrong usage
-  3  silent or refused
-  4  answered from another address",
+            &[
+                "0  answered from the address asked; nothing hinders this host",
+                "1  failed; something hinders this host",
+                "2  wrong usage",
+                "3  silent or refused",
+                "4  answered from another address",
+            ],
         ),
     ],
 };

@@ -28,30 +28,36 @@ const ENDING: Ending = Ending {
     sections: &[
         (
             "Your own server",
-            "  CMD is started in the lab. In it, {addr} is the address to bind, {port} the
-  port, {listen} both, such as [::]:9007. The variables ADDR, PORT and LISTEN
-  hold the same.",
+            &[
+                "CMD is started in the lab. In it, {addr} is the address to bind, {port} the",
+                "port, {listen} both, such as [::]:9007. The variables ADDR, PORT and LISTEN",
+                "hold the same.",
+            ],
         ),
         (
             "Requirements",
-            "  Root, or user namespaces for ordinary users; nft for the cases nat and filter.",
+            &["Root, or user namespaces for ordinary users; nft for the cases nat and filter."],
         ),
         (
             "Values",
-            "  TIME is a number of seconds, or has a unit: 0.5, 20ms.",
+            &["TIME is a number of seconds, or has a unit: 0.5, 20ms."],
         ),
         (
             "Environment",
-            "  A variable sets an option: REFLECTOR_LAB_TIMEOUT sets --timeout. 1 sets a flag.
-  --case takes a list: nat,filter. The command line wins.",
+            &[
+                "A variable sets an option: REFLECTOR_LAB_TIMEOUT sets --timeout.",
+                "1 sets a flag. --case takes a list: nat,filter. The command line wins.",
+            ],
         ),
         (
             "Exit status",
-            "  0  all as expected; your server is right
-  1  failed
-  2  wrong usage
-  3  your server never answered
-  4  your server answered from a wrong address",
+            &[
+                "0  all as expected; your server is right",
+                "1  failed",
+                "2  wrong usage",
+                "3  your server never answered",
+                "4  your server answered from a wrong address",
+            ],
         ),
     ],
 };
@@ -60,10 +66,10 @@ const ENDING: Ending = Ending {
 const TIMEOUT_MIN: Duration = Duration::from_millis(1);
 const TIMEOUT_MAX: Duration = Duration::from_secs(600);
 
-/// Show replies from a wrong address, and the remedy, side by side
+/// Show replies from the wrong address, and the remedy, side by side
 ///
 /// A naive server and the reflector are asked the same question, each in network namespaces of its
-/// own, which are gone afterwards.
+/// own, which leave nothing behind.
 #[derive(Args, Clone, Debug)]
 #[command(after_help = ENDING.short(), after_long_help = ENDING.long())]
 pub struct LabArgs {

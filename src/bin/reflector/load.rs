@@ -36,21 +36,25 @@ const ENDING: Ending = Ending {
     sections: &[
         (
             "Values",
-            "  TIME is a number of seconds, or has a unit: 0.5, 200us, 1m30s.",
+            &["TIME is a number of seconds, or has a unit: 0.5, 200us, 1m30s."],
         ),
         (
             "Environment",
-            "  A variable sets an option: REFLECTOR_LOAD_MAX_LOSS sets --max-loss. 1 sets a flag.
-  The command line wins.",
+            &[
+                "A variable sets an option: REFLECTOR_LOAD_MAX_LOSS sets --max-loss.",
+                "1 sets a flag. The command line wins.",
+            ],
         ),
         (
             "Exit status",
-            "  0  done
-  1  set-up failed, or nothing could be sent
-  2  wrong usage
-  3  the target never answered
-  4  answers came from a wrong source address
-  5  a limit was exceeded, or no rate was found",
+            &[
+                "0  done",
+                "1  set-up failed, or nothing could be sent",
+                "2  wrong usage",
+                "3  the target never answered",
+                "4  answers came from a wrong address",
+                "5  a limit was exceeded, or no rate was found",
+            ],
         ),
     ],
 };
@@ -151,6 +155,8 @@ struct Limits {
     #[arg(long, value_name = "TIME", value_parser = duration::parse)]
     max_p99: Option<Duration>,
     /// Find the highest rate, up to --rate, that loses at most this and keeps to --max-p99
+    ///
+    /// Not together with --window, --count, --hdr or --max-loss.
     #[arg(long, value_name = "PERCENT", conflicts_with_all = ["window", "count", "hdr", "max_loss"])]
     find_rate: Option<Percent>,
 }

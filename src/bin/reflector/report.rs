@@ -31,21 +31,27 @@ const ENDING: Ending = Ending {
     sections: &[
         (
             "Files",
-            "  FILE is what --json or --hdr of 'reflector' or 'reflector load' wrote, or another
-  tool's HdrHistogram interval log (V2), percentile table (.hgrm) or JSON document
-  with histograms. The content tells which. - is stdin.",
+            &[
+                "FILE is what --json or --hdr of 'reflector' or 'reflector load' wrote, or",
+                "another tool's HdrHistogram interval log (V2), percentile table (.hgrm) or",
+                "JSON document with histograms. The content tells which. - is stdin.",
+            ],
         ),
         (
             "Environment",
-            "  A variable sets an option: REFLECTOR_REPORT_SVG sets --svg. 1 sets a flag. A
-  variable names one file. The command line wins.",
+            &[
+                "A variable sets an option: REFLECTOR_REPORT_SVG sets --svg.",
+                "1 sets a flag. A variable names one file. The command line wins.",
+            ],
         ),
         (
             "Exit status",
-            "  0  done
-  1  a file could not be read or written; the others are reported
-  2  wrong usage
-  5  worse than --max-regression allows",
+            &[
+                "0  done",
+                "1  a file could not be read or written; the others are reported",
+                "2  wrong usage",
+                "5  worse than --max-regression allows",
+            ],
         ),
     ],
 };

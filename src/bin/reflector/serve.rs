@@ -46,24 +46,33 @@ pub const ENDING: Ending = Ending {
     sections: &[
         (
             "Values",
-            "  TIME is a number of seconds, or has a unit: 0.5, 20us, 1m30s. SIZE is a number
-  of bytes, or has a unit: 64KiB, 8MiB. CIDR is a prefix or an address.",
+            &[
+                "TIME is a number of seconds, or has a unit: 0.5, 20us, 1m30s.",
+                "SIZE is a number of bytes, or has a unit: 64KiB, 8MiB.",
+                "CIDR is a prefix or an address.",
+            ],
         ),
         (
             "Environment",
-            "  A variable sets an option: REFLECTOR_LOG_FORMAT sets --log-format. 1 sets a flag.
-  Options that repeat take a list: a,b. The command line wins.",
+            &[
+                "A variable sets an option: REFLECTOR_LOG_FORMAT sets --log-format.",
+                "1 sets a flag. Options that repeat take a list: a,b. The command line wins.",
+            ],
         ),
         (
             "Signals",
-            "  SIGTERM and SIGINT (Ctrl-C) stop receiving, reply to what was received, print the
-  summary and exit with 0. A second one exits at once, with 1.",
+            &[
+                "SIGTERM and SIGINT (Ctrl-C) stop receiving, reply to what was received, print",
+                "the summary and exit with 0. A second one exits at once, with 1.",
+            ],
         ),
         (
             "Exit status",
-            "  0  done
-  1  set-up failed, or the reflector did
-  2  wrong usage",
+            &[
+                "0  done",
+                "1  set-up failed, or the reflector did",
+                "2  wrong usage",
+            ],
         ),
     ],
 };
@@ -95,8 +104,8 @@ struct Addresses {
     /// [fe80::1%eth0]. Port 0 lets the kernel choose. The default skips [::]:9007 if the host has
     /// no IPv6.
     ///
-    /// A mode may follow, as in 0.0.0.0:9007/echo. The only mode, and the default, is 'echo': send
-    /// the payload back as it is.
+    /// A mode may follow the port, as in 0.0.0.0:9007/echo. The default, and the only mode, is
+    /// 'echo': send the payload back as it is.
     #[arg(short, long, value_name = "ADDR:PORT", value_parser = values::listen, value_delimiter = ',')]
     listen: Vec<Listen>,
     /// Serve IPv4 and IPv6 with one [::] socket instead of one socket for each
@@ -189,7 +198,7 @@ struct Trains {
 struct Peers {
     /// Reply only to peers in this prefix, or 'any'; repeatable [default: private networks]
     ///
-    /// The default are the prefixes that are not routed on the Internet: private, loopback,
+    /// By default, only the prefixes that are not routed on the Internet: private, loopback,
     /// link-local and the like.
     #[arg(long, value_name = "CIDR", value_parser = values::prefix, value_delimiter = ',')]
     allow: Vec<Prefix>,
@@ -198,8 +207,8 @@ struct Peers {
     deny: Vec<Prefix>,
     /// Never reply to these source ports, or 'none' [default: ports of services that may reply]
     ///
-    /// A list such as 7,53. The default are the ports of services that answer or amplify what they
-    /// get. Port 0 and the reflector's own port never get a reply.
+    /// A list such as 7,53. By default, the ports of services that answer or amplify what they
+    /// receive. Port 0 and the reflector's own port never get a reply.
     #[arg(long, value_name = "LIST", value_parser = values::ports)]
     deny_port: Option<PortList>,
     /// End loops between reflectors: off or ttl
@@ -215,7 +224,7 @@ pub struct OutputArgs {
     /// Time between reports; 0 reports only at the end
     #[arg(short, long, value_name = "TIME", default_value = "1s", value_parser = duration::parse)]
     interval: Duration,
-    /// Run for this long, then end as at SIGTERM [default: until stopped]
+    /// Run for this long, then end as on SIGTERM [default: until stopped]
     #[arg(short, long, value_name = "TIME", value_parser = duration::parse)]
     duration: Option<Duration>,
     /// Report as JSON lines instead of columns
