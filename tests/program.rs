@@ -1117,3 +1117,13 @@ fn help_and_version_go_to_stdout() {
         );
     }
 }
+
+#[test]
+fn the_readme_lists_the_options_as_the_help_does() {
+    let readme = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
+    let output = command(&["-h"]).output().unwrap();
+    let (_, options) = text(&output.stdout).split_once("\n\nAddresses:").unwrap();
+    let (options, _) = options.split_once("\n\nExamples:").unwrap();
+    let block = format!("```text\nAddresses:{options}\n```\n");
+    assert!(readme.contains(&block), "README.md should have:\n{block}");
+}

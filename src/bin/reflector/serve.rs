@@ -156,6 +156,8 @@ struct Workers {
     #[arg(long, value_enum, value_name = "flow|cpu", hide_possible_values = true, default_value_t = Steer::Flow)]
     steer: Steer,
     /// Poll instead of sleeping: shorter round trips, but every worker takes a whole core
+    ///
+    /// A round trip takes half of the time or less.
     #[arg(long)]
     spin: bool,
 }
@@ -190,13 +192,15 @@ struct Trains {
     #[arg(long, value_name = "SIZE", default_value = "8MiB", value_parser = values::buffer_size)]
     sndbuf: ByteSize,
     /// Never fragment replies, as for tests of the path MTU
+    ///
+    /// By default, IPv4 replies may be fragmented, and IPv6 replies follow the path MTU.
     #[arg(long)]
     df: bool,
 }
 
 #[derive(Args, Clone, Debug)]
 struct Peers {
-    /// Reply only to peers in this prefix, or 'any'; repeatable [default: private networks]
+    /// Reply only to peers in this prefix, or 'any'; repeatable [default: private and local networks]
     ///
     /// By default, only the prefixes that are not routed on the Internet: private, loopback,
     /// link-local and the like.
