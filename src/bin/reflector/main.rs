@@ -6,7 +6,6 @@ mod diagnose;
 mod lab;
 mod load;
 mod report;
-mod reports;
 mod serve;
 
 use std::io;

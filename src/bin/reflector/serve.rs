@@ -1,5 +1,6 @@
 //! The reflector itself: its options, and how it starts and ends.
 
+mod reports;
 mod values;
 
 use std::io;
@@ -22,7 +23,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::cli::{Ending, Engine, Switch, number, time};
-use crate::reports::Reports;
+use reports::Reports;
 use values::{CpuList, LatencySource, Listen, LoopGuard, PortList, Prefix, ReplyInterface, Steer};
 
 pub use values::LogFormat;
@@ -233,7 +234,7 @@ pub struct OutputArgs {
     duration: Option<Duration>,
     /// Report as JSON lines instead of columns
     #[arg(short, long)]
-    pub json: bool,
+    json: bool,
     /// Measure residence times (kernel), or not (off)
     ///
     /// The residence time is the time from the kernel's receive timestamp until just before the
@@ -244,7 +245,7 @@ pub struct OutputArgs {
     ///
     /// A V2 interval log, in nanoseconds, for 'reflector report' and other tools.
     #[arg(long, value_name = "FILE")]
-    pub hdr: Option<PathBuf>,
+    hdr: Option<PathBuf>,
     /// Format of the log on stderr
     #[arg(long, value_enum, value_name = "text|json", hide_possible_values = true, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,

@@ -12,7 +12,7 @@ use reflector_measure::hdr_log::HdrLog;
 use reflector_measure::json::SCHEMA;
 use serde::Serialize;
 
-use crate::serve::OutputArgs;
+use super::OutputArgs;
 
 /// One JSON object.
 #[derive(Serialize)]
