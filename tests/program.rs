@@ -399,37 +399,98 @@ fn with_env(args: &[&str], variables: &[(&str, &str)]) -> Output {
 
 #[test]
 fn every_option_is_read_from_its_environment_variable() {
-    // What the option cannot be, so that it is named in the refusal. Flags are tested below.
-    let nonsense = [
-        ("LISTEN", "x", "--listen"),
-        ("DEVICE", "nope0", "interface nope0"),
-        ("REPLY_INTERFACE", "x", "--reply-interface"),
-        ("CORES", "x", "--cores"),
-        ("CPUS", "x", "--cpus"),
-        ("ENGINE", "x", "--engine"),
-        ("STEER", "x", "--steer"),
-        ("GRO", "x", "--gro"),
-        ("GSO", "x", "--gso"),
-        ("COALESCE", "x", "--coalesce"),
-        ("BUFFERS", "x", "--buffers"),
-        ("RCVBUF", "x", "--rcvbuf"),
-        ("SNDBUF", "x", "--sndbuf"),
-        ("ALLOW", "x", "--allow"),
-        ("DENY", "x", "--deny"),
-        ("DENY_PORT", "x", "--deny-port"),
-        ("LOOP_GUARD", "x", "--loop-guard"),
-        ("LATENCY", "x", "--latency"),
-        ("INTERVAL", "x", "--interval"),
-        ("DURATION", "x", "--duration"),
-        ("HDR", "/nowhere/x", "/nowhere/x"),
-        ("LOG_FORMAT", "x", "--log-format"),
+    // Options that can be what they cannot be. Flags are tested below.
+    let refused = [
+        "LISTEN",
+        "REPLY_INTERFACE",
+        "CORES",
+        "CPUS",
+        "ENGINE",
+        "STEER",
+        "GRO",
+        "GSO",
+        "COALESCE",
+        "BUFFERS",
+        "RCVBUF",
+        "SNDBUF",
+        "ALLOW",
+        "DENY",
+        "DENY_PORT",
+        "LOOP_GUARD",
+        "LATENCY",
+        "INTERVAL",
+        "DURATION",
+        "LOG_FORMAT",
     ];
     in_namespaces("every_option_is_read_from_its_environment_variable", || {
-        for (name, value, named) in nonsense {
+        for name in refused {
+            let variable = format!("REFLECTOR_{name}");
+            let output = with_env(&[], &[(&variable, "x")]);
+            assert_eq!(output.status.code(), Some(USAGE));
+            // The variable is named, since the option was not typed.
+            let sentence = format!("error: invalid value 'x' for '{variable}'");
+            let said = text(&output.stderr);
+            assert!(said.starts_with(&sentence), "{said}");
+        }
+        for (name, value, named) in [
+            ("DEVICE", "nope0", "interface nope0"),
+            ("HDR", "/nowhere/x", "log /nowhere/x"),
+        ] {
             let output = with_env(&[], &[(&format!("REFLECTOR_{name}"), value)]);
-            assert!([Some(FAILED), Some(USAGE)].contains(&output.status.code()));
+            assert_eq!(output.status.code(), Some(FAILED));
             let said = text(&output.stderr);
             assert!(said.lines().next().unwrap().contains(named), "{said}");
+        }
+    });
+}
+
+#[test]
+fn a_refused_value_is_told_by_where_it_came_from() {
+    let cases: &[(&[&str], (&str, &str), &str)] = &[
+        (
+            &["-c", "x"],
+            ("REFLECTOR_CORES", "x"),
+            "'x' for '--cores <N>'",
+        ),
+        (
+            &["-c", "x"],
+            ("REFLECTOR_CORES", "2"),
+            "'x' for '--cores <N>'",
+        ),
+        (&["-c", "2"], ("REFLECTOR_CORES", "x"), ""),
+        (
+            &["-d", "x"],
+            ("REFLECTOR_CORES", "x"),
+            "'x' for '--duration <TIME>'",
+        ),
+        (
+            &["-j"],
+            ("REFLECTOR_LISTEN", "0.0.0.0:7,x"),
+            "'x' for 'REFLECTOR_LISTEN'",
+        ),
+        (
+            &["load", "127.0.0.1:7"],
+            ("REFLECTOR_LOAD_CORES", "x"),
+            "'x' for 'REFLECTOR_LOAD_CORES'",
+        ),
+        (
+            &["diagnose"],
+            ("REFLECTOR_DIAGNOSE_TARGET", "x"),
+            "'x' for 'REFLECTOR_DIAGNOSE_TARGET'",
+        ),
+    ];
+    in_namespaces("a_refused_value_is_told_by_where_it_came_from", || {
+        for (args, variable, named) in cases {
+            let output = with_env(args, &[*variable, ("REFLECTOR_DURATION", "0")]);
+            let said = text(&output.stderr);
+            let sentence = format!("error: invalid value {named}: ");
+            let is_refused = said.starts_with(&sentence);
+            assert_eq!(
+                is_refused,
+                !named.is_empty(),
+                "{args:?} {variable:?}: {said}"
+            );
+            assert_eq!(output.status.success(), named.is_empty(), "{said}");
         }
     });
 }
@@ -490,9 +551,9 @@ fn flags_are_set_and_cleared_by_their_environment_variables() {
                 "VERBOSE",
             ] {
                 let output = with_env(&[], &[(&format!("REFLECTOR_{flag}"), "perhaps")]);
-                let option = format!("--{}", flag.to_lowercase().replace('_', "-"));
-                let sentence =
-                    format!("error: invalid value 'perhaps' for '{option}': expected 1 or 0");
+                let sentence = format!(
+                    "error: invalid value 'perhaps' for 'REFLECTOR_{flag}': expected 1 or 0"
+                );
                 assert_refused(&output, USAGE, &sentence);
             }
         },

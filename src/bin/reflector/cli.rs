@@ -1,17 +1,17 @@
-//! The command line as a whole, and what its commands share: styles, environment variables, how a
-//! help ends, and values that more than one command reads.
+//! The command line as a whole, and what its commands share: how a help looks and ends, and values
+//! that more than one command reads.
 
-use std::env;
 use std::fmt::{Display, Write};
 use std::ops::{Bound, RangeBounds, RangeInclusive};
 use std::str::FromStr;
 use std::time::Duration;
 
 use clap::builder::styling::{AnsiColor, Styles};
-use clap::{Arg, ArgAction, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use clap::{Arg, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use reflector_measure::duration;
 
 use crate::diagnose::DiagnoseArgs;
+use crate::environment;
 use crate::lab::LabArgs;
 use crate::load::LoadArgs;
 use crate::report::ReportArgs;
@@ -60,35 +60,22 @@ impl Cli {
     /// # Errors
     /// Help, the version, or what is wrong, as clap prints it.
     pub fn read() -> Result<Self, clap::Error> {
-        Self::from_arg_matches(&definition().try_get_matches()?)
+        let matches = definition().try_get_matches();
+        let name_variable = |error| environment::name_variable(error, definition());
+        Self::from_arg_matches(&matches.map_err(name_variable)?)
     }
 }
 
-/// The command line with its environment variables.
+/// The command line with its environment variables. A value that is a negative number is refused
+/// by its option, instead of being taken for another one.
 fn definition() -> clap::Command {
-    let with_environment = |command: clap::Command, prefix: &str| {
-        command.mut_args(|option| with_variable(option, prefix))
+    let with_negative = |option: Arg| match option.get_action().takes_values() {
+        true => option.allow_negative_numbers(true),
+        false => option,
     };
-    with_environment(Cli::command(), "REFLECTOR").mut_subcommands(|command| {
-        let prefix = format!("REFLECTOR_{}", command.get_name().to_uppercase());
-        with_environment(command, &prefix)
-    })
-}
-
-/// Gives an option its environment variable: the prefix and its name. A variable that is empty is
-/// as good as none (a compose file leaves it so), and a flag is set by 1. The help does not repeat
-/// all their names: it states the rule.
-fn with_variable(option: Arg, prefix: &str) -> Arg {
-    let name = format!("{prefix}_{}", option.get_id().as_str().to_uppercase());
-    let option = match option.get_action() {
-        ArgAction::SetTrue => option.value_parser(parse_flag),
-        // So that -1 is refused by the option that it is for.
-        _ => option.allow_negative_numbers(true),
-    };
-    match env::var_os(&name) {
-        Some(value) if value.is_empty() => option,
-        _ => option.env(name).hide_env(true),
-    }
+    let program = Cli::command().mut_args(with_negative);
+    let program = program.mut_subcommands(|command| command.mut_args(with_negative));
+    environment::with_variables(program)
 }
 
 /// What a help ends with.
@@ -156,14 +143,6 @@ impl Engine {
             Self::Uring => "uring",
             Self::Mmsg => "mmsg",
         }
-    }
-}
-
-fn parse_flag(text: &str) -> Result<bool, String> {
-    match text.to_ascii_lowercase().as_str() {
-        "1" | "true" | "yes" | "on" => Ok(true),
-        "0" | "false" | "no" | "off" => Ok(false),
-        _ => Err("expected 1 or 0".to_owned()),
     }
 }
 
@@ -329,16 +308,5 @@ mod tests {
             number::<u64>(..)("-1").unwrap_err(),
             "expected a whole number"
         );
-    }
-
-    #[test]
-    fn a_flag_takes_the_usual_words() {
-        for text in ["1", "true", "Yes", "on"] {
-            assert_eq!(parse_flag(text), Ok(true));
-        }
-        for text in ["0", "false", "no", "OFF"] {
-            assert_eq!(parse_flag(text), Ok(false));
-        }
-        assert!(parse_flag("perhaps").is_err());
     }
 }

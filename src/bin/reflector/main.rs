@@ -1,6 +1,7 @@
 //! The `reflector` program: parse, dispatch, exit code.
 
 mod cli;
+mod environment;
 
 mod diagnose;
 mod lab;
