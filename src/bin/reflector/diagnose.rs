@@ -68,7 +68,7 @@ pub struct DiagnoseArgs {
     /// UDP service to check: HOST:PORT; without it, this host is checked
     ///
     /// HOST is a name, an IPv4 address, or an IPv6 address in brackets, such as [2001:db8::1] or
-    /// [fe80::1%eth0]. The service is asked for an echo, unless --payload-hex or --dns says else.
+    /// [fe80::1%eth0]. The service is asked for an echo, unless --payload-hex or --dns says otherwise.
     #[arg(value_name = "TARGET")]
     target: Option<Target>,
     /// Send these bytes, for a service that does not echo

@@ -107,10 +107,10 @@ struct Traffic {
     /// rate without a window does not.
     #[arg(short, long, value_name = "N", value_parser = number::<u32>(1..))]
     window: Option<u32>,
-    /// Number of flows: source ports that take turns
+    /// Number of flows (source ports), used in turn
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = number::<u16>(1..=60_000))]
     flows: u16,
-    /// Number of datagrams that are due at once, and travel as a train
+    /// Number of datagrams sent at once, as a train
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = number::<u32>(1..=1_000_000))]
     burst: u32,
     /// Send at random times, as many independent peers would
@@ -135,7 +135,7 @@ struct Sender {
     /// Send bursts as trains (UDP_SEGMENT)
     #[arg(long, value_enum, value_name = "on|off", hide_possible_values = true, default_value_t = Switch::On)]
     gso: Switch,
-    /// Address to send from [default: what the routing table says]
+    /// Address to send from [default: chosen by the routing table]
     #[arg(long, value_name = "ADDR", value_parser = parse_address)]
     bind: Option<IpAddr>,
 }

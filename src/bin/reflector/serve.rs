@@ -210,9 +210,9 @@ struct Peers {
     /// Never reply to peers in this prefix; repeatable, wins over --allow
     #[arg(long, value_name = "CIDR", value_parser = values::prefix, value_delimiter = ',')]
     deny: Vec<Prefix>,
-    /// Never reply to these source ports, or 'none' [default: ports of services that may reply]
+    /// Never reply to these source ports; 'none' for no port [default: ports of known services]
     ///
-    /// A list such as 7,53. By default, the ports of services that answer or amplify what they
+    /// A list such as 7,53. By default, the ports of services that reply to or amplify what they
     /// receive. Port 0 and the reflector's own port never get a reply.
     #[arg(long, value_name = "LIST", value_parser = values::ports)]
     deny_port: Option<PortList>,
@@ -235,10 +235,10 @@ pub struct OutputArgs {
     /// Report as JSON lines instead of columns
     #[arg(short, long)]
     json: bool,
-    /// Measure residence times (kernel), or not (off)
+    /// Source of residence times: the kernel's timestamps, or off
     ///
     /// The residence time is the time from the kernel's receive timestamp until just before the
-    /// reply is handed over.
+    /// reply is handed over. 'off' does not measure it.
     #[arg(long, value_enum, value_name = "kernel|off", hide_possible_values = true, default_value_t = LatencySource::Kernel)]
     latency: LatencySource,
     /// Write residence times to FILE, as an HdrHistogram log
