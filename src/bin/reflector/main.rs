@@ -1,5 +1,10 @@
 //! The `reflector` program: parse, dispatch, exit code.
 
+#![allow(
+    rustdoc::broken_intra_doc_links,
+    reason = "`[::]` in the help of an option is an address, and backticks would show"
+)]
+
 mod cli;
 mod environment;
 
