@@ -22,7 +22,7 @@ use reflector::ingress;
 use reflector::responder::echo::Echo;
 use reflector::responder::{Request, Responder};
 use reflector::stats::Stats;
-use reflector_udp::addr::Name;
+use reflector_udp::addr::PeerAddr;
 use reflector_udp::memory::Lease;
 use reflector_udp::mmsg::Incoming;
 
@@ -177,7 +177,7 @@ fn endpoint(family: Family) -> Endpoint {
 
 fn arrival(family: Family, peer: SocketAddr, segment_len: u32) -> Arrival {
     let flow = Flow {
-        peer: Name::new(peer),
+        peer: PeerAddr::new(peer),
         local: LocalAddr {
             addr: local(family),
             interface: 0,
@@ -192,16 +192,16 @@ fn arrival(family: Family, peer: SocketAddr, segment_len: u32) -> Arrival {
     }
 }
 
-/// Name and control messages as the kernel writes them → who, to which address, when.
+/// Address and control messages as the kernel writes them → who, to which address, when.
 fn ingress(family: Family, segment_len: Option<u32>) -> Run {
     let endpoint = endpoint(family);
     let control = received_control(family, segment_len);
-    let names: Vec<Name> = (0..SLOTS)
-        .map(|index| Name::new(peer(family, index)))
+    let names: Vec<PeerAddr> = (0..SLOTS)
+        .map(|index| PeerAddr::new(peer(family, index)))
         .collect();
     let payload_len = segment_len.map_or(64, |len| 32 * len as usize);
     let expected = arrival(family, peer(family, 0), segment_len.unwrap_or(64));
-    let arrive = move |name: &Name, arrived: &mut Arrival| {
+    let arrive = move |name: &PeerAddr, arrived: &mut Arrival| {
         let incoming = Incoming {
             name: black_box(name.as_bytes()),
             control: black_box(&control),
@@ -268,7 +268,7 @@ fn guard(peer: fn(u16) -> SocketAddr) -> Run {
     let arrivals: Vec<Arrival> = (0..SLOTS)
         .map(|index| {
             let mut arrival = Arrival::EMPTY;
-            arrival.flow.peer = Name::new(peer(index));
+            arrival.flow.peer = PeerAddr::new(peer(index));
             arrival
         })
         .collect();
@@ -319,7 +319,7 @@ fn egress(family: Family, peers: u16, segments: u32, segment_len: u32) -> Run {
         }
         while !batch.is_empty() {
             egress.gather(&mut batch, &mut stats);
-            egress.record_stays(SENT_NS, &mut stats);
+            egress.record_residences(SENT_NS, &mut stats);
             for message in 0..egress.outbox().len() {
                 egress.sent(message, &mut stats);
             }

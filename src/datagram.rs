@@ -4,7 +4,7 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use reflector_udp::addr::Name;
+use reflector_udp::addr::PeerAddr;
 
 /// Segments that one train may have: `UDP_MAX_SEGMENTS` (linux/udp.h) since Linux 6.9.
 pub const SEGMENTS_MAX: usize = 128;
@@ -45,7 +45,7 @@ impl Endpoint {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Flow {
     /// Who sends, and gets the replies: the name that the kernel wrote, which it takes back.
-    pub peer: Name,
+    pub peer: PeerAddr,
     /// The address that is asked.
     pub local: LocalAddr,
     /// Index of the socket that they come by, and their replies leave by.
@@ -81,7 +81,7 @@ impl Arrival {
     /// Of nobody, to be filled in.
     pub const EMPTY: Self = Self {
         flow: Flow {
-            peer: Name::EMPTY,
+            peer: PeerAddr::EMPTY,
             local: LocalAddr {
                 addr: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
                 interface: 0,

@@ -20,7 +20,7 @@ use crate::batch::{Answer, Batch, Slot};
 use crate::datagram::{Attributes, DropReason, Endpoint, Flow, LocalAddr, SEGMENTS_MAX, Verdict};
 use crate::stats::Stats;
 use reflector_measure::clock::{self, StepWatch};
-use reflector_udp::addr::Name;
+use reflector_udp::addr::PeerAddr;
 use reflector_udp::cmsg::Control;
 use reflector_udp::memory::Lease;
 use reflector_udp::mmsg::Outbox;
@@ -52,12 +52,12 @@ pub struct Egress {
     refused: Refused,
     /// Whether the last round was the last of its batch.
     is_over: bool,
-    stays: Vec<Stay>,
+    residences: Vec<Residence>,
     step_watch: StepWatch,
 }
 
 /// When some replied datagrams were received.
-struct Stay {
+struct Residence {
     received_ns: u64,
     count: u64,
 }
@@ -75,7 +75,7 @@ impl Egress {
             outbox: Outbox::new(slots_max, messages_max, messages_max),
             refused: Refused::new(),
             is_over: true,
-            stays: Vec::with_capacity(slots_max),
+            residences: Vec::with_capacity(slots_max),
             step_watch: StepWatch::new(),
         }
     }
@@ -86,11 +86,11 @@ impl Egress {
     }
 
     /// Makes the messages of the next round, sealed in the outbox, and records how long their
-    /// datagrams stayed until now. Stops early where another round is needed.
+    /// datagrams were here until now. Stops early where another round is needed.
     pub fn prepare(&mut self, batch: &mut Batch, stats: &mut Stats) {
         self.gather(batch, stats);
-        if self.has_stays() {
-            self.record_stays(clock::realtime_ns(), stats);
+        if self.has_residences() {
+            self.record_residences(clock::realtime_ns(), stats);
         }
     }
 
@@ -137,7 +137,7 @@ impl Egress {
             && self.settings.latency
             && replied > 0
         {
-            self.stays.push(Stay {
+            self.residences.push(Residence {
                 received_ns,
                 count: replied,
             });
@@ -208,9 +208,9 @@ impl Egress {
 
     /// Records how long the datagrams of this round stayed until `now_ns` (`CLOCK_REALTIME`),
     /// which is to be read just before the messages are handed over.
-    pub fn record_stays(&mut self, now_ns: u64, stats: &mut Stats) {
+    pub fn record_residences(&mut self, now_ns: u64, stats: &mut Stats) {
         let (mut has_plain, mut has_stepped) = (false, false);
-        for Stay { received_ns, count } in self.stays.drain(..) {
+        for Residence { received_ns, count } in self.residences.drain(..) {
             match self.step_watch.residence_ns(received_ns, now_ns) {
                 Some(residence_ns) => {
                     stats.latency.record(residence_ns, count);
@@ -228,8 +228,8 @@ impl Egress {
     }
 
     /// Whether residence times are to be recorded.
-    fn has_stays(&self) -> bool {
-        !self.stays.is_empty()
+    fn has_residences(&self) -> bool {
+        !self.residences.is_empty()
     }
 
     /// The messages of this round.
@@ -352,7 +352,7 @@ pub fn errno(error: &io::Error) -> i32 {
 }
 
 /// To whom, and from which address: the source of every reply is written here.
-fn address(endpoint: &Endpoint, train: &Train, name: &mut Name, control: &mut Control) {
+fn address(endpoint: &Endpoint, train: &Train, name: &mut PeerAddr, control: &mut Control) {
     let Flow { peer, local, .. } = &train.flow;
     *name = *peer;
     if endpoint.has_pktinfo {

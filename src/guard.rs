@@ -216,7 +216,7 @@ fn is_answerable(addr: IpAddr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use reflector_udp::addr::Name;
+    use reflector_udp::addr::PeerAddr;
 
     fn prefixes(texts: &[&str]) -> Prefixes {
         Prefixes::new(texts.iter().map(|text| text.parse().unwrap()))
@@ -234,7 +234,7 @@ mod tests {
 
     fn arrival(peer: &str) -> Arrival {
         let mut arrival = Arrival::EMPTY;
-        arrival.flow.peer = Name::new(peer.parse().unwrap());
+        arrival.flow.peer = PeerAddr::new(peer.parse().unwrap());
         arrival
     }
 

@@ -156,7 +156,7 @@ mod tests {
     use std::net::SocketAddr;
 
     use super::*;
-    use reflector_udp::addr::Name;
+    use reflector_udp::addr::PeerAddr;
     use reflector_udp::cmsg::Control;
 
     fn endpoint(addr: &str) -> Endpoint {
@@ -169,7 +169,7 @@ mod tests {
     }
 
     fn arrive(at: &Endpoint, control: &[u8], flags: i32) -> Result<Arrival, DropReason> {
-        let name = Name::new("192.0.2.9:4000".parse().unwrap());
+        let name = PeerAddr::new("192.0.2.9:4000".parse().unwrap());
         let incoming = Incoming {
             name: name.as_bytes(),
             control,
@@ -266,7 +266,7 @@ mod tests {
 
     #[test]
     fn a_train_longer_than_any_kernel_makes_is_not_answered() {
-        let name = Name::new("192.0.2.9:4000".parse().unwrap());
+        let name = PeerAddr::new("192.0.2.9:4000".parse().unwrap());
         let train_len = b"abcd".len();
         for (segments, is_answered) in [(SEGMENTS_MAX, true), (SEGMENTS_MAX + 1, false)] {
             let mut control = Vec::new();

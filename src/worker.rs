@@ -66,7 +66,7 @@ impl<R: Responder> Worker<R> {
 
         let mut obeyed = Obeyed::default();
         let mut has_refused = false;
-        while obeyed.look(&self.control, &mut self.guard) == Command::Run {
+        while obeyed.read(&self.control, &mut self.guard) == Command::Run {
             engine.receive(&mut batch, &mut stats, Wait::Idle)?;
             if !self.coalesce.is_zero() && !batch.is_empty() {
                 std::thread::sleep(self.coalesce);
@@ -100,7 +100,7 @@ impl<R: Responder> Worker<R> {
             engine.transmit(batch, stats);
             // A batch is empty as well where nothing in it can be answered; the queue goes on.
             let received = stats.counters.received;
-            if obeyed.look(&self.control, &mut self.guard) == Command::Leave {
+            if obeyed.read(&self.control, &mut self.guard) == Command::Leave {
                 return Ok(());
             }
             engine.receive(batch, stats, Wait::Never)?;

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use reflector::datagram::segment_count;
 use reflector_measure::clock;
-use reflector_udp::addr::Name;
+use reflector_udp::addr::PeerAddr;
 use reflector_udp::cmsg::{self, Received};
 use reflector_udp::memory::Lease;
 use reflector_udp::mmsg::{Inbox, Outbox, Piece};
@@ -184,7 +184,7 @@ fn trains(target: SocketAddr, load: &Load) -> io::Result<Outbox> {
             len,
         };
         let (name, control) = outbox.push([piece].into_iter());
-        *name = Name::new(target);
+        *name = PeerAddr::new(target);
         if load.train_len > 1 {
             control.push_segment_len(load.payload_len);
         }

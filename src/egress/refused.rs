@@ -89,7 +89,7 @@ impl Path {
 mod tests {
     use super::*;
     use crate::datagram::LocalAddr;
-    use reflector_udp::addr::Name;
+    use reflector_udp::addr::PeerAddr;
 
     fn flow(peer: u8) -> Flow {
         let local = LocalAddr {
@@ -98,7 +98,7 @@ mod tests {
         };
         Flow {
             socket: 0,
-            peer: Name::new(([10, 0, 1, peer], 4000).into()),
+            peer: PeerAddr::new(([10, 0, 1, peer], 4000).into()),
             local,
         }
     }

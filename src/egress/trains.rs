@@ -302,7 +302,7 @@ impl Open {
 mod tests {
     use super::*;
     use crate::datagram::LocalAddr;
-    use reflector_udp::addr::Name;
+    use reflector_udp::addr::PeerAddr;
 
     const PLAIN: Attributes = Attributes::NONE;
     const LIMIT: Limit = Limit {
@@ -317,7 +317,7 @@ mod tests {
         };
         Flow {
             socket: 0,
-            peer: Name::new(peer.parse().unwrap()),
+            peer: PeerAddr::new(peer.parse().unwrap()),
             local,
         }
     }

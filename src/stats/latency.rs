@@ -1,4 +1,4 @@
-//! How long datagrams stay: the residence-time histogram.
+//! How long datagrams are here: the residence-time histogram.
 
 use hdrhistogram::Histogram;
 
@@ -24,7 +24,7 @@ impl Latency {
         Self { residence_ns }
     }
 
-    /// Records that `count` datagrams stayed `residence_ns`.
+    /// Records that `count` datagrams were here `residence_ns`.
     pub fn record(&mut self, residence_ns: u64, count: u64) {
         self.residence_ns.saturating_record_n(residence_ns, count);
     }

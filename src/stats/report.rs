@@ -118,7 +118,7 @@ pub struct Totals {
     pub batches: u64,
     /// Residence times lost to a clock that was set.
     pub clock_stepped: u64,
-    /// How long datagrams stayed.
+    /// Residence times.
     pub residence_us: Residence,
 }
 
@@ -221,7 +221,7 @@ pub struct Interval {
 }
 
 impl Interval {
-    /// How long datagrams stayed, in nanoseconds.
+    /// How long datagrams were here, in nanoseconds.
     pub fn residence_ns(&self) -> &Histogram<u64> {
         self.latency.residence_ns()
     }

@@ -174,7 +174,7 @@ pub struct Obeyed {
 }
 
 impl Default for Obeyed {
-    /// Nothing seen, so that the first look takes what was posted before.
+    /// Nothing seen, so that the first reading takes what was posted before.
     fn default() -> Self {
         Self {
             seen: 0,
@@ -186,7 +186,7 @@ impl Default for Obeyed {
 impl Obeyed {
     /// The command that is in force. Replaces `guard` where the server has posted another; one load
     /// where it has posted nothing.
-    pub fn look(&mut self, control: &Control, guard: &mut Guard) -> Command {
+    pub fn read(&mut self, control: &Control, guard: &mut Guard) -> Command {
         let posted = control.posted.load(Ordering::Acquire);
         if posted != self.seen {
             self.seen = posted;
@@ -208,7 +208,7 @@ mod tests {
     use super::*;
     use crate::datagram::{Arrival, DropReason};
     use crate::guard::{Prefixes, Rules};
-    use reflector_udp::addr::Name;
+    use reflector_udp::addr::PeerAddr;
 
     fn guard(allow: &[&str]) -> Guard {
         let allow = Prefixes::new(allow.iter().map(|text| text.parse().unwrap()));
@@ -220,19 +220,19 @@ mod tests {
     }
 
     #[test]
-    fn a_guard_is_replaced_between_two_looks_and_only_once() {
+    fn a_guard_is_replaced_between_two_readings_and_only_once() {
         let control = Control::open().unwrap();
         let mut obeyed = Obeyed::default();
         let mut own = guard(&[]);
         let mut arrival = Arrival::EMPTY;
-        arrival.flow.peer = Name::new("10.0.0.1:4000".parse().unwrap());
-        assert_eq!(obeyed.look(&control, &mut own), Command::Run);
+        arrival.flow.peer = PeerAddr::new("10.0.0.1:4000".parse().unwrap());
+        assert_eq!(obeyed.read(&control, &mut own), Command::Run);
         assert_eq!(own.admit(&arrival), Err(DropReason::NotAllowed));
         control.set_guard(guard(&["10.0.0.0/8"]));
-        assert_eq!(obeyed.look(&control, &mut own), Command::Run);
+        assert_eq!(obeyed.read(&control, &mut own), Command::Run);
         assert_eq!(own.admit(&arrival), Ok(()));
         own = guard(&[]);
-        obeyed.look(&control, &mut own);
+        obeyed.read(&control, &mut own);
         assert_eq!(own.admit(&arrival), Err(DropReason::NotAllowed));
     }
 
@@ -240,7 +240,7 @@ mod tests {
     fn what_was_commanded_before_the_first_look_is_seen() {
         let control = Control::open().unwrap();
         control.command(Command::Drain);
-        let seen = Obeyed::default().look(&control, &mut guard(&[]));
+        let seen = Obeyed::default().read(&control, &mut guard(&[]));
         assert_eq!(seen, Command::Drain);
     }
 }

@@ -11,7 +11,7 @@ use crate::stats::Stats;
 use crate::wire::{Probe, fill_pattern};
 use reflector_measure::clock::Timeline;
 use reflector_udp::PAYLOAD_V4_MAX;
-use reflector_udp::addr::Name;
+use reflector_udp::addr::PeerAddr;
 use reflector_udp::memory::Lease;
 use reflector_udp::mmsg::{Outbox, Piece};
 
@@ -58,7 +58,7 @@ pub enum Progress {
 
 /// The sending half of a worker.
 pub struct Sender {
-    target: Name,
+    target: PeerAddr,
     session: u32,
     classes: Vec<Class>,
     mix: Mix,
@@ -88,7 +88,7 @@ impl Sender {
         }
         classes.reverse();
         Ok(Self {
-            target: Name::new(plan.target),
+            target: PeerAddr::new(plan.target),
             session,
             classes,
             mix: Mix::new(plan.sizes.iter().map(|&(_, weight)| weight), seed),

@@ -21,7 +21,7 @@ use crate::stats::Stats;
 use reflector_measure::clock::Timeline;
 use reflector_measure::handover::{Counters as _, Handover};
 use reflector_udp::RECEIVE_MAX;
-use reflector_udp::addr::parse_name;
+use reflector_udp::addr::parse_sockaddr;
 use reflector_udp::cmsg::{self, Received};
 use reflector_udp::memory::Lease;
 use reflector_udp::mmsg::Inbox;
@@ -328,7 +328,7 @@ impl Worker {
             }
             let response = Response {
                 flow: flow.id,
-                source: parse_name(incoming.name),
+                source: parse_sockaddr(incoming.name),
                 received_ns: stamp_ns.unwrap_or_else(|| self.timeline.now_ns()),
                 payload: &lease,
                 segment_len,

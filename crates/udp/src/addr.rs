@@ -14,12 +14,12 @@ const AF_INET6: u16 = libc::AF_INET6 as u16;
 /// A `sockaddr_in` or `sockaddr_in6` in its wire form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C, align(8))]
-pub struct Name {
+pub struct PeerAddr {
     bytes: [u8; SOCKADDR_IN6_LEN],
     len: u8,
 }
 
-impl Name {
+impl PeerAddr {
     /// An empty name, to be overwritten.
     pub const EMPTY: Self = Self {
         bytes: [0; SOCKADDR_IN6_LEN],
@@ -136,7 +136,7 @@ impl Name {
     }
 }
 
-impl Hash for Name {
+impl Hash for PeerAddr {
     #[inline]
     fn hash<H: Hasher>(&self, state: &mut H) {
         // Family, port and IPv4 address; for IPv6 the flow label, which is 0.
@@ -151,8 +151,8 @@ impl Hash for Name {
 ///
 /// A v4-mapped address becomes IPv4, and the flow label of an IPv6 peer is left behind.
 #[inline]
-pub fn parse_name(bytes: &[u8]) -> Option<SocketAddr> {
-    Name::received(bytes).map(|name| name.addr())
+pub fn parse_sockaddr(bytes: &[u8]) -> Option<SocketAddr> {
+    PeerAddr::received(bytes).map(|name| name.addr())
 }
 
 /// The `N` bytes of `bytes` at `offset`, if there are so many.
@@ -169,35 +169,35 @@ mod tests {
     fn names_survive_the_round_trip() {
         for text in ["192.0.2.7:9007", "[2001:db8::7]:9007", "[fe80::1%3]:7"] {
             let addr: SocketAddr = text.parse().unwrap();
-            assert_eq!(parse_name(Name::new(addr).as_bytes()), Some(addr));
+            assert_eq!(parse_sockaddr(PeerAddr::new(addr).as_bytes()), Some(addr));
         }
     }
 
     #[test]
     fn an_ipv4_peer_of_an_ipv6_socket_is_read_as_ipv4_and_answered_as_it_came() {
-        let mapped = Name::new("[::ffff:192.0.2.7]:9007".parse().unwrap());
-        let name = Name::received(mapped.as_bytes()).unwrap();
+        let mapped = PeerAddr::new("[::ffff:192.0.2.7]:9007".parse().unwrap());
+        let name = PeerAddr::received(mapped.as_bytes()).unwrap();
         assert_eq!(name.addr(), "192.0.2.7:9007".parse().unwrap());
         assert_eq!((name, name.is_ipv4()), (mapped, false));
     }
 
     #[test]
     fn the_flow_label_and_what_an_earlier_name_left_are_not_taken_over() {
-        let v6 = Name::new("[fe80::1%3]:7".parse().unwrap());
+        let v6 = PeerAddr::new("[fe80::1%3]:7".parse().unwrap());
         let mut labelled = v6.as_bytes().to_vec();
         labelled[4..8].fill(0xff);
-        let mut name = Name::received(&labelled).unwrap();
+        let mut name = PeerAddr::received(&labelled).unwrap();
         assert_eq!(name, v6);
-        let v4 = Name::new("192.0.2.7:9007".parse().unwrap());
+        let v4 = PeerAddr::new("192.0.2.7:9007".parse().unwrap());
         assert!(name.set_received(v4.as_bytes()));
         assert_eq!(name, v4);
     }
 
     #[test]
     fn short_and_foreign_names_are_refused() {
-        let name = Name::new("192.0.2.7:9007".parse().unwrap());
-        assert_eq!(parse_name(&name.as_bytes()[..8]), None);
-        assert_eq!(parse_name(&[1, 0, 0, 0]), None);
-        assert_eq!(parse_name(&[]), None);
+        let name = PeerAddr::new("192.0.2.7:9007".parse().unwrap());
+        assert_eq!(parse_sockaddr(&name.as_bytes()[..8]), None);
+        assert_eq!(parse_sockaddr(&[1, 0, 0, 0]), None);
+        assert_eq!(parse_sockaddr(&[]), None);
     }
 }

@@ -7,7 +7,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd;
 
-use crate::addr::{SOCKADDR_IN6_LEN, array, parse_name};
+use crate::addr::{SOCKADDR_IN6_LEN, array, parse_sockaddr};
 use crate::cmsg::Cursor;
 use crate::message::{self, Buffers};
 use crate::sockopt;
@@ -84,7 +84,7 @@ pub fn next(socket: &impl AsFd, payload: &mut [u8]) -> io::Result<Option<(Queued
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
         Err(error) => return Err(error),
     };
-    let target = parse_name(&name[..received.name_len]);
+    let target = parse_sockaddr(&name[..received.name_len]);
     let error = Cursor::new(&control[..received.control_len]).find_map(|(level, kind, value)| {
         let is_error = matches!(
             (level, kind),
@@ -100,7 +100,7 @@ fn decode(value: &[u8], target: Option<SocketAddr>) -> Option<QueuedError> {
     let errno = u32::from_ne_bytes(array(value, 0)?);
     let [origin, icmp_type, icmp_code, _] = array(value, 4)?;
     let info = u32::from_ne_bytes(array(value, 8)?);
-    let offender = value.get(EXTENDED_ERR_LEN..).and_then(parse_name);
+    let offender = value.get(EXTENDED_ERR_LEN..).and_then(parse_sockaddr);
     Some(QueuedError {
         errno: errno as i32,
         origin: match origin {

@@ -9,7 +9,7 @@ use std::ops::Range;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr;
 
-use crate::addr::{Name, SOCKADDR_IN6_LEN};
+use crate::addr::{PeerAddr, SOCKADDR_IN6_LEN};
 use crate::cmsg::{Control, RECEIVE_CONTROL_LEN};
 use crate::memory::Lease;
 
@@ -198,7 +198,7 @@ pub struct Piece {
 pub struct Outbox {
     leases: Vec<Lease>,
     headers: Vec<libc::mmsghdr>,
-    names: Vec<Name>,
+    names: Vec<PeerAddr>,
     controls: Vec<Control>,
     iovecs: Vec<libc::iovec>,
     sealed: bool,
@@ -210,7 +210,7 @@ impl Outbox {
         Self {
             leases: Vec::with_capacity(leases_max),
             headers: Vec::with_capacity(messages_max),
-            names: vec![Name::EMPTY; messages_max],
+            names: vec![PeerAddr::EMPTY; messages_max],
             controls: vec![Control::EMPTY; messages_max],
             iovecs: Vec::with_capacity(pieces_max),
             sealed: false,
@@ -260,7 +260,7 @@ impl Outbox {
     /// # Panics
     /// If the outbox is sealed or full, or a piece lies outside its payload.
     #[inline]
-    pub fn push(&mut self, pieces: impl Iterator<Item = Piece>) -> (&mut Name, &mut Control) {
+    pub fn push(&mut self, pieces: impl Iterator<Item = Piece>) -> (&mut PeerAddr, &mut Control) {
         let message = self.headers.len();
         assert!(
             !self.sealed && message < self.headers.capacity(),
@@ -283,7 +283,7 @@ impl Outbox {
         header.msg_hdr.msg_iovlen = self.iovecs.len() - before;
         self.headers.push(header);
         let (name, control) = (&mut self.names[message], &mut self.controls[message]);
-        *name = Name::EMPTY;
+        *name = PeerAddr::EMPTY;
         control.clear();
         (name, control)
     }
@@ -520,7 +520,7 @@ mod tests {
             },
         ];
         let (name, _) = outbox.push(pieces.into_iter());
-        *name = Name::new(peer.local_addr().unwrap());
+        *name = PeerAddr::new(peer.local_addr().unwrap());
         outbox.seal();
         assert_eq!(outbox.send(socket.as_fd(), 0..1).unwrap(), 1);
         for segment in [0..4, 4..8, 8..12] {

@@ -3,6 +3,8 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 
+use socket2::{SockFilter, SockRef};
+
 /// Index of the drop counter in `SO_MEMINFO`'s array, `SK_MEMINFO_DROPS` of linux/sock_diag.h.
 const SK_MEMINFO_DROPS: usize = 8;
 /// Length of that array, `SK_MEMINFO_VARS`.
@@ -69,33 +71,8 @@ pub fn drops(socket: &impl AsFd) -> io::Result<u32> {
 /// instruction, "accept 0 bytes" (socket(7), `SO_ATTACH_FILTER`).
 ///
 /// # Errors
-/// What setsockopt(2) says.
+/// `ENOMEM` beyond net.core.optmem_max; `EPERM` where the filters of the socket are locked.
 pub fn reject_new(socket: &impl AsFd) -> io::Result<()> {
     const RETURN_CONSTANT: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
-    let mut reject = libc::sock_filter {
-        code: RETURN_CONSTANT,
-        jt: 0,
-        jf: 0,
-        k: 0,
-    };
-    let program = libc::sock_fprog {
-        len: 1,
-        filter: &raw mut reject,
-    };
-    // SAFETY: setsockopt(2) reads a `sock_fprog` and the `len` instructions that it points to: one,
-    // and there is one; both live through the call, and the kernel keeps a copy.
-    let status = unsafe {
-        libc::setsockopt(
-            socket.as_fd().as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_ATTACH_FILTER,
-            (&raw const program).cast(),
-            size_of::<libc::sock_fprog>() as libc::socklen_t,
-        )
-    };
-    if status == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
-    }
+    SockRef::from(socket).attach_filter(&[SockFilter::new(RETURN_CONSTANT, 0, 0, 0)])
 }

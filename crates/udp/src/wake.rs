@@ -1,7 +1,9 @@
 //! Waking a worker that sleeps in the kernel.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::event::{EventfdFlags, eventfd};
 
 /// An eventfd(2): readable from [`Wake::wake`] until [`Wake::clear`].
 #[derive(Debug)]
@@ -11,31 +13,22 @@ impl Wake {
     /// A new one, not readable.
     ///
     /// # Errors
-    /// What eventfd(2) says, `EMFILE` for most.
+    /// `EMFILE`, `ENFILE`, `ENOMEM` (eventfd(2)).
     pub fn open() -> io::Result<Self> {
-        // SAFETY: eventfd(2) takes two integers and touches no memory of ours.
-        let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
-        if fd < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        // SAFETY: the call just returned this descriptor, so it is open and nobody else's.
-        Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
+        let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
+        Ok(Self(eventfd(0, flags)?))
     }
 
     /// Wakes whoever waits for it. From any thread.
     pub fn wake(&self) {
-        let one = 1u64.to_ne_bytes();
-        // SAFETY: write(2) reads eight bytes from `one`, which is eight bytes long. Its only
-        // failure is a full counter (EAGAIN), which is readable, which is all that is wanted.
-        unsafe { libc::write(self.0.as_raw_fd(), one.as_ptr().cast(), one.len()) };
+        // Its only failure is a full counter (EAGAIN), which is readable, which is all that is wanted.
+        let _ = rustix::io::write(&self.0, &1u64.to_ne_bytes());
     }
 
     /// Makes it unreadable again.
     pub fn clear(&self) {
-        let mut count = [0u8; 8];
-        // SAFETY: read(2) writes at most eight bytes to `count`, which is eight bytes long. EAGAIN
-        // means that it was clear already.
-        unsafe { libc::read(self.0.as_raw_fd(), count.as_mut_ptr().cast(), count.len()) };
+        // EAGAIN means that it was clear already.
+        let _ = rustix::io::read(&self.0, &mut [0; 8]);
     }
 }
 

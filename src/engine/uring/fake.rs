@@ -25,7 +25,7 @@ use crate::egress;
 use crate::engine::{Kind, Resources};
 use crate::socket::{self, Socket, SocketPair};
 use crate::stats::Stats;
-use reflector_udp::addr::{Name, parse_name};
+use reflector_udp::addr::{PeerAddr, parse_sockaddr};
 use reflector_udp::memory::Lease;
 use reflector_udp::wake::Wake;
 
@@ -176,7 +176,7 @@ impl FakeRing {
                 len => std::slice::from_raw_parts(header.msg_control.cast(), len),
             };
             let iovecs = std::slice::from_raw_parts(header.msg_iov, header.msg_iovlen);
-            (parse_name(name).expect("a peer"), control, iovecs)
+            (parse_sockaddr(name).expect("a peer"), control, iovecs)
         };
         let mut payload = Vec::new();
         for iovec in iovecs {
@@ -464,7 +464,7 @@ fn deliver(lease: &mut Lease, inbound: &Inbound) -> u32 {
     }
     buffers::fill(
         lease,
-        Name::new(inbound.peer).as_bytes(),
+        PeerAddr::new(inbound.peer).as_bytes(),
         &control,
         &inbound.payload,
     )
