@@ -1,9 +1,13 @@
-//! `reflector diagnose` against right, wrong, silent and absent servers, in namespaces.
+//! `reflector diagnose` against right, wrong, silent and absent servers, in namespaces; with NAT and
+//! filters on the way; and without a target.
 
+#[path = "diagnose/filters.rs"]
+mod filters;
+#[path = "diagnose/machine.rs"]
+mod machine;
 mod support;
 
 use std::fs;
-use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::process::Output;
 use std::sync::Arc;
@@ -13,9 +17,7 @@ use std::time::Duration;
 
 use reflector_measure::json::SCHEMA;
 use reflector_netlab::naive::{NaiveServer, Wildcard};
-use reflector_netlab::topology::{
-    DockerHost, Namespace, Route, in_force, in_namespaces, net, nft, skip,
-};
+use reflector_netlab::topology::{DockerHost, Namespace, in_namespaces};
 use serde_json::Value;
 use support::{Reflector, command};
 
@@ -283,207 +285,6 @@ fn a_neighbour_that_is_not_there_is_told() {
 }
 
 #[test]
-fn what_this_hosts_firewall_drops_is_told_from_silence() {
-    let name = "what_this_hosts_firewall_drops_is_told_from_silence";
-    in_namespaces(name, || {
-        let docker = DockerHost::new().unwrap();
-        let rules = nft(
-            &docker.container,
-            "table inet filter {
-                chain input {
-                    type filter hook input priority filter; policy accept;
-                    meta l4proto udp ct state new drop;
-                    udp sport 5152 drop;
-                }
-                chain output {
-                    type filter hook output priority filter; policy accept;
-                    udp dport 5153 drop;
-                }
-            }",
-        );
-        if !in_force(name, rules) {
-            return;
-        }
-        let _server = NaiveServer::start(&docker.host, Wildcard::Ipv4, PORT).unwrap();
-        let (exit, object) = ask(&docker.container, DockerHost::HOST, &SHORT);
-        assert_eq!(
-            (exit, &object["verdict"]),
-            (4, &"wrong_source".into()),
-            "{object}"
-        );
-        assert_eq!(kinds(&object), ["gateway", "dropped_here"]);
-
-        let _server = NaiveServer::start(&docker.host, Wildcard::Ipv4, 5152).unwrap();
-        let target = [&SHORT[..], &["172.17.0.1:5152"]].concat();
-        let (exit, object) = diagnose(&docker.container, &target);
-        assert_eq!(
-            (exit, &object["verdict"]),
-            (3, &"silent".into()),
-            "{object}"
-        );
-        assert_eq!(kinds(&object), ["dropped_here"]);
-
-        let output = run(&docker.container, &["172.17.0.1:5153"]);
-        assert_eq!(output.status.code(), Some(1));
-        let stderr = String::from_utf8_lossy(&output.stderr);
-        assert!(stderr.contains("own firewall"), "{stderr}");
-    });
-}
-
-#[test]
-fn a_firewall_on_the_way_is_silent_or_speaks() {
-    let name = "a_firewall_on_the_way_is_silent_or_speaks";
-    in_namespaces(name, || {
-        let docker = DockerHost::new().unwrap();
-        let rules = nft(
-            &docker.host,
-            "table inet filter {
-                chain forward {
-                    type filter hook forward priority filter; policy accept;
-                    udp dport 5151 drop;
-                    udp dport 5152 reject with icmpx type admin-prohibited;
-                }
-            }",
-        );
-        if !in_force(name, rules) {
-            return;
-        }
-        let (exit, object) = ask(&docker.container, DockerHost::OUTSIDE, &SHORT);
-        assert_eq!(
-            (exit, &object["verdict"]),
-            (3, &"silent".into()),
-            "{object}"
-        );
-        let target = [&PATIENT[..], &["172.16.13.2:5152"]].concat();
-        let (exit, object) = diagnose(&docker.container, &target);
-        assert_eq!(
-            (exit, &object["verdict"]),
-            (3, &"refused".into()),
-            "{object}"
-        );
-        assert_eq!(object["attempts"][0]["by"], "172.17.0.1");
-        let text = object["findings"][0]["text"].as_str().unwrap();
-        assert!(text.contains("administratively prohibited"), "{text}");
-    });
-}
-
-#[test]
-fn behind_nat_the_wrong_source_is_suspected() {
-    let name = "behind_nat_the_wrong_source_is_suspected";
-    in_namespaces(name, || {
-        let docker = DockerHost::new().unwrap();
-        if !in_force(name, docker.masquerade()) {
-            return;
-        }
-        let _server = NaiveServer::start(&docker.outside, Wildcard::Ipv4, PORT).unwrap();
-        let (exit, object) = ask(&docker.container, DockerHost::OUTSIDE_SECOND, &SHORT);
-        assert_eq!(
-            (exit, &object["verdict"]),
-            (3, &"silent".into()),
-            "{object}"
-        );
-        let text = object["findings"][0]["text"].as_str().unwrap();
-        assert!(text.contains("answers from another address") && text.contains("MASQUERADE"));
-        assert_eq!(ask(&docker.container, DockerHost::OUTSIDE, &PATIENT).0, 0);
-    });
-}
-
-#[test]
-fn a_strict_reverse_path_filter_is_caught() {
-    in_namespaces("a_strict_reverse_path_filter_is_caught", || {
-        let docker = DockerHost::new().unwrap();
-        let container = &docker.container;
-        // The way back to the address that answers leads elsewhere.
-        container.add_bridge("br9").unwrap();
-        container.set_up("br9").unwrap();
-        container
-            .add_route(&Route::to(net("172.16.13.2/32")).device("br9"))
-            .unwrap();
-        if container
-            .set_sysctl("ipv4/conf/eth0/rp_filter", "1")
-            .is_err()
-        {
-            return;
-        }
-        let _server = NaiveServer::start(&docker.outside, Wildcard::Ipv4, PORT).unwrap();
-        let (exit, object) = ask(container, DockerHost::OUTSIDE_SECOND, &SHORT);
-        assert_eq!(
-            (exit, &object["verdict"]),
-            (4, &"wrong_source".into()),
-            "{object}"
-        );
-        assert_eq!(kinds(&object)[1], "rp_filter", "{object}");
-        assert_eq!(object["route"]["rp_filter"], 1);
-        assert!(object["reverse_path_filtered"].as_u64().unwrap() >= 4);
-    });
-}
-
-#[test]
-fn a_stale_flow_is_found_by_its_port_and_deleted_by_the_command() {
-    let name = "a_stale_flow_is_found_by_its_port_and_deleted_by_the_command";
-    in_namespaces(name, || {
-        let docker = DockerHost::new().unwrap();
-        if !in_force(name, docker.masquerade()) {
-            return;
-        }
-        // A flow that is tracked before the port is published stays where it went.
-        let idle = docker
-            .host
-            .run(|| UdpSocket::bind(on_host(DockerHost::HOST)).unwrap());
-        idle.set_read_timeout(Some(support::PATIENCE)).unwrap();
-        let early = docker
-            .container
-            .run(|| UdpSocket::bind("0.0.0.0:40000").unwrap());
-        early.send_to(b"early", on_host(DockerHost::HOST)).unwrap();
-        idle.recv_from(&mut [0; 8]).unwrap();
-        drop(early);
-        let published = nft(
-            &docker.host,
-            "table inet nat {
-                chain prerouting {
-                    type nat hook prerouting priority dstnat;
-                    ip daddr 172.16.13.13 udp dport 5151 dnat ip to 172.16.13.2;
-                }
-            }",
-        );
-        assert!(in_force(name, published));
-        let _server = NaiveServer::start(&docker.outside, Wildcard::Ipv4, PORT).unwrap();
-
-        let options = [&BRIEF[..], &["--source-port", "40000"]].concat();
-        let (exit, object) = ask(&docker.container, DockerHost::HOST, &options);
-        assert_eq!(
-            (exit, &object["verdict"]),
-            (3, &"flow_silent".into()),
-            "{object}"
-        );
-        assert_eq!(outcomes(&object), ["silent", "answered", "answered"]);
-        let remedy = object["remedies"][0]["command"].as_str().unwrap();
-        assert_eq!(
-            remedy,
-            "conntrack -D -p udp --orig-src 172.17.0.3 --sport 40000 --orig-dst 172.16.13.13 \
-             --dport 5151"
-        );
-        let mut words = remedy.split(' ');
-        let mut conntrack = std::process::Command::new(words.next().unwrap());
-        conntrack.args(words);
-        match docker.host.run(|| conntrack.output()) {
-            Ok(output) => assert!(output.status.success(), "{output:?}"),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                skip(name, "conntrack", "the program conntrack is missing");
-                return;
-            }
-            Err(error) => panic!("{error}"),
-        }
-        let (exit, object) = ask(&docker.container, DockerHost::HOST, &options);
-        assert_eq!(
-            (exit, &object["verdict"]),
-            (0, &"answered".into()),
-            "{object}"
-        );
-    });
-}
-
-#[test]
 fn a_dns_server_is_asked_in_its_own_words() {
     in_namespaces("a_dns_server_is_asked_in_its_own_words", || {
         let docker = DockerHost::new().unwrap();
@@ -532,77 +333,6 @@ fn any_service_can_be_asked_with_bytes_of_the_users() {
         );
         assert_eq!(object["findings"], serde_json::json!([]));
     });
-}
-
-#[test]
-fn a_machine_is_checked_and_what_hinders_is_named() {
-    in_namespaces("a_machine_is_checked_and_what_hinders_is_named", || {
-        let docker = DockerHost::new().unwrap();
-        let (exit, object) = diagnose(&docker.host, &[]);
-        assert_eq!(object["type"], "machine");
-        let checks = object["checks"].as_array().unwrap();
-        let is_ok = checks.iter().all(|check| check["is_ok"] == true);
-        assert_eq!(
-            (exit, &object["is_ok"]),
-            (i32::from(!is_ok), &is_ok.into()),
-            "{object}"
-        );
-        for check in checks {
-            assert_eq!(check["is_ok"] == true, check["remedy"].is_null(), "{check}");
-        }
-        let found = |name: &str| {
-            let check = checks.iter().find(|check| check["name"] == name);
-            check.unwrap()["found"].as_str().unwrap()
-        };
-        assert!(found("kernel").starts_with("Linux "));
-        assert!(found("GRO of interfaces").contains("docker0"));
-        assert!(found("SO_REUSEPORT").contains("two sockets"));
-        assert!(found("UDP_GRO, UDP_SEGMENT").contains("passed whole"));
-
-        let output = run(&docker.host, &[]);
-        let text = String::from_utf8(output.stdout).unwrap();
-        assert_eq!(output.status.code(), Some(exit));
-        assert!(
-            text.lines().all(|line| line.chars().count() <= 80),
-            "{text}"
-        );
-        assert!(
-            text.starts_with("ok ") || text.starts_with("warn "),
-            "{text}"
-        );
-    });
-}
-
-/// A seccomp profile like Docker's refuses io_uring; the check names it.
-#[test]
-fn a_seccomp_profile_that_hinders_is_named() {
-    use seccompiler::{SeccompAction, SeccompFilter, apply_filter};
-    let refuse = [(libc::SYS_io_uring_setup, Vec::new())].into();
-    let filter = SeccompFilter::new(
-        refuse,
-        SeccompAction::Allow,
-        SeccompAction::Errno(libc::EPERM as u32),
-        std::env::consts::ARCH.try_into().unwrap(),
-    );
-    let program: seccompiler::BpfProgram = filter.unwrap().try_into().unwrap();
-    // The filter is of the thread and what it starts.
-    let output = thread::spawn(move || {
-        apply_filter(&program).unwrap();
-        command(&["diagnose"]).output().unwrap()
-    });
-    let output = output.join().unwrap();
-    let text = String::from_utf8(output.stdout).unwrap();
-    assert_eq!(output.status.code(), Some(1), "{text}");
-    let line = text
-        .lines()
-        .find(|line| line.starts_with("warn  io_uring"))
-        .unwrap();
-    assert!(line.contains("blocked"), "{line}");
-    assert!(
-        text.contains("try: run the container with --security-opt"),
-        "{text}"
-    );
-    assert!(text.contains("hindered: io_uring"), "{text}");
 }
 
 #[test]

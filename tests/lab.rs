@@ -1,20 +1,14 @@
-//! `reflector lab`, run as people run it: what it shows, how it ends, what it leaves behind.
+//! `reflector lab`, run as people run it: what it shows, and how it ends.
 
+#[path = "lab/processes.rs"]
+mod processes;
 mod support;
 
-use std::fs;
-use std::os::unix::fs::PermissionsExt;
-use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::path::PathBuf;
-use std::process::{Child, Command};
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::thread;
-use std::time::Duration;
+use std::process::Command;
 
 use reflector_measure::json::SCHEMA;
 use reflector_netlab::topology::skip;
 use reflector_udp::netns::{self, Ability};
-use rustix::process::{Pid, Signal, getuid, kill_process};
 use serde_json::{Value, json};
 use support::command;
 
@@ -354,115 +348,4 @@ fn nonsense_is_refused_in_a_sentence() {
         assert_eq!(code, Some(2), "{args:?}: {stderr}");
         assert!(stdout.is_empty() && !stderr.is_empty(), "{stderr}");
     }
-}
-
-/// A lab whose server never answers, and a number that only its processes have in their command.
-fn waiting_lab(test_name: &str, script: &str) -> Option<(Child, String)> {
-    static COUNT: AtomicU32 = AtomicU32::new(0);
-    let count = COUNT.fetch_add(1, Ordering::Relaxed);
-    let marker = format!("{}.{count}", 100_000_000 + std::process::id());
-    let server = script
-        .replace("MARKER", &marker)
-        .replace("REFLECTOR", env!("CARGO_BIN_EXE_reflector"));
-    let args = [
-        "--case",
-        "hairpin",
-        "--timeout",
-        "5min",
-        "--server",
-        &server,
-    ];
-    let lab = lab(test_name, &args)?.spawn().expect("the program starts");
-    Some((lab, marker))
-}
-
-/// Process ids besides the lab's own whose command has `marker` as a word, or in one.
-fn marked(lab: &Child, marker: &str) -> usize {
-    let of = |entry: fs::DirEntry| {
-        let pid: u32 = entry.file_name().to_str()?.parse().ok()?;
-        let command = fs::read(entry.path().join("cmdline")).ok()?;
-        let command = String::from_utf8_lossy(&command).into_owned();
-        (pid != lab.id() && command.contains(marker)).then_some(())
-    };
-    fs::read_dir("/proc")
-        .expect("/proc is there")
-        .flatten()
-        .filter_map(of)
-        .count()
-}
-
-fn wait_for_marked(lab: &mut Child, marker: &str, wanted: usize) {
-    for _ in 0..support::PATIENCE.as_millis() / 10 {
-        if marked(lab, marker) == wanted {
-            return;
-        }
-        thread::sleep(Duration::from_millis(10));
-    }
-    let found = marked(lab, marker);
-    let _ = lab.kill();
-    panic!("{found} processes instead of {wanted}");
-}
-
-fn signal(lab: &Child, signal: Signal) {
-    let pid = Pid::from_raw(lab.id() as i32).expect("a child has a process id");
-    kill_process(pid, signal).expect("the child is ours");
-}
-
-/// A shell with a background child and a daemon that has left its session, and the server.
-const FAMILY: &str = "sh -c 'sleep MARKER & setsid sleep MARKER & \
-                      trap \"\" TERM INT; REFLECTOR --deny 0.0.0.0/0 --listen {listen} & wait'";
-
-#[test]
-fn an_interrupted_lab_leaves_nobody_behind() {
-    let name = "an_interrupted_lab_leaves_nobody_behind";
-    for (sent, number) in [(Signal::INT, 2), (Signal::TERM, 15)] {
-        let Some((mut lab, marker)) = waiting_lab(name, FAMILY) else {
-            return;
-        };
-        // The shell, whose script holds the marker, and the two that sleep.
-        wait_for_marked(&mut lab, &marker, 3);
-        signal(&lab, sent);
-        assert_eq!(lab.wait().unwrap().signal(), Some(number));
-        wait_for_marked(&mut lab, &marker, 0);
-    }
-}
-
-#[test]
-fn the_server_of_a_killed_lab_dies_with_it() {
-    let name = "the_server_of_a_killed_lab_dies_with_it";
-    // Its answers are wrong, so the client waits; the marker is one more filter to libtest.
-    let server = this_program("serves_naively") + " MARKER";
-    let Some((mut lab, marker)) = waiting_lab(name, &server) else {
-        return;
-    };
-    wait_for_marked(&mut lab, &marker, 1);
-    signal(&lab, Signal::KILL);
-    assert_eq!(lab.wait().unwrap().signal(), Some(9));
-    wait_for_marked(&mut lab, &marker, 0);
-}
-
-/// Root becomes nobody for this; an ordinary user is one in all tests of this file.
-#[test]
-fn an_ordinary_user_can_run_it() {
-    let name = "an_ordinary_user_can_run_it";
-    if !getuid().is_root() {
-        return;
-    }
-    let folder = PathBuf::from(format!("/tmp/reflector-lab-{}", std::process::id()));
-    fs::create_dir(&folder).unwrap();
-    fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).unwrap();
-    let program = folder.join("reflector");
-    fs::copy(env!("CARGO_BIN_EXE_reflector"), &program).unwrap();
-    let output = Command::new(&program)
-        .args(["lab", "--case", "hairpin"])
-        .uid(65534)
-        .gid(65534)
-        .output();
-    fs::remove_dir_all(&folder).unwrap();
-    let output = output.unwrap();
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    if stderr.contains("cannot make network namespaces") {
-        return skip(name, "netns", &stderr);
-    }
-    assert_eq!(output.status.code(), Some(0), "{stderr}");
 }
