@@ -32,7 +32,7 @@ pub(crate) enum Place {
 }
 
 impl Case {
-    /// All of them, in the order of telling.
+    /// All of them, in the order shown.
     pub const ALL: [Case; 6] = [
         Case::Hairpin,
         Case::Nat,

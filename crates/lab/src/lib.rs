@@ -92,7 +92,7 @@ pub fn run(options: &Options) -> Result<Exit, Error> {
     Ok(exit)
 }
 
-/// The cases asked for, in the order of telling.
+/// The cases asked for, in the order shown.
 fn cases(wanted: &[Case]) -> impl Iterator<Item = Case> {
     let is_wanted = |case: &Case| wanted.is_empty() || wanted.contains(case);
     Case::ALL.into_iter().filter(is_wanted)
@@ -154,7 +154,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn cases_come_in_the_order_of_telling() {
+    fn cases_come_in_a_fixed_order() {
         let chosen: Vec<Case> = cases(&[Case::Ipv6, Case::Hairpin, Case::Ipv6]).collect();
         assert_eq!(chosen, [Case::Hairpin, Case::Ipv6]);
         assert_eq!(cases(&[]).count(), Case::ALL.len());

@@ -46,8 +46,9 @@ impl Capture {
         })
     }
 
-    /// Stops, and returns all IP packets so far, in the order the interface saw them, including all that were sent
-    /// before this call; returns when the interface has been quiet for 20 ms, or after a second.
+    /// Stops, and returns all IP packets so far, in the order the interface saw them, including all
+    /// that were sent before this call: when the interface has been quiet for 20 ms, or after a
+    /// second.
     ///
     /// An error when the kernel had to drop frames because the capture could not keep up: an
     /// incomplete recording proves nothing.

@@ -38,7 +38,7 @@ impl Sniffer {
     /// `None` if the interface was quiet.
     ///
     /// # Errors
-    /// ENOBUFS and the like; that the interface went down is none.
+    /// ENOMEM and the like; ENETDOWN is none: frames from before may still be queued.
     pub fn read(&mut self, mut see: impl FnMut(Packet)) -> io::Result<Option<Duration>> {
         if !self.socket.wait(QUIET)? {
             return Ok(None);

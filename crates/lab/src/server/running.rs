@@ -36,11 +36,12 @@ pub(crate) enum Server {
     },
 }
 
-/// How long a server may take until it listens, or `reflector` until it has ended.
+/// How long a server may take until it listens.
 pub(crate) const START_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long the user's server may take to end by SIGTERM.
-const STOP_TIMEOUT: Duration = Duration::from_millis(500);
+/// How long `reflector` may take to end by SIGTERM, and the user's server.
+const STOP_TIMEOUT: Duration = Duration::from_secs(5);
+const STOP_TIMEOUT_YOURS: Duration = Duration::from_millis(500);
 
 impl Server {
     /// The engine that moves its datagrams, where it says.
@@ -95,10 +96,12 @@ impl Server {
         let cannot = |error: io::Error| format!("cannot stop the server: {error}");
         match self {
             Server::Naive { .. } => Ok(()),
-            Server::Yours { mut child, .. } => child.stop(STOP_TIMEOUT).map(drop).map_err(cannot),
+            Server::Yours { mut child, .. } => {
+                child.stop(STOP_TIMEOUT_YOURS).map(drop).map_err(cannot)
+            }
             Server::Reflector {
                 mut child, tail, ..
-            } => match child.stop(START_TIMEOUT).map_err(cannot)? {
+            } => match child.stop(STOP_TIMEOUT).map_err(cannot)? {
                 status if status.success() => Ok(()),
                 status => Err(format!("It ended with {status}{}.", saying(&tail))),
             },

@@ -69,8 +69,8 @@ impl DockerHost {
         Ok(picture)
     }
 
-    /// Sets up source NAT for the container, both families: what leaves by another link than docker0
-    /// does so from the host's address there. Starts connection tracking on the host.
+    /// Sets up source NAT for the container, both families: what leaves by another link than
+    /// docker0 does so from the host's address there. Starts connection tracking on the host.
     pub fn masquerade(&self) -> Result<(), NftError> {
         nft(
             &self.host,
@@ -84,8 +84,8 @@ impl DockerHost {
         )
     }
 
-    /// Sets up a stateful filter on the host: forwarded are datagrams from the container, and answers to
-    /// them; the rest is dropped in silence. Starts connection tracking on the host.
+    /// Sets up a stateful filter on the host: forwarded are datagrams from the container, and
+    /// answers to them; the rest is dropped in silence. Starts connection tracking on the host.
     pub fn stateful_filter(&self) -> Result<(), NftError> {
         nft(
             &self.host,

@@ -82,15 +82,15 @@ impl Namespace {
         })
     }
 
-    /// The number that tells it from all other namespaces of the machine: the inode of `/proc/PID/ns/net`
-    /// of the processes that live in it (namespaces(7)).
+    /// The number that tells it from all other namespaces of the machine: the inode of
+    /// `/proc/PID/ns/net` of the processes that live in it (namespaces(7)).
     pub fn inode(&self) -> io::Result<u64> {
         let file = fs::File::from(self.net.try_clone()?);
         Ok(file.metadata()?.ino())
     }
 
-    /// Adds a bridge named `name`, without spanning tree and down, and returns its index. EEXIST when
-    /// the name is taken.
+    /// Adds a bridge named `name`, without spanning tree and down, and returns its index. EEXIST
+    /// when the name is taken.
     pub fn add_bridge(&self, name: &str) -> io::Result<u32> {
         let mut link = link_named(name);
         link.attributes
