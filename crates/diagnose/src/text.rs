@@ -1,16 +1,14 @@
 //! The diagnosis as text, for people.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::time::Duration;
-
-use textwrap::core::Word;
-use textwrap::{Options, WordSeparator, WordSplitter};
 
 use crate::attempt::{Attempt, Outcome, is_same};
 use crate::diagnosis::Diagnosis;
 use crate::facts::Facts;
 use crate::machine::check::Check;
 use crate::question::Question;
+use reflector_measure::text::{paragraph, width};
 
 /// Prints a diagnosis of a target.
 ///
@@ -39,29 +37,20 @@ struct Page {
     columns: usize,
 }
 
-/// The width where stdout is no terminal.
-const COLUMNS_DEFAULT: usize = 80;
 /// Wider than this, lines are harder to follow.
 const COLUMNS_MAX: usize = 100;
 const COLUMNS_MIN: usize = 40;
 
 impl Page {
     fn as_wide_as_stdout() -> Self {
-        let stdout = io::stdout();
-        let terminal = stdout
-            .is_terminal()
-            .then(|| terminal_size::terminal_size_of(&stdout));
-        let columns = terminal
-            .flatten()
-            .map_or(COLUMNS_DEFAULT, |(width, _)| usize::from(width.0));
         Self {
-            columns: columns.clamp(COLUMNS_MIN, COLUMNS_MAX),
+            columns: width(io::stdout()).clamp(COLUMNS_MIN, COLUMNS_MAX),
         }
     }
 
     fn diagnosis(self, facts: &Facts, diagnosis: &Diagnosis) -> String {
-        let mut text = self.filled("", "", &diagnosis.headline);
-        text += &format!("\n{}\n", self.filled("  ", "  ", &way(facts)));
+        let mut text = self.paragraph("", &diagnosis.headline);
+        text += &format!("\n{}\n", self.paragraph("  ", &way(facts)));
         text += &format!("  {:>3}  {:<11}  {:>5}  outcome\n", "try", "socket", "port");
         for attempt in &facts.attempts {
             let number = match attempt.number {
@@ -70,20 +59,19 @@ impl Page {
             };
             let (socket, port) = (attempt.socket.name(), attempt.local.port());
             let first = format!("  {number:>3}  {socket:<11}  {port:>5}  ");
-            let rest = " ".repeat(first.len());
-            text += &self.filled(&first, &rest, &outcome(attempt, facts));
+            text += &self.paragraph(&first, &outcome(attempt, facts));
         }
         if !diagnosis.findings.is_empty() {
             text += "\nWhy\n";
             for finding in &diagnosis.findings {
-                text += &self.filled("  - ", "    ", &finding.text);
+                text += &self.paragraph("  - ", &finding.text);
             }
         }
         if !diagnosis.remedies.is_empty() {
             text += "\nWhat to do, in this order\n";
         }
         for (index, remedy) in diagnosis.remedies.iter().enumerate() {
-            text += &self.filled(&format!("  {}. ", index + 1), "     ", &remedy.text);
+            text += &self.paragraph(&format!("  {}. ", index + 1), &remedy.text);
             if let Some(command) = &remedy.command {
                 text += &self.command("       ", command);
             }
@@ -97,11 +85,10 @@ impl Page {
         for check in checks {
             let word = if check.is_ok { "ok" } else { "warn" };
             let first = format!("{word:<4}  {:<width$}  ", check.name);
-            let rest = " ".repeat(first.len());
-            text += &self.filled(&first, &rest, &check.found);
+            text += &self.paragraph(&first, &check.found);
             if let Some(remedy) = &check.remedy {
-                let (first, rest) = (format!("{rest}try: "), format!("{rest}     "));
-                text += &self.filled(&first, &rest, remedy);
+                let label = format!("{:len$}try: ", "", len = first.len());
+                text += &self.paragraph(&label, remedy);
             }
         }
         let hindering: Vec<_> = checks
@@ -116,31 +103,30 @@ impl Page {
                 hindering.join(", ")
             ),
         };
-        text + "\n" + &self.filled("", "", &last)
+        text + "\n" + &self.paragraph("", &last)
     }
 
-    /// `text` in lines of the page's width: `first` before the first, `rest` before the others.
-    /// What stands between backquotes is not broken.
-    fn filled(self, first: &str, rest: &str, text: &str) -> String {
-        let options = Options::new(self.columns)
-            .initial_indent(first)
-            .subsequent_indent(rest)
-            .word_separator(WordSeparator::Custom(words))
-            .word_splitter(WordSplitter::NoHyphenation)
-            .break_words(false);
-        textwrap::fill(text, options) + "\n"
+    /// `text` after `label`, in lines of the page's width. What stands between backquotes is not
+    /// broken.
+    fn paragraph(self, label: &str, text: &str) -> String {
+        const NO_BREAK_SPACE: &str = "\u{a0}";
+        let pieces = text.split('`').enumerate();
+        let pieces: Vec<_> = pieces
+            .map(|(index, piece)| match index % 2 {
+                0 => piece.to_owned(),
+                _ => piece.replace(' ', NO_BREAK_SPACE),
+            })
+            .collect();
+        paragraph(label, &pieces.join("`"), self.columns).replace(NO_BREAK_SPACE, " ")
     }
 
     /// A command, over several lines with a backslash at their ends where it is long: a shell
     /// takes it as it stands.
     fn command(self, indent: &str, command: &str) -> String {
-        let options = Options::new(self.columns - " \\".len())
-            .initial_indent(indent)
-            .subsequent_indent(indent)
-            .word_separator(WordSeparator::AsciiSpace)
-            .word_splitter(WordSplitter::NoHyphenation)
-            .break_words(false);
-        textwrap::wrap(command, options).join(" \\\n  ") + "\n"
+        const CONTINUED: &str = " \\";
+        let text = paragraph(indent, command, self.columns - CONTINUED.len());
+        let lines: Vec<&str> = text.lines().collect();
+        lines.join(" \\\n  ") + "\n"
     }
 }
 
@@ -204,21 +190,6 @@ fn ms(time: Duration) -> String {
     format!("{:.3} ms", time.as_secs_f64() * 1e3)
 }
 
-/// The words of `text`; a command between backquotes is one word.
-fn words(text: &str) -> Box<dyn Iterator<Item = Word<'_>> + '_> {
-    let mut rest = text;
-    Box::new(std::iter::from_fn(move || {
-        let mut is_quoted = false;
-        let end = rest.find(|c| {
-            is_quoted ^= c == '`';
-            c == ' ' && !is_quoted
-        });
-        let (word, after) = rest.split_at(end.map_or(rest.len(), |end| end + 1));
-        rest = after;
-        (!word.is_empty()).then(|| Word::from(word))
-    }))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -228,16 +199,13 @@ mod tests {
         let quoted = "`sysctl -w net.core.rmem_max=1`";
         let text = "word ".repeat(50) + quoted + " end";
         for columns in [40, 80] {
-            let filled = Page { columns }.filled("- ", "  ", &text);
+            let filled = Page { columns }.paragraph("- ", &text);
             let lines: Vec<&str> = filled.lines().collect();
             assert!(lines.len() > 2 && lines.iter().all(|line| line.len() <= columns));
             assert!(lines[0].starts_with("- word") && lines[1].starts_with("  word"));
             assert!(lines.iter().any(|line| line.contains(quoted)), "{filled}");
         }
-        assert_eq!(
-            Page { columns: 40 }.filled("- ", "  ", "short"),
-            "- short\n"
-        );
+        assert_eq!(Page { columns: 40 }.paragraph("- ", "short"), "- short\n");
     }
 
     #[test]

@@ -7,6 +7,7 @@ use crate::page::Page;
 use crate::show::{Outcome, Show};
 use reflector_measure::error::Error;
 use reflector_measure::exit::Exit;
+use reflector_measure::text;
 
 /// Prints one case after the other.
 pub(crate) struct Printer {
@@ -19,11 +20,7 @@ impl Printer {
     /// A printer of JSON lines, or of text as wide as the terminal.
     pub(crate) fn new(is_json: bool) -> Self {
         let stdout = io::stdout();
-        let width = if stdout.is_terminal() {
-            terminal_size::terminal_size().map(|(width, _)| usize::from(width.0))
-        } else {
-            None
-        };
+        let width = stdout.is_terminal().then(|| text::width(&stdout));
         Self {
             out: anstream::AutoStream::auto(stdout),
             page: (!is_json).then(|| Page::new(width)),
