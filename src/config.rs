@@ -59,27 +59,27 @@ impl Listener {
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Where to listen; none covers another.
-    pub listen: Vec<Listener>,
+    pub(crate) listen: Vec<Listener>,
     /// One entry per worker: the CPU that it is pinned to, if to any.
-    pub workers: Vec<Option<CoreId>>,
+    pub(crate) workers: Vec<Option<CoreId>>,
     /// What each socket is asked for.
-    pub socket: socket::Settings,
+    pub(crate) socket: socket::Settings,
     /// What each engine is asked for.
-    pub engine: engine::Settings,
+    pub(crate) engine: engine::Settings,
     /// Why the engine is not the one preferred.
-    pub engine_blocker: Option<Blocker>,
+    pub(crate) engine_blocker: Option<Blocker>,
     /// Whether datagrams go to the worker on the receiving CPU.
-    pub steer_cpu: bool,
+    pub(crate) steer_cpu: bool,
     /// How long a worker waits for more before it answers.
-    pub coalesce: Duration,
+    pub(crate) coalesce: Duration,
     /// Who is answered.
-    pub rules: Rules,
+    pub(crate) rules: Rules,
     /// How often to report; `None` only at the end.
-    pub interval: Option<Duration>,
+    pub(crate) interval: Option<Duration>,
     /// When to end by itself.
-    pub duration: Option<Duration>,
+    pub(crate) duration: Option<Duration>,
     /// What is worth a warning, and no error.
-    pub notes: Vec<String>,
+    pub(crate) notes: Vec<String>,
 }
 
 impl Config {
@@ -88,8 +88,20 @@ impl Config {
         Builder::default()
     }
 
+    /// What sockets and engines are asked for, and who is answered.
+    #[cfg(feature = "internals")]
+    #[doc(hidden)]
+    pub fn parts(&self) -> (&socket::Settings, &engine::Settings, &Rules) {
+        (&self.socket, &self.engine, &self.rules)
+    }
+
+    /// What is worth a warning, and no error; the server logs it when it starts.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
     /// The memory that this configuration may touch.
-    pub fn memory(&self) -> MemoryBudget {
+    pub(crate) fn memory(&self) -> MemoryBudget {
         let buffers = usize::from(self.engine.buffers);
         let messages = egress::Egress::messages_max(buffers);
         let mut worker = 0;
@@ -119,7 +131,7 @@ const MEMORY_BASE: usize = 12 << 20;
 
 /// Resident memory that may be touched, in bytes. Socket buffers are the kernel's and come on top.
 #[derive(Clone, Copy, Debug)]
-pub struct MemoryBudget {
+pub(crate) struct MemoryBudget {
     /// Whatever the number of workers.
     pub base: usize,
     /// For each worker.

@@ -1,7 +1,7 @@
 //! The life of the service: opens the sockets, starts the workers, listens to them, reports, drains.
 
 mod accounting;
-pub mod control;
+mod control;
 mod sockets;
 
 use std::net::{IpAddr, SocketAddr};
@@ -18,7 +18,8 @@ use crate::stats::report::{Ready, Report, Summary};
 use crate::worker::Worker;
 use crate::worker::control::{Command, Control, WorkerReport};
 use accounting::Accounting;
-use control::{Event, Handle, Mailbox, Order};
+pub use control::Handle;
+use control::{Event, Mailbox, Order};
 use reflector_measure::clock;
 use reflector_measure::error::Error;
 use sockets::Sockets;

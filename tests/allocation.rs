@@ -13,9 +13,9 @@ use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use reflector::datagram::{DropReason, Verdict};
 use reflector::responder::echo::Echo;
 use reflector::responder::{Request, Responder};
+use reflector::{DropReason, Verdict};
 use reflector_netlab::topology::DockerHost;
 use rustix::thread::gettid;
 use serde_json::Value;

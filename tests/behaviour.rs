@@ -5,11 +5,11 @@ mod support;
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, UdpSocket};
 
-use reflector::datagram::{DropReason, Verdict};
-use reflector::guard::{Prefixes, Rules};
+use reflector::internals::socket::Socket;
 use reflector::responder::echo::Echo;
 use reflector::responder::{Request, Responder};
-use reflector::socket::Socket;
+use reflector::{DropReason, Verdict};
+use reflector::{Prefixes, Rules};
 use reflector_netlab::capture::Capture;
 use reflector_netlab::naive::{NaiveServer, Wildcard};
 use reflector_netlab::topology::{DockerHost, Namespace, Route, in_namespaces, net};

@@ -6,8 +6,8 @@ mod support;
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
-use reflector::datagram::{Attributes, DropReason, Verdict};
 use reflector::responder::{Needs, Request, Responder};
+use reflector::{Attributes, DropReason, Verdict};
 use reflector_netlab::capture::{Capture, Kind};
 use reflector_netlab::ethtool;
 use reflector_netlab::topology::{DockerHost, Namespace, net};

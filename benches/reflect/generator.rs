@@ -8,7 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use reflector::datagram::segment_count;
+use reflector::internals::datagram::segment_count;
 use reflector_measure::clock;
 use reflector_udp::addr::PeerAddr;
 use reflector_udp::cmsg::{self, Received};

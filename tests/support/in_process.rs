@@ -7,19 +7,19 @@ use std::sync::mpsc::sync_channel;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use reflector::Error;
 use reflector::config::{Builder, Config, EngineChoice};
-use reflector::engine::Resources;
-use reflector::guard::Guard;
+use reflector::internals::engine::Resources;
+use reflector::internals::guard::Guard;
+use reflector::internals::socket::{Socket, SocketPair};
+use reflector::internals::stats::Stats;
+use reflector::internals::worker::Worker;
+use reflector::internals::worker::control::{Command, Control, Reports};
+use reflector::report::{Report, Summary};
 use reflector::responder::Responder;
 use reflector::responder::echo::Echo;
+use reflector::server::Handle;
 use reflector::server::Server;
-use reflector::server::control::Handle;
-use reflector::socket::{Socket, SocketPair};
-use reflector::stats::Stats;
-use reflector::stats::report::{Report, Summary};
-use reflector::worker::Worker;
-use reflector::worker::control::{Command, Control, Reports};
-use reflector_measure::error::Error;
 use reflector_netlab::topology::Namespace;
 use serde_json::Value;
 
@@ -107,7 +107,7 @@ impl InProcess {
 pub fn open_socket(namespace: &Namespace, config: &Config, addr: &str) -> Socket {
     let addr = addr.parse().expect("an address and a port");
     namespace
-        .run(|| Socket::open(addr, true, &config.socket))
+        .run(|| Socket::open(addr, true, config.parts().0))
         .expect("the port is free")
 }
 
@@ -120,16 +120,17 @@ pub fn answer_queued(config: &Config, socket: Socket) -> Stats {
         receiver: socket,
         sender: None,
     };
+    let (_, engine, rules) = config.parts();
     let worker = Worker {
         index: 0,
         core: None,
-        engine: config.engine.clone(),
+        engine: engine.clone(),
         resources: Resources {
             sockets: Arc::from([pair]),
             wake: control.wake(),
         },
         coalesce: Duration::ZERO,
-        guard: Guard::new(&config.rules, []),
+        guard: Guard::new(rules, []),
         responders: vec![Echo],
         reports: Reports::new(sender, control.wake()),
         control,

@@ -21,7 +21,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::Duration;
 
-use reflector::engine::probe::{self, Abilities, Blocker};
+use reflector::probe::{self, Abilities, Blocker};
 use reflector_netlab::topology::{Namespace, skip};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;

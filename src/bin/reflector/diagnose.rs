@@ -4,7 +4,7 @@ use std::io;
 use std::time::Duration;
 
 use clap::Args;
-use reflector::engine::probe::{self, Blocker};
+use reflector::probe::{self, Blocker};
 use reflector_diagnose::Options;
 use reflector_diagnose::machine::Blocked;
 use reflector_diagnose::question::{DnsName, Question};

@@ -5,7 +5,7 @@
 use std::io::{self, Write};
 use std::net::SocketAddr;
 
-use reflector::stats::report::{KernelLoss, Ready, Report, Summary, Totals};
+use reflector::report::{KernelLoss, Ready, Report, Summary, Totals};
 use reflector_measure::error::Error;
 use reflector_measure::exit::Exit;
 use reflector_measure::hdr_log::HdrLog;
