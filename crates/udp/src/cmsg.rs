@@ -107,41 +107,64 @@ impl<'a> Iterator for Cursor<'a> {
     }
 }
 
-/// The one table of control messages.
+/// Level and type of a control message in one number, so that telling them apart costs one
+/// comparison each.
+const fn key(level: i32, kind: i32) -> u64 {
+    (level as u32 as u64) << 32 | kind as u32 as u64
+}
+
+const TIMESTAMP: u64 = key(libc::SOL_SOCKET, libc::SCM_TIMESTAMPNS);
+const PKTINFO: u64 = key(libc::SOL_IP, libc::IP_PKTINFO);
+const PKTINFO6: u64 = key(libc::SOL_IPV6, libc::IPV6_PKTINFO);
+const GRO: u64 = key(libc::SOL_UDP, libc::UDP_GRO);
+const TTL: u64 = key(libc::SOL_IP, libc::IP_TTL);
+const HOP_LIMIT: u64 = key(libc::SOL_IPV6, libc::IPV6_HOPLIMIT);
+const TOS: u64 = key(libc::SOL_IP, libc::IP_TOS);
+const TRAFFIC_CLASS: u64 = key(libc::SOL_IPV6, libc::IPV6_TCLASS);
+
+/// The one table of control messages, those that every datagram has first.
 #[inline]
 fn decode(level: i32, kind: i32, value: &[u8]) -> Option<Received> {
-    Some(match (level, kind) {
-        (libc::SOL_IP, libc::IP_PKTINFO) => Received::Pktinfo {
+    let key = key(level, kind);
+    if key == TIMESTAMP {
+        let seconds = i64::from_ne_bytes(array(value, 0)?);
+        let nanoseconds = i64::from_ne_bytes(array(value, 8)?);
+        let total = seconds
+            .checked_mul(1_000_000_000)?
+            .checked_add(nanoseconds)?;
+        return Some(Received::Timestamp(u64::try_from(total).ok()?));
+    }
+    if key == PKTINFO {
+        return Some(Received::Pktinfo {
             interface: u32::from_ne_bytes(array(value, 0)?),
             specific: Ipv4Addr::from(array::<4>(value, 4)?),
             destination: Ipv4Addr::from(array::<4>(value, 8)?),
-        },
-        (libc::SOL_IPV6, libc::IPV6_PKTINFO) => Received::Pktinfo6 {
+        });
+    }
+    if key == PKTINFO6 {
+        return Some(Received::Pktinfo6 {
             destination: Ipv6Addr::from(array::<16>(value, 0)?),
             interface: u32::from_ne_bytes(array(value, 16)?),
-        },
-        (libc::SOL_SOCKET, libc::SCM_TIMESTAMPNS) => {
-            let seconds = i64::from_ne_bytes(array(value, 0)?);
-            let nanoseconds = i64::from_ne_bytes(array(value, 8)?);
-            let total = seconds
-                .checked_mul(1_000_000_000)?
-                .checked_add(nanoseconds)?;
-            Received::Timestamp(u64::try_from(total).ok()?)
-        }
-        (libc::SOL_UDP, libc::UDP_GRO) => {
-            let len = i32::from_ne_bytes(array(value, 0)?);
-            Received::SegmentLen(u32::try_from(len).ok().filter(|&len| len > 0)?)
-        }
-        (libc::SOL_IP, libc::IP_TTL) | (libc::SOL_IPV6, libc::IPV6_HOPLIMIT) => {
-            Received::HopLimit(u8::try_from(i32::from_ne_bytes(array(value, 0)?)).ok()?)
-        }
+        });
+    }
+    if key == GRO {
+        let len = u32::try_from(i32::from_ne_bytes(array(value, 0)?)).ok()?;
+        return (len > 0).then_some(Received::SegmentLen(len));
+    }
+    decode_header_field(key, value)
+}
+
+/// The fields of the IP header, which few sockets ask for.
+#[cold]
+fn decode_header_field(key: u64, value: &[u8]) -> Option<Received> {
+    let int = || u8::try_from(i32::from_ne_bytes(array(value, 0)?)).ok();
+    match key {
+        TTL | HOP_LIMIT => int().map(Received::HopLimit),
         // One byte, unlike the others (`ip_cmsg_recv_tos`, net/ipv4/ip_sockglue.c).
-        (libc::SOL_IP, libc::IP_TOS) => Received::Tos(*value.first()?),
-        (libc::SOL_IPV6, libc::IPV6_TCLASS) => {
-            Received::Tos(u8::try_from(i32::from_ne_bytes(array(value, 0)?)).ok()?)
-        }
-        _ => return None,
-    })
+        TOS => value.first().copied().map(Received::Tos),
+        TRAFFIC_CLASS => int().map(Received::Tos),
+        _ => None,
+    }
 }
 
 /// The control messages of one reply, built afresh for each.
