@@ -33,6 +33,10 @@ impl File {
         self.path.ends_with(".rs")
     }
 
+    pub fn is_markdown(&self) -> bool {
+        self.path.ends_with(".md")
+    }
+
     /// Its lines with their numbers, from 1.
     pub fn lines(&self) -> impl Iterator<Item = (usize, &str)> {
         (1..).zip(self.text.lines())

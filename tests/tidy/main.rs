@@ -1,17 +1,26 @@
 //! Tidy: the rules of this repository that a program can check, checked.
 //!
 //! Walls: who may know whom ([`crates`], [`rooms`]), as the tables of ARCHITECTURE.md say, and no
-//! circle ([`circles`]). Each rule has a test of its own beside it that plants what it has to find.
+//! circle ([`circles`]). Text: [`words`] with one meaning, [`size`] of lines and files, [`links`]
+//! that lead somewhere, [`docs`] that say something, [`unsafe_code`] where it belongs. Each rule
+//! has a test of its own beside it that plants what it has to find.
+//!
+//! What is found and has its reason is in the list of its rule, never in a comment at the place.
 
 mod circles;
 mod crates;
+mod docs;
 mod files;
 mod finding;
 mod lexer;
+mod links;
 mod modules;
 mod pending;
 mod rooms;
+mod size;
 mod tables;
+mod unsafe_code;
+mod words;
 
 use std::process::Command;
 
@@ -64,6 +73,44 @@ fn files_of_a_crate_form_no_circle() {
             .flat_map(|root| modules::check_circles(&modules::read(&files, root)))
             .collect(),
     );
+}
+
+#[test]
+fn words_have_one_meaning() {
+    hold(words::check(&files::all(), words::REASONS));
+}
+
+#[test]
+fn lines_fit() {
+    hold(size::check_lines(&files::all()));
+}
+
+#[test]
+fn files_hold_one_idea() {
+    hold(size::check_files(&files::all(), size::LONGER));
+}
+
+#[test]
+fn links_lead_somewhere() {
+    hold(links::check(&files::all(), |path| {
+        files::root().join(path).exists()
+    }));
+}
+
+#[test]
+fn sections_about_errors_name_them() {
+    hold(docs::check_errors(&files::all()));
+}
+
+#[test]
+fn nothing_is_left_to_do() {
+    hold(docs::check_leftovers(&files::all()));
+}
+
+#[test]
+fn unsafe_code_is_where_it_belongs() {
+    hold(unsafe_code::check_rooms(&files::all()));
+    hold(unsafe_code::check_crates(&files::all()));
 }
 
 /// Fails with everything that was found, but for what is [`pending`].
