@@ -589,7 +589,7 @@ fn the_histogram_log_holds_every_datagram() {
 fn bad_input_is_one_sentence() {
     for (line, code, words) in [
         ("127.0.0.1:0", 2, "port 0"),
-        ("127.0.0.1", 2, "names no port"),
+        ("127.0.0.1", 2, "a port is missing"),
         ("127.0.0.1:7 --rate 0", 2, "nothing is sent"),
         ("127.0.0.1:7 --size 39", 2, "header of a probe"),
         ("127.0.0.1:7 --size 65508", 2, "at most 65507"),

@@ -6,13 +6,14 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use reflector_measure::percent::Percent;
+use reflector_measure::target::Target;
 use reflector_udp::PAYLOAD_V6_MAX;
 
 /// What `reflector load` is asked to do.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Who is asked, as `HOST:PORT`.
-    pub target: String,
+    /// Who is asked.
+    pub target: Target,
     /// Datagrams per second in all.
     pub rate: Option<Rate>,
     /// Unanswered datagrams per flow at most.
@@ -57,9 +58,9 @@ pub struct Options {
 
 impl Options {
     /// What `reflector load TARGET` does without options.
-    pub fn new(target: impl Into<String>) -> Self {
+    pub fn new(target: Target) -> Self {
         Self {
-            target: target.into(),
+            target,
             rate: None,
             window: None,
             duration: None,

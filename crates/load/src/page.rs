@@ -222,7 +222,7 @@ mod tests {
     use crate::stats::Stats;
 
     fn plan(change: impl FnOnce(&mut Options)) -> Plan {
-        let mut options = Options::new("127.0.0.1:9007");
+        let mut options = Options::new("127.0.0.1:9007".parse().unwrap());
         options.rate = Some(Rate::Pps(12e6));
         change(&mut options);
         Plan::new(&options).unwrap()
@@ -326,7 +326,7 @@ mod tests {
     #[test]
     fn a_long_opening_is_wrapped() {
         let plan = plan(|it| {
-            it.target = "localhost:9007".to_owned();
+            it.target = "localhost:9007".parse().unwrap();
             it.poisson = true;
             it.size = Sizes((0..16).map(|it| (1000 + it, 1)).collect());
             it.burst = 64;

@@ -1,7 +1,7 @@
 //! What is to be measured, validated.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -10,6 +10,7 @@ use core_affinity::CoreId;
 use crate::options::{Options, Rate};
 use crate::wire::HEADER_LEN;
 use reflector_measure::error::Error;
+use reflector_measure::target::{Target, wildcard};
 use reflector_udp::{PAYLOAD_V4_MAX, PAYLOAD_V6_MAX};
 
 /// Datagrams per second where neither a rate nor a window is asked for.
@@ -109,8 +110,8 @@ impl Plan {
         }
         Ok(Self {
             target,
-            target_name: options.target.clone(),
-            bind: options.bind.unwrap_or_else(|| unspecified(target)),
+            target_name: options.target.to_string(),
+            bind: options.bind.unwrap_or_else(|| wildcard(target.ip())),
             flows,
             cores,
             offer: Offer {
@@ -147,13 +148,6 @@ impl Plan {
     }
 }
 
-fn unspecified(target: SocketAddr) -> IpAddr {
-    match target {
-        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
-        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
-    }
-}
-
 /// The CPUs of the workers, from the last one down: a reflector on the same machine takes the first.
 fn cores(count: usize) -> Vec<Option<CoreId>> {
     let allowed = core_affinity::get_core_ids().unwrap_or_default();
@@ -164,69 +158,23 @@ fn cores(count: usize) -> Vec<Option<CoreId>> {
     (0..count).map(at).collect()
 }
 
-/// The address that `target` names, of the family of `bind` if that is given; the first that a
-/// route leads to if there are several.
-fn resolve(target: &str, bind: Option<IpAddr>) -> Result<SocketAddr, Error> {
-    let cannot = || format!("cannot ask {target}");
-    let (host, port) = target
-        .rsplit_once(':')
-        .filter(|(host, _)| !host.contains(':') || host.starts_with('['))
-        .ok_or_else(|| {
-            Error::usage(cannot(), "it names no port")
-                .try_this("write HOST:PORT, as in 192.0.2.7:9007 or [2001:db8::7]:9007")
-        })?;
-    let port = match port.parse::<u16>() {
-        Ok(0) => {
-            return Err(Error::usage(cannot(), "nobody listens on port 0")
-                .try_this("name the port of the echo service"));
-        }
-        Ok(port) => port,
-        Err(_) => return Err(Error::usage(cannot(), format!("`{port}` is not a port"))),
-    };
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    let found = (host, port).to_socket_addrs().map_err(|e| {
-        Error::new(cannot(), resolver_said(&e)).try_this(format!(
-            "`getent ahosts {host}` shows what this host makes of the name"
-        ))
-    })?;
-    let canonical = |addr: SocketAddr| match addr {
-        SocketAddr::V6(v6) if v6.ip().to_ipv4_mapped().is_some() => {
-            SocketAddr::new(addr.ip().to_canonical(), port)
-        }
-        _ => addr,
-    };
-    let candidates: Vec<_> = found
-        .map(canonical)
-        .filter(|addr| bind.is_none_or(|bind| bind.is_ipv4() == addr.is_ipv4()))
-        .collect();
+/// The first of the target's addresses that a route leads to, of the family of `bind` if that is
+/// given.
+fn resolve(target: &Target, bind: Option<IpAddr>) -> Result<SocketAddr, Error> {
     let mut refused = None;
-    for addr in candidates {
+    for addr in target.resolve(bind)? {
         match reach(addr, bind) {
             Ok(()) => return Ok(addr),
             Err(error) => refused = refused.or(Some(error)),
         }
     }
-    Err(refused
-        .unwrap_or_else(|| Error::usage(cannot(), "it has no address of the family of --bind")))
-}
-
-/// What the resolver said, without the words that `std` puts before it.
-fn resolver_said(e: &io::Error) -> String {
-    let said = e.to_string();
-    let prefix = "failed to lookup address information: ";
-    said.strip_prefix(prefix).unwrap_or(&said).to_owned()
+    Err(refused.expect("a target has at least one address"))
 }
 
 /// Asks the routing table whether `target` can be sent to. Nothing is sent.
 fn reach(target: SocketAddr, bind: Option<IpAddr>) -> Result<(), Error> {
     let ip = target.ip();
-    if ip.is_unspecified() || ip.is_multicast() || ip == Ipv4Addr::BROADCAST {
-        return Err(Error::usage(
-            format!("cannot ask {target}"),
-            "it is no single host's address; name the one that should answer",
-        ));
-    }
-    let from = SocketAddr::new(bind.unwrap_or_else(|| unspecified(target)), 0);
+    let from = SocketAddr::new(bind.unwrap_or_else(|| wildcard(target.ip())), 0);
     let socket = UdpSocket::bind(from).map_err(|e| cannot_bind(from.ip(), &e))?;
     socket.connect(target).map_err(|e| {
         let error = Error::system(format!("cannot reach {target}"), &e);
@@ -302,28 +250,25 @@ fn check_times(options: &Options) -> Result<(), Error> {
 mod tests {
     use super::*;
 
-    fn refused(target: &str, bind: Option<&str>) -> String {
-        let bind = bind.map(|bind| bind.parse().unwrap());
-        resolve(target, bind).unwrap_err().to_string()
-    }
-
     #[test]
     fn targets_are_found_by_address_and_by_name() {
         for target in ["127.0.0.1:7", "localhost:7", "[::ffff:127.0.0.1]:7"] {
-            let addr = resolve(target, Some(Ipv4Addr::LOCALHOST.into())).unwrap();
-            assert_eq!(addr, "127.0.0.1:7".parse().unwrap(), "{target}");
+            let bind = Some([127, 0, 0, 1].into());
+            let addr = resolve(&target.parse().unwrap(), bind);
+            assert_eq!(addr.unwrap(), "127.0.0.1:7".parse().unwrap(), "{target}");
         }
     }
 
     #[test]
-    fn what_is_no_target_is_one_sentence() {
-        assert!(refused("127.0.0.1", None).contains("names no port"));
-        assert!(refused("::1", None).contains("names no port"));
-        assert!(refused("127.0.0.1:0", None).contains("nobody listens on port 0"));
-        assert!(refused("127.0.0.1:http", None).contains("`http` is not a port"));
-        assert!(refused("0.0.0.0:7", None).contains("no single host's address"));
-        assert!(refused("127.0.0.1:7", Some("::1")).contains("family of --bind"));
-        assert!(refused("127.0.0.1:7", Some("192.0.2.1")).contains("cannot send from 192.0.2.1"));
+    fn a_foreign_address_cannot_be_sent_from() {
+        for (bind, said) in [
+            ("::1", "has no IPv6 address"),
+            ("192.0.2.1", "cannot send from 192.0.2.1"),
+        ] {
+            let target = "127.0.0.1:7".parse().unwrap();
+            let error = resolve(&target, Some(bind.parse().unwrap())).unwrap_err();
+            assert!(error.to_string().contains(said), "{error}");
+        }
     }
 
     #[test]

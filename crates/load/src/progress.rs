@@ -158,7 +158,7 @@ mod tests {
     use crate::options::{Options, Rate};
 
     fn plan(change: impl FnOnce(&mut Options)) -> Plan {
-        let mut options = Options::new("127.0.0.1:7");
+        let mut options = Options::new("127.0.0.1:7".parse().unwrap());
         options.rate = Some(Rate::Pps(12e6));
         options.duration = Some(Duration::from_secs(60));
         change(&mut options);

@@ -66,9 +66,11 @@ impl Target {
                 let found = (name.as_str(), self.port).to_socket_addrs();
                 let found: Vec<_> = found
                     .map_err(|error| cannot(resolver_said(&error.to_string())))?
+                    .map(canonical)
+                    .filter(|addr| check(addr.ip()).is_ok())
                     .collect();
                 if found.is_empty() {
-                    return Err(cannot("the name has no address"));
+                    return Err(cannot("the name has no address of a single host"));
                 }
                 Ok(found)
             }
@@ -81,6 +83,14 @@ pub fn wildcard(ip: IpAddr) -> IpAddr {
     match ip {
         IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
         IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    }
+}
+
+/// An IPv4 address that is written as an IPv6 address is an IPv4 address.
+fn canonical(addr: SocketAddr) -> SocketAddr {
+    match addr.ip().to_canonical() {
+        IpAddr::V4(ip) => SocketAddr::new(ip.into(), addr.port()),
+        IpAddr::V6(_) => addr,
     }
 }
 

@@ -10,6 +10,7 @@ use reflector_measure::duration;
 use reflector_measure::error::Error;
 use reflector_measure::exit::Exit;
 use reflector_measure::percent::Percent;
+use reflector_measure::target::Target;
 
 use crate::cli::{Ending, Switch, number, time};
 
@@ -71,7 +72,7 @@ pub struct LoadArgs {
     ///
     /// HOST is a name, an IPv4 address, or an IPv6 address in brackets, such as [2001:db8::7].
     #[arg(value_name = "TARGET")]
-    target: String,
+    target: Target,
 
     #[command(flatten, next_help_heading = "Traffic")]
     traffic: Traffic,
