@@ -16,22 +16,22 @@ const COMPARED_EACH_MAX: usize = 4;
 
 /// What came back in one buffer, as the kernel tells it.
 #[derive(Clone, Copy, Debug)]
-pub struct Response<'a> {
+pub(crate) struct Response<'a> {
     /// Index of the flow at whose socket it arrived.
-    pub flow: u32,
+    pub(crate) flow: u32,
     /// Who sent it; `None` if the kernel gave no Internet address.
-    pub source: Option<SocketAddr>,
+    pub(crate) source: Option<SocketAddr>,
     /// When it arrived, in nanoseconds of the timeline of the probes.
-    pub received_ns: u64,
+    pub(crate) received_ns: u64,
     /// One datagram, or a train of them.
-    pub payload: &'a [u8],
+    pub(crate) payload: &'a [u8],
     /// Bytes of each datagram of a train; the last may be shorter.
-    pub segment_len: usize,
+    pub(crate) segment_len: usize,
 }
 
 /// Tells replies apart by what is expected of them.
 #[derive(Debug)]
-pub struct Classifier {
+pub(crate) struct Classifier {
     target: SocketAddr,
     session: u32,
     timeout_ns: u64,
@@ -62,7 +62,7 @@ impl Run {
 
 impl Classifier {
     /// Expects replies from `target` to the probes of `session`.
-    pub fn new(target: SocketAddr, session: u32, timeout_ns: u64) -> Self {
+    pub(crate) fn new(target: SocketAddr, session: u32, timeout_ns: u64) -> Self {
         Self {
             target,
             session,
@@ -72,7 +72,12 @@ impl Classifier {
     }
 
     /// Classifies every datagram of one received buffer and accounts for it in `track` and `stats`.
-    pub fn classify(&mut self, response: &Response<'_>, track: &mut Track, stats: &mut Stats) {
+    pub(crate) fn classify(
+        &mut self,
+        response: &Response<'_>,
+        track: &mut Track,
+        stats: &mut Stats,
+    ) {
         let segment_len = response.segment_len.max(1);
         let count = response.payload.len().div_ceil(segment_len).max(1);
         self.sample = self.sample.wrapping_add(1);

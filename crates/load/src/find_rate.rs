@@ -23,23 +23,23 @@ const UNSENT_MAX: f64 = 0.01;
 
 /// One measurement of a search.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct Step {
+pub(crate) struct Step {
     /// Datagrams per second that were asked for; `None` is as many as can be sent.
-    pub offered_pps: Option<f64>,
+    pub(crate) offered_pps: Option<f64>,
     /// Datagrams per second that were sent.
-    pub achieved_pps: f64,
+    pub(crate) achieved_pps: f64,
     /// Lost, or refused by our own kernel, in percent.
-    pub loss_percent: f64,
+    pub(crate) loss_percent: f64,
     /// 99th percentile of the round trips, what is lost included.
-    pub rtt_p99_us: f64,
+    pub(crate) rtt_p99_us: f64,
     /// What it says about the rate.
-    pub verdict: Verdict,
+    pub(crate) verdict: Verdict,
 }
 
 /// What a step says about its rate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Verdict {
+pub(crate) enum Verdict {
     /// No more is lost than may be.
     Holds,
     /// Too much is lost.
@@ -64,7 +64,7 @@ impl std::fmt::Display for Verdict {
 impl Step {
     /// What `summary` says about its rate, where `max_loss` percent may be lost and no threshold
     /// may be missed.
-    pub fn new(summary: &Summary, max_loss: f64) -> Self {
+    pub(crate) fn new(summary: &Summary, max_loss: f64) -> Self {
         let totals = &summary.totals;
         // Not by the achieved rate: one datagram that leaves late at the end stretches its time.
         let due = totals.sent + summary.unsent;
@@ -94,28 +94,28 @@ impl Step {
 
 /// What a search found.
 #[derive(Clone, Debug, Serialize)]
-pub struct Found {
+pub(crate) struct Found {
     /// The rate; `None` if none holds.
-    pub rate_pps: Option<f64>,
+    pub(crate) rate_pps: Option<f64>,
     /// What may be lost, in percent.
-    pub max_loss_percent: f64,
+    pub(crate) max_loss_percent: f64,
     /// Times that the rate held again.
-    pub confirmations: u32,
+    pub(crate) confirmations: u32,
     /// Whether it was stopped before its end.
-    pub interrupted: bool,
+    pub(crate) interrupted: bool,
     /// `generator` if the target may well hold more than could be sent to it.
-    pub limited_by: Option<&'static str>,
+    pub(crate) limited_by: Option<&'static str>,
     /// Every step, in order.
-    pub ladder: Vec<Step>,
+    pub(crate) ladder: Vec<Step>,
     /// What a reader should know, in words.
-    pub notes: Vec<String>,
+    pub(crate) notes: Vec<String>,
     /// How the program ends.
     #[serde(skip)]
-    pub exit: Exit,
+    pub(crate) exit: Exit,
 }
 
 /// How a search's measurement ended.
-pub enum Trial {
+pub(crate) enum Trial {
     /// It says something about its rate.
     Measured(Step),
     /// There is no sense in going on, with the reason.
@@ -128,8 +128,8 @@ pub enum Trial {
 /// single lost datagram of it would be too much is not asked for, since it would tell chance.
 ///
 /// # Errors
-/// What `measure` says.
-pub fn search(
+/// The first error of `measure`, which ends the search.
+pub(crate) fn search(
     ceiling: Rate,
     max_loss: f64,
     seconds: f64,

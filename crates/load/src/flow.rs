@@ -31,14 +31,14 @@ const REMEMBERED_MAX: f64 = 1_073_741_824.0;
 /// An unconnected socket with a port of its own. Unconnected, since a connected one would not be
 /// given what comes from a wrong source.
 #[derive(Debug)]
-pub struct Flow {
+pub(crate) struct Flow {
     socket: Socket,
     /// Its number, which its probes carry.
-    pub id: u32,
+    pub(crate) id: u32,
     /// The source port that the kernel chose.
-    pub port: u16,
+    pub(crate) port: u16,
     /// What became of its datagrams.
-    pub track: Track,
+    pub(crate) track: Track,
     /// The kernel's count of drops at this socket when counting began.
     drops_before: u32,
 }
@@ -47,8 +47,10 @@ impl Flow {
     /// Opens all flows of `plan`.
     ///
     /// # Errors
-    /// What could not be had, with the remedy.
-    pub fn open_all(plan: &Plan) -> Result<Vec<Self>, Error> {
+    /// `EMFILE` where the limit of descriptors cannot be raised, `EADDRINUSE` where there are no more
+    /// source ports, `EADDRNOTAVAIL` for an address that is none of this host's, `EAFNOSUPPORT`
+    /// without IPv6.
+    pub(crate) fn open_all(plan: &Plan) -> Result<Vec<Self>, Error> {
         raise_descriptor_limit(plan.flows as u64)?;
         let buffer_len = (BUFFERS_LEN / plan.flows).clamp(BUFFER_LEN_MIN, BUFFER_LEN_MAX);
         let pps = match plan.offer.rate {
@@ -75,19 +77,19 @@ impl Flow {
     }
 
     /// What is sent from now on counts, and what was sent before does not.
-    pub fn start_counting(&mut self) {
+    pub(crate) fn start_counting(&mut self) {
         self.track.start_counting();
         self.drops_before = sockopt::drops(self).unwrap_or(0);
     }
 
     /// Datagrams that the kernel dropped at this socket since counting began.
-    pub fn drops(&self) -> u32 {
+    pub(crate) fn drops(&self) -> u32 {
         let drops = sockopt::drops(self).unwrap_or(self.drops_before);
         drops.wrapping_sub(self.drops_before)
     }
 
     /// Empties the error queue and counts what ICMP said. Returns how many errors it was.
-    pub fn take_icmp(&self, counters: &mut Counters) -> u64 {
+    pub(crate) fn take_icmp(&self, counters: &mut Counters) -> u64 {
         let mut taken = 0;
         // The quoted bytes tell nothing that is needed here.
         while let Ok(Some((error, _))) = errqueue::next(self, &mut []) {

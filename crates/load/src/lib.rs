@@ -9,36 +9,39 @@
 //! Not here: halved round trips, guesses where a datagram was lost that nobody reported, and any
 //! code of the reflector: what measures shares nothing with what is measured.
 //!
-//! A [`plan`] is [`run`](mod@run) by workers. A [`worker`] sends through its [`sender`] what its
-//! [`schedule`] says is due, and has what comes back [classified](classify) and accounted for in the
-//! [`track`] of its [`flow`] and in the [`stats`]. The [`summary`] draws the conclusions, the
-//! [`report`] writes them, to people as a [`page`], and [`progress`] is shown meanwhile.
-//! [`find_rate`] does it again and again.
+//! A `plan` is run (`run`) by workers. A `worker` sends through its `sender` what its `schedule` says
+//! is due, and has what comes back classified (`classify`) and accounted for in the `track` of its
+//! `flow` and in the `stats`. The `summary` draws the conclusions, the `report` writes them, to people
+//! as a `page`, and `progress` is shown meanwhile. `find_rate` does it again and again.
 
 #![forbid(unsafe_code)]
 
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 pub mod options;
-pub mod plan;
-pub mod run;
+mod plan;
+mod run;
 
-pub mod worker;
+mod worker;
 
-pub mod schedule;
-pub mod sender;
+mod schedule;
+mod sender;
 
-pub mod classify;
-pub mod flow;
-pub mod track;
+mod classify;
+mod flow;
+mod track;
 pub mod wire;
 
-pub mod stats;
+mod stats;
 
-pub mod find_rate;
-pub mod summary;
+mod find_rate;
+mod summary;
 
-pub mod page;
-pub mod progress;
-pub mod report;
+mod page;
+mod progress;
+mod report;
 
 use std::io::{self, IsTerminal};
 use std::sync::Arc;
@@ -65,7 +68,8 @@ const CUT_SHORT: i32 = Exit::Failed as i32;
 /// Does what `options` ask for, and says how to end.
 ///
 /// # Errors
-/// What could not be set up, or failed.
+/// Options that contradict each other, a target that cannot be found or reached, sockets that this
+/// user or host cannot have, a report or log that cannot be written. Each says what to try.
 pub fn run(options: &Options) -> Result<Exit, Error> {
     let plan = Plan::new(options)?;
     let stop = stop_on_signals()?;

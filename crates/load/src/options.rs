@@ -1,4 +1,4 @@
-//! What is asked for, before it is [planned](crate::plan).
+//! What a measurement is asked to be, before it is checked against this machine.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -87,6 +87,7 @@ impl Options {
 
 /// How many datagrams per second.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
 pub enum Rate {
     /// As many as can be sent.
     Max,

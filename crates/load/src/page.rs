@@ -14,7 +14,7 @@ use reflector_measure::text::{Table, paragraph};
 const BAR_LEN_MAX: usize = 60;
 
 /// The load in a sentence, in lines of at most `width` columns.
-pub fn opening(ready: &Ready, width: usize) -> String {
+pub(crate) fn opening(ready: &Ready, width: usize) -> String {
     let mut target = ready.target.clone();
     if ready.target != ready.address.to_string() {
         target += &format!(" ({})", ready.address);
@@ -50,7 +50,7 @@ pub fn opening(ready: &Ready, width: usize) -> String {
 }
 
 /// The whole measurement, in lines of at most `width` columns.
-pub fn summary(plan: &Plan, summary: &Summary, outcome: &Outcome, width: usize) -> String {
+pub(crate) fn summary(plan: &Plan, summary: &Summary, outcome: &Outcome, width: usize) -> String {
     let stopped = if summary.interrupted { ", stopped" } else { "" };
     let mut page = format!("\nsummary of {:.3} s{stopped}\n", summary.totals.seconds);
     page += &counters(summary).to_string();
@@ -177,7 +177,7 @@ fn bar(times_ns: &Histogram<u64>, ns: u64, len_max: usize) -> String {
 }
 
 /// One step of a search. The steps come one by one, so their columns have room for what may come.
-pub fn step(step: &Step, is_first: bool) -> String {
+pub(crate) fn step(step: &Step, is_first: bool) -> String {
     let head = if is_first {
         format!(
             "\n  {:>11}  {:>11}  {:>8}  {:>11}  verdict\n",
@@ -195,7 +195,7 @@ pub fn step(step: &Step, is_first: bool) -> String {
 }
 
 /// What a search found, in lines of at most `width` columns.
-pub fn found(found: &Found, width: usize) -> String {
+pub(crate) fn found(found: &Found, width: usize) -> String {
     let at_most = format!("with at most {} % lost", found.max_loss_percent);
     let result = match (found.rate_pps, found.interrupted) {
         (Some(pps), true) => {

@@ -24,66 +24,68 @@ const TIMEOUT_MAX: Duration = Duration::from_secs(60);
 
 /// What is sent, and for how long.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Offer {
+pub(crate) struct Offer {
     /// Datagrams per second in all.
-    pub rate: Rate,
+    pub(crate) rate: Rate,
     /// How long to send, after the warm-up.
-    pub duration: Option<Duration>,
+    pub(crate) duration: Option<Duration>,
     /// How many datagrams to send, after the warm-up.
-    pub count: Option<u64>,
+    pub(crate) count: Option<u64>,
 }
 
 /// Everything that a measurement starts from.
 #[derive(Clone, Debug)]
-pub struct Plan {
+pub(crate) struct Plan {
     /// Who is asked.
-    pub target: SocketAddr,
+    pub(crate) target: SocketAddr,
     /// The same, as typed.
-    pub target_name: String,
+    pub(crate) target_name: String,
     /// Address to send from; unspecified leaves it to the routing table.
-    pub bind: IpAddr,
+    pub(crate) bind: IpAddr,
     /// Source ports.
-    pub flows: usize,
+    pub(crate) flows: usize,
     /// One entry per worker: the CPU that it is pinned to, if to any.
-    pub cores: Vec<Option<CoreId>>,
+    pub(crate) cores: Vec<Option<CoreId>>,
     /// What is sent.
-    pub offer: Offer,
+    pub(crate) offer: Offer,
     /// Unanswered datagrams per flow at most.
-    pub window: Option<u32>,
+    pub(crate) window: Option<u32>,
     /// Datagrams that are due together.
-    pub burst: u32,
+    pub(crate) burst: u32,
     /// Whether the times between bursts are random.
-    pub poisson: bool,
+    pub(crate) poisson: bool,
     /// Seed of everything random.
-    pub seed: u64,
+    pub(crate) seed: u64,
     /// Payload lengths in bytes, with their weights.
-    pub sizes: Vec<(u16, u32)>,
+    pub(crate) sizes: Vec<(u16, u32)>,
     /// What is sent before this does not count.
-    pub warmup: Duration,
+    pub(crate) warmup: Duration,
     /// Whether bursts travel in trains.
-    pub gso: bool,
+    pub(crate) gso: bool,
     /// What is not answered within this is lost.
-    pub timeout: Duration,
+    pub(crate) timeout: Duration,
     /// How often to report; `None` only at the end.
-    pub interval: Option<Duration>,
+    pub(crate) interval: Option<Duration>,
     /// Reports as JSON lines.
-    pub json: bool,
+    pub(crate) json: bool,
     /// Where round trips are logged.
-    pub hdr: Option<PathBuf>,
+    pub(crate) hdr: Option<PathBuf>,
     /// Loss in percent that is too much.
-    pub max_loss: Option<f64>,
+    pub(crate) max_loss: Option<f64>,
     /// 99th percentile from the scheduled time that is too long.
-    pub max_p99: Option<Duration>,
+    pub(crate) max_p99: Option<Duration>,
     /// Loss in percent at which the highest rate is searched.
-    pub find_rate: Option<f64>,
+    pub(crate) find_rate: Option<f64>,
 }
 
 impl Plan {
     /// Makes sense of `options` on this machine, and resolves the target's name.
     ///
     /// # Errors
-    /// What contradicts itself, and a target that cannot be found or reached.
-    pub fn new(options: &Options) -> Result<Self, Error> {
+    /// Options that contradict each other, a name that does not resolve, `ENETUNREACH`,
+    /// `EHOSTUNREACH` or `EACCES` for a target that cannot be sent to, `EADDRNOTAVAIL` for an address
+    /// to send from that is none of this host's.
+    pub(crate) fn new(options: &Options) -> Result<Self, Error> {
         let target = resolve(&options.target, options.bind)?;
         let sizes = options.size.0.clone();
         check_sizes(&sizes, target)?;
@@ -138,12 +140,12 @@ impl Plan {
 
     /// Whether each interval is reported: a search reports its steps instead, and people see
     /// progress.
-    pub fn reports_intervals(&self) -> bool {
+    pub(crate) fn reports_intervals(&self) -> bool {
         self.json && self.interval.is_some() && self.find_rate.is_none()
     }
 
     /// What is not answered within this is lost, in nanoseconds.
-    pub fn timeout_ns(&self) -> u64 {
+    pub(crate) fn timeout_ns(&self) -> u64 {
         self.timeout.as_nanos() as u64
     }
 }
@@ -191,7 +193,7 @@ fn reach(target: SocketAddr, bind: Option<IpAddr>) -> Result<(), Error> {
 }
 
 /// Why `ip` cannot be sent from.
-pub fn cannot_bind(ip: IpAddr, e: &io::Error) -> Error {
+pub(crate) fn cannot_bind(ip: IpAddr, e: &io::Error) -> Error {
     let error = Error::system(format!("cannot send from {ip}"), e);
     match e.raw_os_error() {
         Some(libc::EADDRNOTAVAIL) => {

@@ -17,7 +17,7 @@ const CLEAR: &str = "\r\x1b[K";
 
 /// How progress is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
+pub(crate) enum Mode {
     /// Not at all: stdout has a line for each interval.
     Silent,
     /// By one line that changes with each interval.
@@ -28,7 +28,7 @@ pub enum Mode {
 
 impl Mode {
     /// The mode of `plan` where stderr is a terminal, or is none.
-    pub fn new(plan: &Plan, is_terminal: bool) -> Self {
+    pub(crate) fn new(plan: &Plan, is_terminal: bool) -> Self {
         if plan.reports_intervals() {
             Self::Silent
         } else if is_terminal && plan.interval.is_some() && !plan.json {
@@ -40,7 +40,7 @@ impl Mode {
 }
 
 /// Shows progress. What cannot be written is not missed.
-pub struct Progress<W> {
+pub(crate) struct Progress<W> {
     out: W,
     mode: Mode,
     /// Columns of the terminal.
@@ -54,7 +54,7 @@ pub struct Progress<W> {
 
 impl<W: Write> Progress<W> {
     /// Progress on `out`, whose lines have `width` columns.
-    pub fn new(out: W, mode: Mode, width: usize) -> Self {
+    pub(crate) fn new(out: W, mode: Mode, width: usize) -> Self {
         Self {
             out,
             mode,
@@ -66,7 +66,7 @@ impl<W: Write> Progress<W> {
     }
 
     /// Takes note of an interval.
-    pub fn interval(&mut self, plan: &Plan, offer: &Offer, interval: &Interval<'_>) {
+    pub(crate) fn interval(&mut self, plan: &Plan, offer: &Offer, interval: &Interval<'_>) {
         let end = interval.start + interval.length;
         match self.mode {
             Mode::Silent => {}
@@ -108,7 +108,7 @@ impl<W: Write> Progress<W> {
     }
 
     /// Makes room for what is written next.
-    pub fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         if std::mem::take(&mut self.is_live) {
             let _ = write!(self.out, "{CLEAR}").and_then(|()| self.out.flush());
         }

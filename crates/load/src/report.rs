@@ -11,14 +11,14 @@ use reflector_measure::error::Error;
 use reflector_measure::json::write_line;
 
 /// Writes the report.
-pub struct Reporter<W> {
+pub(crate) struct Reporter<W> {
     out: W,
     form: Form,
 }
 
 /// The form of a report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Form {
+pub(crate) enum Form {
     /// A page for people, of so many columns.
     Page(usize),
     /// JSON lines.
@@ -27,15 +27,15 @@ pub enum Form {
 
 impl<W: Write> Reporter<W> {
     /// A reporter that writes to `out`.
-    pub fn new(out: W, form: Form) -> Self {
+    pub(crate) fn new(out: W, form: Form) -> Self {
         Self { out, form }
     }
 
     /// Says what is going to be done.
     ///
     /// # Errors
-    /// What writing says, such as `ENOSPC`; a pipe without a reader is none.
-    pub fn ready(&mut self, plan: &Plan) -> Result<(), Error> {
+    /// `ENOSPC` or `EIO` of stdout. A pipe that nobody reads any more is no error.
+    pub(crate) fn ready(&mut self, plan: &Plan) -> Result<(), Error> {
         let ready = Ready::new(plan);
         let written = match self.form {
             Form::Json => write_line(&mut self.out, "ready", &ready),
@@ -48,7 +48,7 @@ impl<W: Write> Reporter<W> {
     ///
     /// # Errors
     /// The same.
-    pub fn interval(
+    pub(crate) fn interval(
         &mut self,
         plan: &Plan,
         offer: &Offer,
@@ -65,7 +65,7 @@ impl<W: Write> Reporter<W> {
     ///
     /// # Errors
     /// The same.
-    pub fn summary(
+    pub(crate) fn summary(
         &mut self,
         plan: &Plan,
         summary: &Summary,
@@ -82,7 +82,7 @@ impl<W: Write> Reporter<W> {
     ///
     /// # Errors
     /// The same.
-    pub fn step(&mut self, step: &Step, is_first: bool) -> Result<(), Error> {
+    pub(crate) fn step(&mut self, step: &Step, is_first: bool) -> Result<(), Error> {
         let written = match self.form {
             Form::Json => write_line(&mut self.out, "step", step),
             Form::Page(_) => self.text(&page::step(step, is_first)),
@@ -94,7 +94,7 @@ impl<W: Write> Reporter<W> {
     ///
     /// # Errors
     /// The same.
-    pub fn found(&mut self, found: &Found) -> Result<(), Error> {
+    pub(crate) fn found(&mut self, found: &Found) -> Result<(), Error> {
         let written = match self.form {
             Form::Json => write_line(&mut self.out, "found_rate", found),
             Form::Page(width) => self.text(&page::found(found, width)),

@@ -31,40 +31,41 @@ const TICK_DEFAULT: Duration = Duration::from_secs(1);
 
 /// What was counted over a part of the measurement.
 #[derive(Debug)]
-pub struct Interval<'a> {
+pub(crate) struct Interval<'a> {
     /// The counters.
-    pub stats: &'a Stats,
+    pub(crate) stats: &'a Stats,
     /// When it began, from the end of the warm-up on.
-    pub start: Duration,
+    pub(crate) start: Duration,
     /// How long it was.
-    pub length: Duration,
+    pub(crate) length: Duration,
 }
 
 /// What came of a measurement.
 #[derive(Debug)]
-pub struct Outcome {
+pub(crate) struct Outcome {
     /// Everything that was counted.
-    pub stats: Stats,
+    pub(crate) stats: Stats,
     /// How long was sent, without the warm-up.
-    pub seconds: f64,
+    pub(crate) seconds: f64,
     /// Datagrams that were due and had to be left out.
-    pub unsent: u64,
+    pub(crate) unsent: u64,
     /// Source ports that sent and never got an answer.
-    pub silent_ports: Vec<u16>,
+    pub(crate) silent_ports: Vec<u16>,
     /// Source ports that sent.
-    pub used_flows: usize,
+    pub(crate) used_flows: usize,
     /// UDP `SndbufErrors` of the host meanwhile, ours and others'.
-    pub sndbuf_errors: u64,
+    pub(crate) sndbuf_errors: u64,
     /// Whether it was stopped before its end.
-    pub is_interrupted: bool,
+    pub(crate) is_interrupted: bool,
 }
 
 /// Makes `offer` as `plan` says, until it is over or `stop` is set. Calls `on_interval` about as
 /// often as the plan's interval.
 ///
 /// # Errors
-/// What could not be set up, what the system refused for good, what `on_interval` says.
-pub fn measure(
+/// Sockets that cannot be opened (see [`Flow::open_all`]), a worker that ended early, or the first
+/// error of `on_interval`.
+pub(crate) fn measure(
     plan: &Plan,
     offer: &Offer,
     stop: &AtomicBool,
@@ -182,7 +183,7 @@ fn work(parts: Parts<'_>, core: Option<CoreId>, start_line: &StartLine) -> io::R
 }
 
 /// What is called with each interval; it may refuse to go on.
-pub type OnInterval<'a> = dyn FnMut(&Interval<'_>) -> Result<(), Error> + 'a;
+pub(crate) type OnInterval<'a> = dyn FnMut(&Interval<'_>) -> Result<(), Error> + 'a;
 
 /// Who has counted what, and when it was reported last.
 struct Gathering {

@@ -10,23 +10,23 @@ use crate::options::Rate;
 
 /// What a schedule is made from. Times are nanoseconds since the start.
 #[derive(Clone, Copy, Debug)]
-pub struct Shape {
+pub(crate) struct Shape {
     /// How many datagrams per second.
-    pub rate: Rate,
+    pub(crate) rate: Rate,
     /// Datagrams that are due together.
-    pub burst: u32,
+    pub(crate) burst: u32,
     /// Whether the times between bursts are random, exponentially distributed.
-    pub poisson: bool,
+    pub(crate) poisson: bool,
     /// Seed of the random times.
-    pub seed: u64,
+    pub(crate) seed: u64,
     /// When the first burst is due, in parts of the time between two.
-    pub phase: f64,
+    pub(crate) phase: f64,
     /// What is due before this does not count.
-    pub warmup_ns: u64,
+    pub(crate) warmup_ns: u64,
     /// How long to go on after that.
-    pub duration_ns: Option<u64>,
+    pub(crate) duration_ns: Option<u64>,
     /// How many datagrams to send after that.
-    pub count: Option<u64>,
+    pub(crate) count: Option<u64>,
 }
 
 /// Bursts up to which a backlog is counted one by one.
@@ -34,16 +34,16 @@ const BACKLOG_STEPS_MAX: usize = 100_000;
 
 /// Datagrams that are due at the same time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Due {
+pub(crate) struct Due {
     /// When, in nanoseconds since the start.
-    pub scheduled_ns: u64,
+    pub(crate) scheduled_ns: u64,
     /// How many are not taken yet.
-    pub count: u32,
+    pub(crate) count: u32,
 }
 
 /// The times of one sender's datagrams.
 #[derive(Clone, Debug)]
-pub struct Schedule {
+pub(crate) struct Schedule {
     shape: Shape,
     /// Mean time between two bursts; 0 where the rate has no bound.
     interval_ns: f64,
@@ -60,7 +60,7 @@ pub struct Schedule {
 
 impl Schedule {
     /// The schedule of `shape`, at its start.
-    pub fn new(shape: Shape) -> Self {
+    pub(crate) fn new(shape: Shape) -> Self {
         let interval_ns = match shape.rate {
             Rate::Max => 0.0,
             Rate::Pps(pps) => f64::from(shape.burst) * 1e9 / pps,
@@ -82,7 +82,7 @@ impl Schedule {
 
     /// What is due at `now_ns`, the oldest first.
     #[inline]
-    pub fn due(&self, now_ns: u64) -> Option<Due> {
+    pub(crate) fn due(&self, now_ns: u64) -> Option<Due> {
         let scheduled_ns = self.next_ns(now_ns)?;
         (scheduled_ns <= now_ns).then(|| Due {
             scheduled_ns,
@@ -92,7 +92,7 @@ impl Schedule {
 
     /// When the next datagram is due; `None` if there will be no more.
     #[inline]
-    pub fn next_ns(&self, now_ns: u64) -> Option<u64> {
+    pub(crate) fn next_ns(&self, now_ns: u64) -> Option<u64> {
         let next_ns = match self.shape.rate {
             Rate::Max => now_ns,
             Rate::Pps(_) => self.next_ns as u64,
@@ -102,7 +102,7 @@ impl Schedule {
 
     /// Takes `count` of the datagrams that were due at `scheduled_ns`.
     #[inline]
-    pub fn take(&mut self, scheduled_ns: u64, count: u32) {
+    pub(crate) fn take(&mut self, scheduled_ns: u64, count: u32) {
         if self.is_counted(scheduled_ns) {
             self.remaining -= u64::from(count);
         }
@@ -120,13 +120,13 @@ impl Schedule {
 
     /// Whether what is due at `scheduled_ns` is past the warm-up.
     #[inline]
-    pub fn is_counted(&self, scheduled_ns: u64) -> bool {
+    pub(crate) fn is_counted(&self, scheduled_ns: u64) -> bool {
         scheduled_ns >= self.shape.warmup_ns
     }
 
     /// When the last datagram's share of the time is over: what rates are to be divided by. `None`
     /// where only the sender can tell.
-    pub fn end_ns(&self) -> Option<u64> {
+    pub(crate) fn end_ns(&self) -> Option<u64> {
         match self.shape.rate {
             Rate::Max => (self.remaining > 0).then(|| self.limit_ns()),
             Rate::Pps(_) => Some((self.next_ns as u64).min(self.limit_ns())),
@@ -135,7 +135,7 @@ impl Schedule {
 
     /// Datagrams that were due before `end_ns` and count, and have not been taken; of random times
     /// that would take long to draw, as many as are to be expected.
-    pub fn backlog(&self, end_ns: u64) -> u64 {
+    pub(crate) fn backlog(&self, end_ns: u64) -> u64 {
         if self.shape.rate == Rate::Max {
             return 0;
         }
@@ -165,19 +165,19 @@ impl Schedule {
     }
 
     /// Ends the schedule at `now_ns`.
-    pub fn stop(&mut self, now_ns: u64) {
+    pub(crate) fn stop(&mut self, now_ns: u64) {
         let duration_ns = now_ns.saturating_sub(self.shape.warmup_ns);
         self.shape.duration_ns = Some(duration_ns.min(self.shape.duration_ns.unwrap_or(u64::MAX)));
         self.shape.warmup_ns = self.shape.warmup_ns.min(now_ns);
     }
 
     /// When the warm-up is over.
-    pub fn warmup_ns(&self) -> u64 {
+    pub(crate) fn warmup_ns(&self) -> u64 {
         self.shape.warmup_ns
     }
 
     /// When it is over, whatever has been taken by then.
-    pub fn limit_ns(&self) -> u64 {
+    pub(crate) fn limit_ns(&self) -> u64 {
         let duration_ns = self.shape.duration_ns.unwrap_or(u64::MAX);
         self.shape.warmup_ns.saturating_add(duration_ns)
     }
@@ -199,7 +199,7 @@ impl Schedule {
 
 /// Payload lengths, drawn by weight.
 #[derive(Clone, Debug)]
-pub struct Mix {
+pub(crate) struct Mix {
     /// Weights up to and including each size.
     cumulative: Vec<u32>,
     random: Rng,
@@ -207,7 +207,7 @@ pub struct Mix {
 
 impl Mix {
     /// A mix of sizes with these weights, drawn in an order that `seed` decides.
-    pub fn new(weights: impl Iterator<Item = u32>, seed: u64) -> Self {
+    pub(crate) fn new(weights: impl Iterator<Item = u32>, seed: u64) -> Self {
         let mut sum = 0u32;
         let cumulative = weights.map(|weight| {
             sum = sum.saturating_add(weight);
@@ -221,7 +221,7 @@ impl Mix {
 
     /// The index of a size.
     #[inline]
-    pub fn draw(&mut self) -> usize {
+    pub(crate) fn draw(&mut self) -> usize {
         let [_, .., last] = self.cumulative[..] else {
             return 0;
         };

@@ -45,7 +45,7 @@ struct Message {
 
 /// How sending went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Progress {
+pub(crate) enum Progress {
     /// Nothing is due.
     Idle,
     /// Something was sent, or refused for good.
@@ -57,7 +57,7 @@ pub enum Progress {
 }
 
 /// The sending half of a worker.
-pub struct Sender {
+pub(crate) struct Sender {
     target: PeerAddr,
     session: u32,
     classes: Vec<Class>,
@@ -67,17 +67,17 @@ pub struct Sender {
     /// What was taken from the schedule and is not sent; of one flow.
     pending: VecDeque<Message>,
     /// Whether what is sent now counts.
-    pub is_counting: bool,
+    pub(crate) is_counting: bool,
     /// When something was sent last, in nanoseconds of the timeline.
-    pub last_sent_ns: u64,
+    pub(crate) last_sent_ns: u64,
 }
 
 impl Sender {
     /// A sender for `plan`, with every buffer that it will ever need.
     ///
     /// # Errors
-    /// What mmap(2) says.
-    pub fn new(plan: &Plan, session: u32, seed: u64) -> io::Result<Self> {
+    /// `ENOMEM` where there is no memory for the buffers.
+    pub(crate) fn new(plan: &Plan, session: u32, seed: u64) -> io::Result<Self> {
         let count = plan.sizes.len() * BATCH;
         let mut leases = Lease::carve(count as u16, BUFFER_LEN, BUFFER_LEN as usize)?;
         let mut classes = Vec::with_capacity(plan.sizes.len());
@@ -101,12 +101,12 @@ impl Sender {
     }
 
     /// Whether something that was due waits for room in the send buffer.
-    pub fn is_blocked(&self) -> bool {
+    pub(crate) fn is_blocked(&self) -> bool {
         !self.pending.is_empty()
     }
 
     /// Sends on `flow` what is due, up to a batch. `start_ns` is the schedule's zero.
-    pub fn send(
+    pub(crate) fn send(
         &mut self,
         flow: &mut Flow,
         schedule: &mut Schedule,
@@ -277,7 +277,7 @@ impl Sender {
     }
 
     /// Gives up what is pending: the time is over. Returns how many datagrams it is.
-    pub fn abandon(&mut self, flow: &mut Flow) -> u64 {
+    pub(crate) fn abandon(&mut self, flow: &mut Flow) -> u64 {
         let mut count = 0;
         for message in self.pending.drain(..) {
             flow.track.take_back(message.first, message.count);

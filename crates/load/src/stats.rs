@@ -15,20 +15,20 @@ const SOURCES_MAX: usize = 64;
 
 /// Counters and times since the start, or since they were last gathered.
 #[derive(Clone, Debug)]
-pub struct Stats {
+pub(crate) struct Stats {
     /// How many.
-    pub counters: Counters,
+    pub(crate) counters: Counters,
     /// Round trips from the scheduled time, in nanoseconds.
-    pub rtt_ns: Histogram<u64>,
+    pub(crate) rtt_ns: Histogram<u64>,
     /// Round trips from the actual send, in nanoseconds.
-    pub rtt_uncorrected_ns: Histogram<u64>,
+    pub(crate) rtt_uncorrected_ns: Histogram<u64>,
     /// From the scheduled time to the actual send, in nanoseconds.
-    pub send_lag_ns: Histogram<u64>,
+    pub(crate) send_lag_ns: Histogram<u64>,
 }
 
 impl Stats {
     /// All zero; allocates the histograms.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let times = || {
             Histogram::new_with_bounds(1, TIME_NS_MAX, SIGNIFICANT_DIGITS)
                 .expect("1 < the maximum, and 3 is between 0 and 5")
@@ -43,7 +43,7 @@ impl Stats {
 
     /// Round trips from the scheduled time, in which everything that was lost or refused took
     /// `timeout_ns`: it took at least that.
-    pub fn rtt_with_losses_ns(&self, timeout_ns: u64) -> Histogram<u64> {
+    pub(crate) fn rtt_with_losses_ns(&self, timeout_ns: u64) -> Histogram<u64> {
         let mut times = self.rtt_ns.clone();
         let lost = self.counters.lost() + self.counters.refused();
         if lost > 0 {
@@ -79,56 +79,56 @@ impl handover::Counters for Stats {
 ///
 /// At the end `sent = received + lost`: what is late, corrupt or from a wrong source is lost.
 #[derive(Clone, Debug, Default)]
-pub struct Counters {
+pub(crate) struct Counters {
     /// Datagrams that the kernel took.
-    pub sent: u64,
+    pub(crate) sent: u64,
     /// Datagrams answered in time, unharmed, from the target's address.
-    pub received: u64,
+    pub(crate) received: u64,
     /// Datagrams given up, or answered too late, corrupt or from a wrong source.
-    pub given_up: u64,
+    pub(crate) given_up: u64,
     /// Of these: answers in time after all, which had waited in our socket.
-    pub recovered: u64,
+    pub(crate) recovered: u64,
     /// Answers to a datagram that was answered already.
-    pub duplicated: u64,
+    pub(crate) duplicated: u64,
     /// Answers to a datagram that was sent before one that was answered already.
-    pub reordered: u64,
+    pub(crate) reordered: u64,
     /// Answers after the timeout.
-    pub late: u64,
+    pub(crate) late: u64,
     /// Answers that are not what was sent.
-    pub corrupt: u64,
+    pub(crate) corrupt: u64,
     /// Datagrams that are none of ours.
-    pub foreign: u64,
+    pub(crate) foreign: u64,
     /// Answers from an address or port that was not asked.
-    pub wrong_source: Sources,
+    pub(crate) wrong_source: Sources,
     /// Datagrams that the kernel refused, by error number.
-    pub send_errors: BTreeMap<i32, u64>,
+    pub(crate) send_errors: BTreeMap<i32, u64>,
     /// Times that sending had to wait for room in the send buffer.
-    pub send_waits: u64,
+    pub(crate) send_waits: u64,
     /// Times that no flow's window had room for what was due.
-    pub window_waits: u64,
+    pub(crate) window_waits: u64,
     /// Trains that the kernel refused and that were sent datagram by datagram.
-    pub trains_refused: u64,
+    pub(crate) trains_refused: u64,
     /// ICMP errors, by what they say.
-    pub icmp: BTreeMap<&'static str, u64>,
+    pub(crate) icmp: BTreeMap<&'static str, u64>,
     /// Datagrams that the kernel dropped at our sockets, for want of receive buffer.
-    pub receive_drops: u64,
+    pub(crate) receive_drops: u64,
     /// Answers whose time is unknown because `CLOCK_REALTIME` was set meanwhile.
-    pub clock_stepped: u64,
+    pub(crate) clock_stepped: u64,
 }
 
 impl Counters {
     /// Datagrams sent and not answered in time; what is still open is neither.
-    pub fn lost(&self) -> u64 {
+    pub(crate) fn lost(&self) -> u64 {
         self.given_up.saturating_sub(self.recovered)
     }
 
     /// Datagrams that the kernel refused.
-    pub fn refused(&self) -> u64 {
+    pub(crate) fn refused(&self) -> u64 {
         self.send_errors.values().sum()
     }
 
     /// Loss in percent of what was to be sent: lost, or refused by our own kernel.
-    pub fn loss_percent(&self) -> f64 {
+    pub(crate) fn loss_percent(&self) -> f64 {
         let ended = self.received + self.lost() + self.refused();
         100.0 * (self.lost() + self.refused()) as f64 / ended.max(1) as f64
     }
@@ -166,16 +166,16 @@ impl Default for Stats {
 
 /// Addresses that answered without having been asked.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Sources {
+pub(crate) struct Sources {
     /// The first ones, in the order of their first answer.
-    pub seen: Vec<(SocketAddr, u64)>,
+    pub(crate) seen: Vec<(SocketAddr, u64)>,
     /// Answers from all others.
-    pub others: u64,
+    pub(crate) others: u64,
 }
 
 impl Sources {
     /// Counts `count` answers from `source`.
-    pub fn record(&mut self, source: SocketAddr, count: u64) {
+    pub(crate) fn record(&mut self, source: SocketAddr, count: u64) {
         if let Some((_, sum)) = self.seen.iter_mut().find(|(addr, _)| *addr == source) {
             *sum += count;
         } else if self.seen.len() < SOURCES_MAX {
@@ -186,7 +186,7 @@ impl Sources {
     }
 
     /// Answers from any wrong source.
-    pub fn total(&self) -> u64 {
+    pub(crate) fn total(&self) -> u64 {
         self.others + self.seen.iter().map(|(_, count)| count).sum::<u64>()
     }
 

@@ -23,42 +23,42 @@ const SILENT_PORTS_MAX: usize = 32;
 
 /// What the load is, said before it starts.
 #[derive(Clone, Debug, Serialize)]
-pub struct Ready {
+pub(crate) struct Ready {
     /// Who is asked, as typed.
-    pub target: String,
+    pub(crate) target: String,
     /// The address that this is.
-    pub address: SocketAddr,
+    pub(crate) address: SocketAddr,
     /// Datagrams per second that are asked for; `None` is as many as can be sent.
-    pub offered_pps: Option<f64>,
+    pub(crate) offered_pps: Option<f64>,
     /// How long to send.
-    pub duration_seconds: Option<f64>,
+    pub(crate) duration_seconds: Option<f64>,
     /// How many datagrams to send.
-    pub count: Option<u64>,
+    pub(crate) count: Option<u64>,
     /// Unanswered datagrams per flow at most.
-    pub window: Option<u32>,
+    pub(crate) window: Option<u32>,
     /// Payload lengths in bytes.
-    pub sizes: Vec<u16>,
+    pub(crate) sizes: Vec<u16>,
     /// Weight of each.
-    pub weights: Vec<u32>,
+    pub(crate) weights: Vec<u32>,
     /// Source ports.
-    pub flows: usize,
+    pub(crate) flows: usize,
     /// Workers.
-    pub cores: usize,
+    pub(crate) cores: usize,
     /// Datagrams that are due together.
-    pub burst: u32,
+    pub(crate) burst: u32,
     /// Whether the times between bursts are random.
-    pub poisson: bool,
+    pub(crate) poisson: bool,
     /// Whether bursts travel in trains.
-    pub gso: bool,
+    pub(crate) gso: bool,
     /// Seed of everything random.
-    pub seed: u64,
+    pub(crate) seed: u64,
     /// What is not answered within this is lost.
-    pub timeout_seconds: f64,
+    pub(crate) timeout_seconds: f64,
 }
 
 impl Ready {
     /// What `plan` says.
-    pub fn new(plan: &Plan) -> Self {
+    pub(crate) fn new(plan: &Plan) -> Self {
         Self {
             target: plan.target_name.clone(),
             address: plan.target,
@@ -81,62 +81,62 @@ impl Ready {
 
 /// Counters over some time.
 #[derive(Clone, Debug, Serialize)]
-pub struct Totals {
+pub(crate) struct Totals {
     /// How long.
-    pub seconds: f64,
+    pub(crate) seconds: f64,
     /// Datagrams per second that were asked for; `None` where as many as could be sent.
-    pub offered_pps: Option<f64>,
+    pub(crate) offered_pps: Option<f64>,
     /// Datagrams per second that were sent.
-    pub achieved_pps: f64,
+    pub(crate) achieved_pps: f64,
     /// Datagrams that the kernel took.
-    pub sent: u64,
+    pub(crate) sent: u64,
     /// Datagrams answered in time, unharmed, from the target's address.
-    pub received: u64,
+    pub(crate) received: u64,
     /// Datagrams not answered so.
-    pub lost: u64,
+    pub(crate) lost: u64,
     /// Lost, or refused by our own kernel, in percent of both and of those received.
-    pub loss_percent: f64,
+    pub(crate) loss_percent: f64,
     /// Answers to a datagram that was answered already.
-    pub duplicated: u64,
+    pub(crate) duplicated: u64,
     /// Answers to a datagram that was sent before one that was answered already.
-    pub reordered: u64,
+    pub(crate) reordered: u64,
     /// Answers after the timeout.
-    pub late: u64,
+    pub(crate) late: u64,
     /// Answers that are not what was sent.
-    pub corrupt: u64,
+    pub(crate) corrupt: u64,
     /// Datagrams that are none of ours.
-    pub foreign: u64,
+    pub(crate) foreign: u64,
     /// Answers from an address that was not asked.
-    pub wrong_source: WrongSource,
+    pub(crate) wrong_source: WrongSource,
     /// ICMP errors, by what they say.
-    pub icmp: BTreeMap<&'static str, u64>,
+    pub(crate) icmp: BTreeMap<&'static str, u64>,
     /// Datagrams that the kernel refused, by error.
-    pub send_errors: BTreeMap<String, u64>,
+    pub(crate) send_errors: BTreeMap<String, u64>,
     /// Times that sending had to wait for room in the send buffer.
-    pub send_waits: u64,
+    pub(crate) send_waits: u64,
     /// Trains that the kernel refused and that were sent datagram by datagram.
-    pub trains_refused: u64,
+    pub(crate) trains_refused: u64,
     /// Times that are unknown because the clock was set meanwhile.
-    pub clock_stepped: u64,
+    pub(crate) clock_stepped: u64,
     /// Round trips from the scheduled time; what is lost took at least the timeout.
-    pub rtt_us: Quantiles,
+    pub(crate) rtt_us: Quantiles,
     /// Round trips of what was received, from the actual send.
-    pub rtt_uncorrected_us: Quantiles,
+    pub(crate) rtt_uncorrected_us: Quantiles,
     /// From the scheduled time to the actual send.
-    pub send_lag_us: Quantiles,
+    pub(crate) send_lag_us: Quantiles,
 }
 
 /// Answers from an address or port that was not asked.
 #[derive(Clone, Debug, Serialize)]
-pub struct WrongSource {
+pub(crate) struct WrongSource {
     /// How many.
-    pub total: u64,
+    pub(crate) total: u64,
     /// Who was asked.
-    pub expected: SocketAddr,
+    pub(crate) expected: SocketAddr,
     /// Who answered, and how often.
-    pub seen: BTreeMap<SocketAddr, u64>,
+    pub(crate) seen: BTreeMap<SocketAddr, u64>,
     /// Answers from still others.
-    pub others: u64,
+    pub(crate) others: u64,
 }
 
 impl Totals {
@@ -188,57 +188,57 @@ impl Totals {
     }
 
     /// The counters of an interval.
-    pub fn of_interval(plan: &Plan, offer: &Offer, interval: &Interval<'_>) -> Self {
+    pub(crate) fn of_interval(plan: &Plan, offer: &Offer, interval: &Interval<'_>) -> Self {
         Self::new(plan, offer, interval.stats, interval.length.as_secs_f64())
     }
 }
 
 /// Everything about a measurement.
 #[derive(Clone, Debug, Serialize)]
-pub struct Summary {
+pub(crate) struct Summary {
     /// Who was asked, as typed.
-    pub target: String,
+    pub(crate) target: String,
     /// The address that this was.
-    pub address: SocketAddr,
+    pub(crate) address: SocketAddr,
     /// The counters.
     #[serde(flatten)]
-    pub totals: Totals,
+    pub(crate) totals: Totals,
     /// Datagrams that were due and had to be left out.
-    pub unsent: u64,
+    pub(crate) unsent: u64,
     /// Datagrams that the kernel dropped at our sockets, for want of receive buffer.
-    pub kernel_drops: u64,
+    pub(crate) kernel_drops: u64,
     /// The host's UDP `SndbufErrors` meanwhile, ours and others'.
-    pub sndbuf_errors: u64,
+    pub(crate) sndbuf_errors: u64,
     /// Source ports that sent and never got an answer.
-    pub silent_flows: SilentFlows,
+    pub(crate) silent_flows: SilentFlows,
     /// Why the schedule was missed: `generator`, `window`, or `None` if it was not.
-    pub limited_by: Option<&'static str>,
+    pub(crate) limited_by: Option<&'static str>,
     /// Whether it was stopped before its end.
-    pub interrupted: bool,
+    pub(crate) interrupted: bool,
     /// Thresholds that were missed, in words.
-    pub missed: Vec<String>,
+    pub(crate) missed: Vec<String>,
     /// What a reader should know, in words.
-    pub notes: Vec<String>,
+    pub(crate) notes: Vec<String>,
     /// Seed of everything random.
-    pub seed: u64,
+    pub(crate) seed: u64,
     /// How the program ends.
-    pub exit_code: u8,
+    pub(crate) exit_code: u8,
 }
 
 /// Source ports that sent and never got an answer.
 #[derive(Clone, Debug, Default, Serialize)]
-pub struct SilentFlows {
+pub(crate) struct SilentFlows {
     /// How many.
-    pub total: usize,
+    pub(crate) total: usize,
     /// Of so many that sent.
-    pub of: usize,
+    pub(crate) of: usize,
     /// The first of them.
-    pub ports: Vec<u16>,
+    pub(crate) ports: Vec<u16>,
 }
 
 impl Summary {
     /// What `outcome` comes to.
-    pub fn new(plan: &Plan, offer: &Offer, outcome: &Outcome) -> Self {
+    pub(crate) fn new(plan: &Plan, offer: &Offer, outcome: &Outcome) -> Self {
         let mut totals = Totals::new(plan, offer, &outcome.stats, outcome.seconds);
         if offer.rate != Rate::Max && outcome.seconds == 0.0 {
             totals.achieved_pps = 0.0;
@@ -271,7 +271,7 @@ impl Summary {
     }
 
     /// How the program ends.
-    pub fn exit(&self) -> Exit {
+    pub(crate) fn exit(&self) -> Exit {
         let totals = &self.totals;
         if totals.wrong_source.total > 0 {
             Exit::WrongSource

@@ -11,7 +11,7 @@ const STEPS: u64 = 64;
 
 /// The answers of one flow.
 #[derive(Debug)]
-pub struct Track {
+pub(crate) struct Track {
     /// Bit `sequence % capacity` is set once `sequence` is settled.
     settled: Box<[u64]>,
     /// The sequence number sent next.
@@ -38,26 +38,26 @@ struct Mark {
 
 /// What answers to consecutive datagrams are to their flow; each is one of these.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Answers {
+pub(crate) struct Answers {
     /// The first ones to open datagrams.
-    pub first: u64,
+    pub(crate) first: u64,
     /// Of these: a datagram that was sent later had been answered before.
-    pub reordered: u64,
+    pub(crate) reordered: u64,
     /// The first ones to datagrams that were given up.
-    pub given_up: u64,
+    pub(crate) given_up: u64,
     /// Not the first ones.
-    pub again: u64,
+    pub(crate) again: u64,
     /// To datagrams so old that nobody remembers whether there was an answer before.
-    pub forgotten: u64,
+    pub(crate) forgotten: u64,
     /// To datagrams that were never sent.
-    pub unknown: u64,
+    pub(crate) unknown: u64,
     /// To datagrams of the warm-up.
-    pub uncounted: u64,
+    pub(crate) uncounted: u64,
 }
 
 impl Track {
     /// A flow that has sent nothing; it remembers at least `capacity` datagrams.
-    pub fn new(capacity: u64, timeout_ns: u64) -> Self {
+    pub(crate) fn new(capacity: u64, timeout_ns: u64) -> Self {
         let words = capacity.max(64).next_power_of_two() / 64;
         Self {
             // Zeroed by the kernel, and resident only where it is used.
@@ -77,29 +77,29 @@ impl Track {
     }
 
     /// The sequence number of the next datagram.
-    pub fn next(&self) -> u64 {
+    pub(crate) fn next(&self) -> u64 {
         self.next
     }
 
     /// Datagrams that are neither answered nor given up.
-    pub fn outstanding(&self) -> u64 {
+    pub(crate) fn outstanding(&self) -> u64 {
         self.outstanding
     }
 
     /// Whether anything was ever answered, the warm-up included.
-    pub fn is_answered(&self) -> bool {
+    pub(crate) fn is_answered(&self) -> bool {
         self.answered_to > 0
     }
 
     /// Whether anything was sent, the warm-up included.
-    pub fn is_used(&self) -> bool {
+    pub(crate) fn is_used(&self) -> bool {
         self.next > 0
     }
 
     /// Notes that the next `count` datagrams are sent at `now_ns`. Returns how many had to be given
     /// up before their time, for want of room.
     #[inline]
-    pub fn send(&mut self, count: u32, now_ns: u64) -> u64 {
+    pub(crate) fn send(&mut self, count: u32, now_ns: u64) -> u64 {
         let to = self.next + u64::from(count);
         let oldest = to.saturating_sub(self.capacity());
         let lost = if oldest > self.open_from {
@@ -126,7 +126,7 @@ impl Track {
     }
 
     /// Takes back `count` datagrams from `first` on: the kernel refused them.
-    pub fn take_back(&mut self, first: u64, count: u32) {
+    pub(crate) fn take_back(&mut self, first: u64, count: u32) {
         let to = first + u64::from(count);
         self.each_word(first, to, |word, mask| *word |= mask);
         self.outstanding -= u64::from(count);
@@ -134,7 +134,7 @@ impl Track {
 
     /// Notes answers to the `count` datagrams from `first` on, that came in this order.
     #[inline]
-    pub fn answer(&mut self, first: u64, count: u64) -> Answers {
+    pub(crate) fn answer(&mut self, first: u64, count: u64) -> Answers {
         let to = first.saturating_add(count);
         let answered_to = self.answered_to;
         let remembered_from = self.next.saturating_sub(self.capacity());
@@ -195,7 +195,7 @@ impl Track {
 
     /// Gives up what was sent a timeout or longer before `now_ns`. Returns how many of those that
     /// count were not answered.
-    pub fn expire(&mut self, now_ns: u64) -> u64 {
+    pub(crate) fn expire(&mut self, now_ns: u64) -> u64 {
         let Some(horizon_ns) = now_ns.checked_sub(self.timeout_ns) else {
             return 0;
         };
@@ -207,20 +207,14 @@ impl Track {
         self.give_up(to)
     }
 
-    /// When the oldest open datagrams are to be given up; `None` if there are none.
-    pub fn expires_ns(&self) -> Option<u64> {
-        let mark = self.marks.front().filter(|_| self.outstanding > 0)?;
-        Some(mark.last_ns + self.timeout_ns)
-    }
-
     /// Gives up everything that is open, and says how many of it count.
-    pub fn expire_all(&mut self) -> u64 {
+    pub(crate) fn expire_all(&mut self) -> u64 {
         self.marks.clear();
         self.give_up(self.next)
     }
 
     /// What is sent from now on counts, and what was sent before does not.
-    pub fn start_counting(&mut self) {
+    pub(crate) fn start_counting(&mut self) {
         self.counted_from = self.next;
     }
 

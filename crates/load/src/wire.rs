@@ -17,9 +17,9 @@ use std::ops::Range;
 use reflector_udp::PAYLOAD_V6_MAX;
 
 /// Bytes of the header, and so of the smallest probe.
-pub const HEADER_LEN: usize = 40;
+pub(crate) const HEADER_LEN: usize = 40;
 /// Bytes of the largest probe.
-pub const PROBE_LEN_MAX: usize = PAYLOAD_V6_MAX as usize;
+pub(crate) const PROBE_LEN_MAX: usize = PAYLOAD_V6_MAX as usize;
 
 /// The first four bytes: "RFL1".
 const MAGIC: u32 = 0x5246_4c31;
@@ -68,13 +68,13 @@ impl<'a> Packet<'a> {
 
     /// Whether it begins as a probe does.
     #[inline]
-    pub fn has_magic(&self) -> bool {
+    pub(crate) fn has_magic(&self) -> bool {
         self.u32(field::MAGIC) == MAGIC
     }
 
     /// The run that it says it belongs to.
     #[inline]
-    pub fn session(&self) -> u32 {
+    pub(crate) fn session(&self) -> u32 {
         self.u32(field::SESSION)
     }
 
@@ -99,6 +99,7 @@ impl<'a> Packet<'a> {
 
 /// What a probe says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Probe {
     /// Random number of the run.
     pub session: u32,
@@ -118,7 +119,7 @@ impl Probe {
     /// # Panics
     /// If `packet` is shorter than a header.
     #[inline]
-    pub fn emit(&self, packet: &mut [u8]) {
+    pub(crate) fn emit(&self, packet: &mut [u8]) {
         let check = self.check(packet.len());
         let header: &mut [u8; HEADER_LEN] = packet.first_chunk_mut().expect("room for a header");
         header[field::MAGIC].copy_from_slice(&MAGIC.to_be_bytes());
@@ -166,14 +167,14 @@ const fn pattern() -> [u8; PROBE_LEN_MAX] {
 ///
 /// # Panics
 /// If `packet` is shorter than a header or longer than [`PROBE_LEN_MAX`].
-pub fn fill_pattern(packet: &mut [u8]) {
+pub(crate) fn fill_pattern(packet: &mut [u8]) {
     let len = packet.len();
     packet[HEADER_LEN..].copy_from_slice(&PATTERN[HEADER_LEN..len]);
 }
 
 /// Whether the bytes behind the header are the pattern.
 #[inline]
-pub fn has_pattern(packet: &[u8]) -> bool {
+pub(crate) fn has_pattern(packet: &[u8]) -> bool {
     let expected = PATTERN.get(HEADER_LEN..packet.len());
     expected.is_some_and(|expected| packet[HEADER_LEN..] == *expected)
 }

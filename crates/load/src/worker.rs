@@ -46,11 +46,11 @@ const WAKE: u64 = u64::MAX;
 
 /// What a worker shares with the thread that reports.
 #[derive(Debug)]
-pub struct Shared {
+pub(crate) struct Shared {
     stop: AtomicBool,
     wake: Wake,
     /// Where the worker leaves its counters.
-    pub handover: Handover<Stats>,
+    pub(crate) handover: Handover<Stats>,
 }
 
 impl Shared {
@@ -58,7 +58,7 @@ impl Shared {
     ///
     /// # Errors
     /// `EMFILE` or `ENFILE` where there is no descriptor left for an eventfd.
-    pub fn open() -> io::Result<Self> {
+    pub(crate) fn open() -> io::Result<Self> {
         Ok(Self {
             stop: AtomicBool::new(false),
             wake: Wake::open()?,
@@ -67,13 +67,13 @@ impl Shared {
     }
 
     /// Ends the schedule; what is open is still waited for.
-    pub fn stop(&self) {
+    pub(crate) fn stop(&self) {
         self.stop.store(true, Ordering::Relaxed);
         self.wake.wake();
     }
 
     /// Asks for the counters, and wakes the worker for it.
-    pub fn request(&self) {
+    pub(crate) fn request(&self) {
         self.handover.request();
         self.wake.wake();
     }
@@ -81,37 +81,37 @@ impl Shared {
 
 /// What a worker knows at its end besides what it counted.
 #[derive(Debug, Default)]
-pub struct Ended {
+pub(crate) struct Ended {
     /// From the end of the warm-up to the end of sending, in nanoseconds.
-    pub span_ns: u64,
+    pub(crate) span_ns: u64,
     /// Datagrams that were due and had to be left out.
-    pub unsent: u64,
+    pub(crate) unsent: u64,
     /// Source ports that sent and never got an answer.
-    pub silent_ports: Vec<u16>,
+    pub(crate) silent_ports: Vec<u16>,
     /// Source ports that sent.
-    pub used_flows: usize,
+    pub(crate) used_flows: usize,
 }
 
 /// Everything that a worker is made from.
-pub struct Parts<'a> {
+pub(crate) struct Parts<'a> {
     /// What is measured.
-    pub plan: &'a Plan,
+    pub(crate) plan: &'a Plan,
     /// Its flows, at least one.
-    pub flows: Vec<Flow>,
+    pub(crate) flows: Vec<Flow>,
     /// When it sends.
-    pub schedule: Schedule,
+    pub(crate) schedule: Schedule,
     /// Random number of the run.
-    pub session: u32,
+    pub(crate) session: u32,
     /// Seed of the sizes.
-    pub seed: u64,
+    pub(crate) seed: u64,
     /// The clock of its probes.
-    pub timeline: Timeline,
+    pub(crate) timeline: Timeline,
     /// What it is told and asked.
-    pub shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
 }
 
 /// A worker that has all it needs.
-pub struct Worker {
+pub(crate) struct Worker {
     flows: Vec<Flow>,
     schedule: Schedule,
     sender: Sender,
@@ -141,8 +141,9 @@ impl Worker {
     /// Makes what a worker needs on the thread, and so on the core, that it will run on.
     ///
     /// # Errors
-    /// What the system refused.
-    pub fn new(parts: Parts<'_>) -> io::Result<Self> {
+    /// `EMFILE` or `ENFILE` without a descriptor for epoll(7), `ENOSPC` beyond
+    /// `fs.epoll.max_user_watches`, `ENOMEM`.
+    pub(crate) fn new(parts: Parts<'_>) -> io::Result<Self> {
         let Parts {
             plan,
             flows,
@@ -187,8 +188,8 @@ impl Worker {
     /// Runs the schedule from `start_ns` of the timeline on, and waits for what is open then.
     ///
     /// # Errors
-    /// What the system refused for good.
-    pub fn run(mut self, start_ns: u64) -> io::Result<Ended> {
+    /// `ENOMEM` of ppoll(2). What goes wrong with a datagram is counted.
+    pub(crate) fn run(mut self, start_ns: u64) -> io::Result<Ended> {
         self.start_ns = start_ns;
         let now_ns = self.timeline.now_ns();
         thread::sleep(Duration::from_nanos(start_ns.saturating_sub(now_ns)));

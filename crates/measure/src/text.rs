@@ -5,11 +5,11 @@ use std::fmt::{self, Display};
 use std::os::fd::AsFd;
 
 /// Columns of a line where there is no terminal to ask.
-pub const WIDTH_DEFAULT: usize = 80;
+const WIDTH_DEFAULT: usize = 80;
 /// Spaces before a table and between its columns.
 const GAP: &str = "  ";
 
-/// Columns of the terminal `output`; [`WIDTH_DEFAULT`] if it is none.
+/// Columns of the terminal `output`; 80 if it is none.
 pub fn width(output: impl AsFd) -> usize {
     let size = terminal_size::terminal_size_of(output);
     size.map_or(WIDTH_DEFAULT, |(width, _)| usize::from(width.0))

@@ -6,17 +6,17 @@ use crate::run::{Kind, Run};
 
 /// One quantity, before and now.
 #[derive(Clone, Debug, Serialize)]
-pub struct Change {
+pub(crate) struct Change {
     /// Its name, with the unit.
-    pub quantity: &'static str,
+    pub(crate) quantity: &'static str,
     /// Before.
-    pub baseline: f64,
+    pub(crate) baseline: f64,
     /// Now.
-    pub now: f64,
+    pub(crate) now: f64,
     /// The difference: in percent of the baseline, or in points where it is a percentage itself.
-    pub change: f64,
+    pub(crate) change: f64,
     /// Whether the difference is in points.
-    pub is_points: bool,
+    pub(crate) is_points: bool,
     /// Whether more is better, worse, or neither.
     #[serde(skip)]
     better: Better,
@@ -33,7 +33,7 @@ enum Better {
 
 impl Change {
     /// By how much it is worse; negative where it is better.
-    pub fn regression(&self) -> f64 {
+    pub(crate) fn regression(&self) -> f64 {
         match self.better {
             Better::More => -self.change,
             Better::Less => self.change,
@@ -42,7 +42,7 @@ impl Change {
 }
 
 /// All that both runs know.
-pub fn changes(baseline: &Run, now: &Run) -> Vec<Change> {
+pub(crate) fn changes(baseline: &Run, now: &Run) -> Vec<Change> {
     let mut changes = Vec::new();
     if let Some((baseline, now)) = baseline.rate_pps.zip(now.rate_pps) {
         changes.push(relative("rate /s", baseline, now, Better::More, true));
@@ -97,7 +97,7 @@ fn relative(
 }
 
 /// Which of p99 and rate are worse by more than `max_percent`, in words.
-pub fn worse(kind: &Kind, changes: &[Change], max_percent: f64) -> Vec<String> {
+pub(crate) fn worse(kind: &Kind, changes: &[Change], max_percent: f64) -> Vec<String> {
     let is_worse = |it: &&Change| it.is_checked && it.regression() > max_percent;
     let sentence = |it: &Change| {
         format!(

@@ -10,8 +10,8 @@ use crate::unit::Unit;
 /// Reads the document `text`, which is that of the file `name`.
 ///
 /// # Errors
-/// What is wrong with it, or that it carries none.
-pub fn read(text: &str, name: &str, unit: Option<Unit>) -> Result<Saved, Fault> {
+/// It is no JSON, it carries no histogram, or one that cannot be decoded.
+pub(crate) fn read(text: &str, name: &str, unit: Option<Unit>) -> Result<Saved, Fault> {
     let document: Value = serde_json::from_str(text)
         .map_err(|e| Fault::new(format!("it is no JSON document ({e})")))?;
     let mut runs = Vec::new();

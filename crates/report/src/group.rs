@@ -8,27 +8,27 @@ use reflector_measure::quantiles::Quantiles;
 
 /// All that is known of one kind.
 #[derive(Debug)]
-pub struct Group {
+pub(crate) struct Group {
     /// What was measured.
-    pub kind: Kind,
+    pub(crate) kind: Kind,
     /// Each run.
-    pub runs: Vec<Run>,
+    pub(crate) runs: Vec<Run>,
     /// All of them together, if there are several.
-    pub merged: Option<Run>,
+    pub(crate) merged: Option<Run>,
     /// What it is compared with, merged.
-    pub baseline: Option<Run>,
+    pub(crate) baseline: Option<Run>,
     /// What a reader should know, in words.
-    pub notes: Vec<String>,
+    pub(crate) notes: Vec<String>,
 }
 
 impl Group {
     /// The runs as one; `None` if there is only a baseline.
-    pub fn total(&self) -> Option<&Run> {
+    pub(crate) fn total(&self) -> Option<&Run> {
         self.merged.as_ref().or(self.runs.first())
     }
 
     /// What has changed since the baseline.
-    pub fn changes(&self) -> Vec<Change> {
+    pub(crate) fn changes(&self) -> Vec<Change> {
         match (&self.baseline, self.total()) {
             (Some(baseline), Some(now)) => changes(baseline, now),
             _ => Vec::new(),
@@ -36,13 +36,13 @@ impl Group {
     }
 
     /// What has got worse by more than `max_percent`, in words.
-    pub fn worse(&self, max_percent: f64) -> Vec<String> {
+    pub(crate) fn worse(&self, max_percent: f64) -> Vec<String> {
         worse(&self.kind, &self.changes(), max_percent)
     }
 }
 
 /// Sorts runs by kind, and merges those of a kind.
-pub fn gather(now: Vec<Run>, baseline: Vec<Run>) -> Vec<Group> {
+pub(crate) fn gather(now: Vec<Run>, baseline: Vec<Run>) -> Vec<Group> {
     let mut kinds: BTreeMap<Kind, (Vec<Run>, Vec<Run>)> = BTreeMap::new();
     for run in now {
         kinds.entry(run.kind.clone()).or_default().0.push(run);

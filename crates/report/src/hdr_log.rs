@@ -15,7 +15,7 @@ use reflector_measure::hdr_log::{self, RESIDENCE_TIMES, ROUND_TRIPS};
 const TAGS_MAX: usize = 64;
 
 /// What a line of a log is.
-pub enum Entry {
+pub(crate) enum Entry {
     /// Nothing to be merged.
     Remark,
     /// An interval: its tag, its length, its histogram in base64.
@@ -23,7 +23,7 @@ pub enum Entry {
 }
 
 /// Understands a line; `None` if it is none of a log's.
-pub fn parse(text: &str) -> Option<Entry> {
+pub(crate) fn parse(text: &str) -> Option<Entry> {
     let is_legend = text.starts_with("\"StartTimestamp\"");
     if text.is_empty() || text.starts_with('#') || is_legend {
         return Some(Entry::Remark);
@@ -53,8 +53,8 @@ struct Series {
 /// tag. Another tool's times are in `unit`.
 ///
 /// # Errors
-/// What is wrong with which line. A last line that was cut off is left out with a warning.
-pub fn read(
+/// The first line that is none of a log's, or whose histogram cannot be decoded. A last line that was cut off is left out with a warning.
+pub(crate) fn read(
     mut lines: Lines<impl BufRead>,
     name: &str,
     unit: Option<Unit>,

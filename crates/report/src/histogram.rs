@@ -33,11 +33,11 @@ const WORD_SIZE: u32 = 0xf0;
 
 /// A sum of histograms of any bounds.
 #[derive(Clone, Debug)]
-pub struct Sum(Histogram<u64>);
+pub(crate) struct Sum(Histogram<u64>);
 
 impl Sum {
     /// No values.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         // Three is one of the numbers of digits that are allowed.
         Self(Histogram::new(SIGNIFICANT_DIGITS).expect("3 is between 0 and 5"))
     }
@@ -45,13 +45,13 @@ impl Sum {
     /// Adds `other`.
     ///
     /// # Errors
-    /// That its values are too great.
-    pub fn add(&mut self, other: &Histogram<u64>) -> Result<(), String> {
+    /// Its values are greater than the sum can hold.
+    pub(crate) fn add(&mut self, other: &Histogram<u64>) -> Result<(), String> {
         self.0.add(other).map_err(|e| e.to_string())
     }
 
     /// Adds `count` times one value.
-    pub fn record(&mut self, value: u64, count: u64) {
+    pub(crate) fn record(&mut self, value: u64, count: u64) {
         let value = value.min(TIME_NS_MAX);
         self.0
             .record_n(value, count)
@@ -59,7 +59,7 @@ impl Sum {
     }
 
     /// The sum, in nanoseconds where it was in `unit`.
-    pub fn into_ns(self, unit: Unit) -> Histogram<u64> {
+    pub(crate) fn into_ns(self, unit: Unit) -> Histogram<u64> {
         if unit == Unit::Ns {
             return self.0;
         }
@@ -81,8 +81,8 @@ impl Default for Sum {
 /// The histogram that `text` is the base64 of (V2, compressed or not).
 ///
 /// # Errors
-/// What is wrong with it.
-pub fn decode(text: &str) -> Result<Histogram<u64>, String> {
+/// In words: no base64, another encoding than V2, or damaged.
+pub(crate) fn decode(text: &str) -> Result<Histogram<u64>, String> {
     let bytes = STANDARD
         .decode(text)
         .map_err(|e| format!("its histogram is not base64 ({e})"))?;
@@ -98,7 +98,7 @@ pub fn decode(text: &str) -> Result<Histogram<u64>, String> {
 }
 
 /// Whether `text` begins as the base64 of a histogram does.
-pub fn is_encoded(text: &str) -> bool {
+pub(crate) fn is_encoded(text: &str) -> bool {
     // The first three bytes are those of all cookies.
     text.starts_with("HIST")
 }

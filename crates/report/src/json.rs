@@ -85,8 +85,8 @@ impl Totals {
 /// Reads all of `lines`, which are those of the file `name`.
 ///
 /// # Errors
-/// What is wrong with which line. A last line that was cut off is left out with a warning.
-pub fn read(mut lines: Lines<impl BufRead>, name: &str) -> Result<Saved, Fault> {
+/// The first line that is no object of a schema that is read. A last line that was cut off is left out with a warning.
+pub(crate) fn read(mut lines: Lines<impl BufRead>, name: &str) -> Result<Saved, Fault> {
     let mut contents = Contents::default();
     let mut warnings = Vec::new();
     while let Some(line) = lines.read()? {

@@ -7,30 +7,34 @@
 //! Not here: gzip, databases, and guesses about what a foreign file means beyond what its format
 //! says.
 //!
-//! A file is [`read`](mod@read) by its content, by [`json`], [`hdr_log`], [`percentiles`] or
-//! [`document`], into [`run`](mod@run)s. A [`group`] of one kind is merged and compared; [`page`] and
-//! [`object`] print it, [`plot`] draws it.
+//! A file is read (`read`) by its content, as `json`, `hdr_log`, `percentiles` or `document`, into runs
+//! (`run`). A `group` of one kind is merged and compared (`compare`); `page` and `object` print it, and
+//! `plot` draws it.
 
 #![forbid(unsafe_code)]
 
-pub mod run;
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
+mod run;
 pub mod unit;
 
-pub mod read;
+mod read;
 
-pub mod document;
-pub mod hdr_log;
-pub mod histogram;
-pub mod json;
-pub mod lines;
-pub mod percentiles;
+mod document;
+mod hdr_log;
+mod histogram;
+mod json;
+mod lines;
+mod percentiles;
 
-pub mod compare;
-pub mod group;
+mod compare;
+mod group;
 
-pub mod object;
-pub mod page;
-pub mod plot;
+mod object;
+mod page;
+mod plot;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -65,8 +69,8 @@ pub struct Options {
 /// Reads the files that `options` name, prints what they come to, and says how to end.
 ///
 /// # Errors
-/// What could not be written, or what makes no sense. A file that cannot be read is logged, and ends
-/// in [`Exit::Failed`].
+/// A file that is named twice or would be overwritten by the plot, and `ENOSPC` or `EACCES` of what is
+/// written. A file that cannot be read is logged, and ends in [`Exit::Failed`].
 pub fn run(options: &Options) -> Result<Exit, Error> {
     refuse_overwriting(options)?;
     refuse_twice(options)?;

@@ -10,38 +10,38 @@ const DOCUMENT_LEN_MAX: usize = 64 << 20;
 
 /// What is wrong with a file, and where.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Fault(String);
+pub(crate) struct Fault(String);
 
 impl Fault {
     /// Wrong as a whole.
-    pub fn new(said: impl Into<String>) -> Self {
+    pub(crate) fn new(said: impl Into<String>) -> Self {
         Self(said.into())
     }
 
     /// Wrong at a line, counted from 1.
-    pub fn at(line: u64, said: impl std::fmt::Display) -> Self {
+    pub(crate) fn at(line: u64, said: impl std::fmt::Display) -> Self {
         Self(format!("line {line}: {said}"))
     }
 
     /// What is wrong.
-    pub fn said(self) -> String {
+    pub(crate) fn said(self) -> String {
         self.0
     }
 }
 
 /// One line.
 #[derive(Clone, Debug)]
-pub struct Line {
+pub(crate) struct Line {
     /// Counted from 1.
-    pub number: u64,
+    pub(crate) number: u64,
     /// Without its end.
-    pub text: String,
+    pub(crate) text: String,
     /// Whether it has an end; where a writer was killed, the last one has none.
-    pub is_whole: bool,
+    pub(crate) is_whole: bool,
 }
 
 /// The lines of a file, which can be peeked at before they are read.
-pub struct Lines<R> {
+pub(crate) struct Lines<R> {
     reader: R,
     number: u64,
     ahead: VecDeque<Line>,
@@ -49,7 +49,7 @@ pub struct Lines<R> {
 
 impl<R: BufRead> Lines<R> {
     /// The lines that `reader` has.
-    pub fn new(reader: R) -> Self {
+    pub(crate) fn new(reader: R) -> Self {
         Self {
             reader,
             number: 0,
@@ -60,8 +60,8 @@ impl<R: BufRead> Lines<R> {
     /// The next line; `None` at the end.
     ///
     /// # Errors
-    /// What reading says, or that it is no text.
-    pub fn read(&mut self) -> Result<Option<Line>, Fault> {
+    /// `EIO` or `EISDIR`, a line that is no text or too long, a compressed file.
+    pub(crate) fn read(&mut self) -> Result<Option<Line>, Fault> {
         match self.ahead.pop_front() {
             Some(line) => Ok(Some(line)),
             None => self.read_on(),
@@ -72,7 +72,7 @@ impl<R: BufRead> Lines<R> {
     ///
     /// # Errors
     /// The same.
-    pub fn peek_next(&mut self) -> Result<Option<&Line>, Fault> {
+    pub(crate) fn peek_next(&mut self) -> Result<Option<&Line>, Fault> {
         let line = self.read_on()?;
         let is_end = line.is_none();
         self.ahead.extend(line);
@@ -82,8 +82,8 @@ impl<R: BufRead> Lines<R> {
     /// All that is left, as one text.
     ///
     /// # Errors
-    /// The same, or that it is too much.
-    pub fn read_all(mut self) -> Result<String, Fault> {
+    /// The same, or a document of more than [`DOCUMENT_LEN_MAX`] bytes.
+    pub(crate) fn read_all(mut self) -> Result<String, Fault> {
         let mut text = String::new();
         while let Some(line) = self.read()? {
             text += &line.text;

@@ -66,8 +66,8 @@ impl<'a> Row<'a> {
 /// Writes all of `groups`; what is `worse` than allowed stands in each.
 ///
 /// # Errors
-/// What writing says.
-pub fn write(out: &mut impl Write, groups: &[Group], worse: &[String]) -> io::Result<()> {
+/// What `out` says, such as `EPIPE` or `ENOSPC`.
+pub(crate) fn write(out: &mut impl Write, groups: &[Group], worse: &[String]) -> io::Result<()> {
     for group in groups {
         let object = Object {
             kind: group.kind.name(),

@@ -9,7 +9,7 @@ use reflector_measure::text::Align::{Left, Right};
 use reflector_measure::text::{Table, paragraph, shortened};
 
 /// All of `groups`, and what is `worse` than allowed, in lines of at most `width` columns.
-pub fn page(groups: &[Group], worse: &[String], width: usize) -> String {
+pub(crate) fn page(groups: &[Group], worse: &[String], width: usize) -> String {
     let groups: Vec<_> = groups.iter().map(|it| group(it, width)).collect();
     let mut page = groups.join("\n");
     if !worse.is_empty() {

@@ -12,15 +12,15 @@ use crate::run::{Kind, Run, Saved};
 use crate::unit::Unit;
 
 /// Whether `text` is the head of such a table.
-pub fn is_head(text: &str) -> bool {
+pub(crate) fn is_head(text: &str) -> bool {
     text.contains("Value") && text.contains("Percentile") && text.contains("TotalCount")
 }
 
 /// Reads the first table of `lines`, which are those of the file `name`.
 ///
 /// # Errors
-/// What is wrong with which line.
-pub fn read(
+/// The first line of the table that is no row, or a table without rows.
+pub(crate) fn read(
     mut lines: Lines<impl BufRead>,
     name: &str,
     unit: Option<Unit>,

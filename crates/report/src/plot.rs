@@ -47,8 +47,8 @@ struct Line<'a> {
 /// Draws every run that has a histogram.
 ///
 /// # Errors
-/// In words, if there is nothing to draw.
-pub fn svg(groups: &[Group]) -> Result<String, String> {
+/// In words: there is no histogram to draw, or more of them than can be told apart.
+pub(crate) fn svg(groups: &[Group]) -> Result<String, String> {
     let lines = lines(groups);
     if lines.is_empty() {
         return Err("none of the files has a histogram".to_owned());

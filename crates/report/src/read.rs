@@ -25,8 +25,8 @@ enum Format {
 /// Reads the file at `path`; `-` is stdin. Other tools' times are in `unit`.
 ///
 /// # Errors
-/// What the system said, or what is wrong with the file.
-pub fn read(path: &Path, unit: Option<Unit>) -> Result<Saved, Error> {
+/// `ENOENT`, `EACCES` or `EISDIR`, or what is wrong with the content and in which line.
+pub(crate) fn read(path: &Path, unit: Option<Unit>) -> Result<Saved, Error> {
     let name = display_name(path);
     let attempted = || format!("cannot read {name}");
     if is_stdin(path) {
@@ -39,12 +39,12 @@ pub fn read(path: &Path, unit: Option<Unit>) -> Result<Saved, Error> {
 }
 
 /// Whether `path` stands for stdin.
-pub fn is_stdin(path: &Path) -> bool {
+pub(crate) fn is_stdin(path: &Path) -> bool {
     path.as_os_str() == "-"
 }
 
 /// The name of a file as it may be shown: a terminal obeys control characters.
-pub fn display_name(path: &Path) -> String {
+pub(crate) fn display_name(path: &Path) -> String {
     if is_stdin(path) {
         return "stdin".to_owned();
     }

@@ -10,7 +10,7 @@ use reflector_measure::quantiles::Quantiles;
 
 /// What was measured; only like is merged or compared with like.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Kind {
+pub(crate) enum Kind {
     /// Round trips, by `reflector load`.
     RoundTrip,
     /// Residence times, by `reflector`.
@@ -23,7 +23,7 @@ pub enum Kind {
 
 impl Kind {
     /// For programs.
-    pub fn name(&self) -> &'static str {
+    pub(crate) fn name(&self) -> &'static str {
         match self {
             Self::RoundTrip => "round_trip",
             Self::Residence => "residence",
@@ -33,7 +33,7 @@ impl Kind {
     }
 
     /// Which one, where the name does not say it.
-    pub fn detail(&self) -> Option<&str> {
+    pub(crate) fn detail(&self) -> Option<&str> {
         match self {
             Self::RoundTrip | Self::Residence => None,
             Self::HighestRate(detail) | Self::Other(detail) => {
@@ -57,28 +57,28 @@ impl fmt::Display for Kind {
 
 /// How many datagrams; what a kind does not count is zero.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Counters {
+pub(crate) struct Counters {
     /// Sent by the generator.
-    pub sent: u64,
+    pub(crate) sent: u64,
     /// Answers received by the generator, or questions by the reflector.
-    pub received: u64,
+    pub(crate) received: u64,
     /// Answered by the reflector.
-    pub replied: u64,
+    pub(crate) replied: u64,
     /// Not answered as they should be.
-    pub lost: u64,
+    pub(crate) lost: u64,
     /// Refused by the sender's own kernel.
-    pub refused: u64,
+    pub(crate) refused: u64,
     /// Left without an answer, for a reason.
-    pub dropped: u64,
+    pub(crate) dropped: u64,
     /// Answered from an address that was not asked.
-    pub wrong_source: u64,
+    pub(crate) wrong_source: u64,
     /// Dropped by the kernel, for want of receive buffer.
-    pub kernel_drops: u64,
+    pub(crate) kernel_drops: u64,
 }
 
 impl Counters {
     /// Adds `other`.
-    pub fn add(&mut self, other: &Self) {
+    pub(crate) fn add(&mut self, other: &Self) {
         for (sum, more) in [
             (&mut self.sent, other.sent),
             (&mut self.received, other.received),
@@ -94,7 +94,7 @@ impl Counters {
     }
 
     /// Lost or refused, in percent of what was to be sent (or, by the reflector, not replied to).
-    pub fn loss_percent(&self, kind: &Kind) -> f64 {
+    pub(crate) fn loss_percent(&self, kind: &Kind) -> f64 {
         let (lost, of) = match kind {
             Kind::Residence => (self.received.saturating_sub(self.replied), self.received),
             _ => (
@@ -108,28 +108,28 @@ impl Counters {
 
 /// What is known about a run, or about several that were merged.
 #[derive(Clone, Debug)]
-pub struct Run {
+pub(crate) struct Run {
     /// Files that it is from, with what tells it from others in the same file.
-    pub name: String,
+    pub(crate) name: String,
     /// What was measured.
-    pub kind: Kind,
+    pub(crate) kind: Kind,
     /// Who was asked.
-    pub targets: BTreeSet<String>,
+    pub(crate) targets: BTreeSet<String>,
     /// How long it took.
-    pub seconds: f64,
+    pub(crate) seconds: f64,
     /// How many datagrams, if the file says so.
-    pub counters: Option<Counters>,
+    pub(crate) counters: Option<Counters>,
     /// Datagrams, or values, per second.
-    pub rate_pps: Option<f64>,
+    pub(crate) rate_pps: Option<f64>,
     /// The times in short.
-    pub times: Option<Quantiles>,
+    pub(crate) times: Option<Quantiles>,
     /// The times in full, in nanoseconds.
-    pub times_ns: Option<Histogram<u64>>,
+    pub(crate) times_ns: Option<Histogram<u64>>,
 }
 
 impl Run {
     /// A run of which nothing is known yet.
-    pub fn new(name: impl Into<String>, kind: Kind) -> Self {
+    pub(crate) fn new(name: impl Into<String>, kind: Kind) -> Self {
         Self {
             name: name.into(),
             kind,
@@ -143,7 +143,12 @@ impl Run {
     }
 
     /// A run of which a histogram of nanoseconds is known.
-    pub fn of_times(name: String, kind: Kind, seconds: f64, times_ns: Histogram<u64>) -> Self {
+    pub(crate) fn of_times(
+        name: String,
+        kind: Kind,
+        seconds: f64,
+        times_ns: Histogram<u64>,
+    ) -> Self {
         let is_foreign = matches!(kind, Kind::Other(_)) && seconds > 0.0;
         Self {
             seconds,
@@ -155,7 +160,7 @@ impl Run {
     }
 
     /// Loss in percent, if the file says so.
-    pub fn loss_percent(&self) -> Option<f64> {
+    pub(crate) fn loss_percent(&self) -> Option<f64> {
         self.counters
             .map(|counters| counters.loss_percent(&self.kind))
     }
@@ -163,9 +168,9 @@ impl Run {
 
 /// What was read from a file.
 #[derive(Debug, Default)]
-pub struct Saved {
+pub(crate) struct Saved {
     /// The runs in it.
-    pub runs: Vec<Run>,
+    pub(crate) runs: Vec<Run>,
     /// What a reader should know, in words that begin with the file's name.
-    pub warnings: Vec<String>,
+    pub(crate) warnings: Vec<String>,
 }

@@ -2,6 +2,7 @@
 
 /// A unit of time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Unit {
     /// Nanoseconds.
     Ns,
@@ -28,7 +29,7 @@ impl Unit {
     }
 
     /// Nanoseconds in one.
-    pub fn ns(self) -> u64 {
+    pub(crate) fn ns(self) -> u64 {
         match self {
             Self::Ns => 1,
             Self::Us => 1_000,
