@@ -24,8 +24,10 @@ pub mod options;
 mod plan;
 mod run;
 
+mod control;
 mod worker;
 
+mod mix;
 mod schedule;
 mod sender;
 
@@ -38,6 +40,7 @@ mod stats;
 
 mod find_rate;
 mod summary;
+mod totals;
 
 mod page;
 mod progress;

@@ -1,4 +1,4 @@
-//! What is to be measured, validated.
+//! A measurement, checked against this machine.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
@@ -31,6 +31,16 @@ pub(crate) struct Offer {
     pub(crate) duration: Option<Duration>,
     /// How many datagrams to send, after the warm-up.
     pub(crate) count: Option<u64>,
+}
+
+impl Offer {
+    /// Datagrams per second that are asked for; `None` is as many as can be sent.
+    pub(crate) fn pps(&self) -> Option<f64> {
+        match self.rate {
+            Rate::Max => None,
+            Rate::Pps(pps) => Some(pps),
+        }
+    }
 }
 
 /// Everything that a measurement starts from.

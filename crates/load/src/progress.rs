@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::plan::{Offer, Plan};
 use crate::run::Interval;
 use crate::stats::Stats;
-use crate::summary::Totals;
+use crate::totals::Totals;
 use reflector_measure::handover::Counters as _;
 
 /// How often there is a line where no line can change.

@@ -6,7 +6,8 @@ use crate::find_rate::{Found, Step};
 use crate::page;
 use crate::plan::{Offer, Plan};
 use crate::run::{Interval, Outcome};
-use crate::summary::{Ready, Summary, Totals};
+use crate::summary::{Ready, Summary};
+use crate::totals::Totals;
 use reflector_measure::error::Error;
 use reflector_measure::json::write_line;
 

@@ -9,12 +9,13 @@ use std::time::{Duration, Instant};
 
 use core_affinity::CoreId;
 
+use crate::control::Control;
 use crate::flow::Flow;
 use crate::options::Rate;
 use crate::plan::{Offer, Plan};
 use crate::schedule::{Schedule, Shape};
 use crate::stats::Stats;
-use crate::worker::{Ended, Parts, Shared, Worker};
+use crate::worker::{Ended, Parts, Worker};
 use reflector_measure::clock::{self, Timeline};
 use reflector_measure::error::Error;
 use reflector_measure::handover::Counters as _;
@@ -86,7 +87,7 @@ pub(crate) fn measure(
             session,
             seed,
             timeline,
-            shared: Arc::clone(&gathering.workers[worker].shared),
+            control: Arc::clone(&gathering.workers[worker].control),
         });
     }
     parts.reverse();
@@ -202,7 +203,7 @@ struct Gathering {
 }
 
 struct Gathered {
-    shared: Arc<Shared>,
+    control: Arc<Control>,
     is_running: bool,
 }
 
@@ -210,9 +211,12 @@ impl Gathering {
     fn new(plan: &Plan) -> Result<Self, Error> {
         let now = clock::monotonic();
         let gathered = |_| {
-            let shared = Arc::new(Shared::open()?);
+            let control = Arc::new(Control::open()?);
             let is_running = true;
-            Ok(Gathered { shared, is_running })
+            Ok(Gathered {
+                control,
+                is_running,
+            })
         };
         Ok(Self {
             workers: (0..plan.cores.len())
@@ -275,12 +279,12 @@ impl Gathering {
     }
 
     fn stop(&self) {
-        self.workers.iter().for_each(|worker| worker.shared.stop());
+        self.workers.iter().for_each(|worker| worker.control.stop());
     }
 
     fn end(&mut self, worker: usize, end: io::Result<Ended>) {
         self.workers[worker].is_running = false;
-        self.workers[worker].shared.handover.close();
+        self.workers[worker].control.handover.close();
         match end {
             Ok(end) => {
                 self.ended.span_ns = self.ended.span_ns.max(end.span_ns);
@@ -298,10 +302,10 @@ impl Gathering {
     fn close_interval(&mut self, on_interval: &mut OnInterval<'_>) -> Result<(), Error> {
         self.workers
             .iter()
-            .for_each(|worker| worker.shared.request());
+            .for_each(|worker| worker.control.request());
         let deadline = clock::monotonic() + ANSWER_MAX;
         for worker in &self.workers {
-            let handover = &worker.shared.handover;
+            let handover = &worker.control.handover;
             handover.wait(deadline.saturating_duration_since(clock::monotonic()));
             // What comes too late for this interval counts in the next.
             handover.collect(&mut self.interval);

@@ -29,6 +29,8 @@ pub(crate) struct Shape {
     pub(crate) count: Option<u64>,
 }
 
+/// How long after its end a schedule may at least be caught up with.
+const GRACE_NS_MIN: u64 = 10_000_000;
 /// Bursts up to which a backlog is counted one by one.
 const BACKLOG_STEPS_MAX: usize = 100_000;
 
@@ -182,6 +184,12 @@ impl Schedule {
         self.shape.warmup_ns.saturating_add(duration_ns)
     }
 
+    /// When what was due and could not be sent in time is no longer sent late.
+    pub(crate) fn abandoned_ns(&self) -> u64 {
+        let limit_ns = self.limit_ns();
+        limit_ns.saturating_add((limit_ns / 100).max(GRACE_NS_MIN))
+    }
+
     fn capped(&self, scheduled_ns: u64) -> u32 {
         if self.is_counted(scheduled_ns) {
             self.in_burst
@@ -194,39 +202,6 @@ impl Schedule {
     fn random_interval_ns(&mut self) -> f64 {
         // 1 - [0, 1) is never 0, whose logarithm would be infinite.
         -(1.0 - self.random.f64()).ln() * self.interval_ns
-    }
-}
-
-/// Payload lengths, drawn by weight.
-#[derive(Clone, Debug)]
-pub(crate) struct Mix {
-    /// Weights up to and including each size.
-    cumulative: Vec<u32>,
-    random: Rng,
-}
-
-impl Mix {
-    /// A mix of sizes with these weights, drawn in an order that `seed` decides.
-    pub(crate) fn new(weights: impl Iterator<Item = u32>, seed: u64) -> Self {
-        let mut sum = 0u32;
-        let cumulative = weights.map(|weight| {
-            sum = sum.saturating_add(weight);
-            sum
-        });
-        Self {
-            cumulative: cumulative.collect(),
-            random: Rng::with_seed(seed),
-        }
-    }
-
-    /// The index of a size.
-    #[inline]
-    pub(crate) fn draw(&mut self) -> usize {
-        let [_, .., last] = self.cumulative[..] else {
-            return 0;
-        };
-        let ticket = self.random.u32(..last);
-        self.cumulative.partition_point(|&sum| sum <= ticket)
     }
 }
 
@@ -418,16 +393,5 @@ mod tests {
         }
         assert_eq!(schedule.due(SECOND), None);
         assert_eq!(schedule.end_ns(), Some(SECOND));
-    }
-
-    #[test]
-    fn sizes_are_drawn_by_weight() {
-        let mut mix = Mix::new([7, 4, 1].into_iter(), 1);
-        let mut counts = [0u32; 3];
-        (0..12_000).for_each(|_| counts[mix.draw()] += 1);
-        for (count, weight) in counts.into_iter().zip([7, 4, 1]) {
-            assert!(count.abs_diff(weight * 1000) < 200, "{counts:?}");
-        }
-        assert_eq!(Mix::new([3].into_iter(), 1).draw(), 0);
     }
 }

@@ -5,8 +5,9 @@ use std::io;
 use std::os::fd::AsFd;
 
 use crate::flow::Flow;
+use crate::mix::Mix;
 use crate::plan::Plan;
-use crate::schedule::{Mix, Schedule};
+use crate::schedule::Schedule;
 use crate::stats::Stats;
 use crate::wire::{Probe, fill_pattern};
 use reflector_measure::clock::Timeline;

@@ -1,6 +1,5 @@
-//! The verdict: what a measurement comes to, and what is to be said about it.
+//! What a measurement comes to, and what a reader should know about it.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -8,11 +7,9 @@ use serde::Serialize;
 
 use crate::options::Rate;
 use crate::plan::{Offer, Plan};
-use crate::run::{Interval, Outcome};
-use crate::stats::{Counters, Stats};
-use reflector_measure::errno;
+use crate::run::Outcome;
+use crate::totals::Totals;
 use reflector_measure::exit::Exit;
-use reflector_measure::quantiles::Quantiles;
 
 /// Send lag at the 99th percentile from which the generator has missed its schedule.
 const SEND_LAG_P99_NS_MAX: u64 = 1_000_000;
@@ -62,7 +59,7 @@ impl Ready {
         Self {
             target: plan.target_name.clone(),
             address: plan.target,
-            offered_pps: offered_pps(&plan.offer),
+            offered_pps: plan.offer.pps(),
             duration_seconds: plan.offer.duration.map(|it| it.as_secs_f64()),
             count: plan.offer.count,
             window: plan.window,
@@ -76,120 +73,6 @@ impl Ready {
             seed: plan.seed,
             timeout_seconds: plan.timeout.as_secs_f64(),
         }
-    }
-}
-
-/// Counters over some time.
-#[derive(Clone, Debug, Serialize)]
-pub(crate) struct Totals {
-    /// How long.
-    pub(crate) seconds: f64,
-    /// Datagrams per second that were asked for; `None` where as many as could be sent.
-    pub(crate) offered_pps: Option<f64>,
-    /// Datagrams per second that were sent.
-    pub(crate) achieved_pps: f64,
-    /// Datagrams that the kernel took.
-    pub(crate) sent: u64,
-    /// Datagrams answered in time, unharmed, from the target's address.
-    pub(crate) received: u64,
-    /// Datagrams not answered so.
-    pub(crate) lost: u64,
-    /// Lost, or refused by our own kernel, in percent of both and of those received.
-    pub(crate) loss_percent: f64,
-    /// Answers to a datagram that was answered already.
-    pub(crate) duplicated: u64,
-    /// Answers to a datagram that was sent before one that was answered already.
-    pub(crate) reordered: u64,
-    /// Answers after the timeout.
-    pub(crate) late: u64,
-    /// Answers that are not what was sent.
-    pub(crate) corrupt: u64,
-    /// Datagrams that are none of ours.
-    pub(crate) foreign: u64,
-    /// Answers from an address that was not asked.
-    pub(crate) wrong_source: WrongSource,
-    /// ICMP errors, by what they say.
-    pub(crate) icmp: BTreeMap<&'static str, u64>,
-    /// Datagrams that the kernel refused, by error.
-    pub(crate) send_errors: BTreeMap<String, u64>,
-    /// Times that sending had to wait for room in the send buffer.
-    pub(crate) send_waits: u64,
-    /// Trains that the kernel refused and that were sent datagram by datagram.
-    pub(crate) trains_refused: u64,
-    /// Times that are unknown because the clock was set meanwhile.
-    pub(crate) clock_stepped: u64,
-    /// Round trips from the scheduled time; what is lost took at least the timeout.
-    pub(crate) rtt_us: Quantiles,
-    /// Round trips of what was received, from the actual send.
-    pub(crate) rtt_uncorrected_us: Quantiles,
-    /// From the scheduled time to the actual send.
-    pub(crate) send_lag_us: Quantiles,
-}
-
-/// Answers from an address or port that was not asked.
-#[derive(Clone, Debug, Serialize)]
-pub(crate) struct WrongSource {
-    /// How many.
-    pub(crate) total: u64,
-    /// Who was asked.
-    pub(crate) expected: SocketAddr,
-    /// Who answered, and how often.
-    pub(crate) seen: BTreeMap<SocketAddr, u64>,
-    /// Answers from still others.
-    pub(crate) others: u64,
-}
-
-impl Totals {
-    /// The counters in `stats`, taken over `seconds` of `offer`.
-    fn new(plan: &Plan, offer: &Offer, stats: &Stats, seconds: f64) -> Self {
-        let counters = &stats.counters;
-        let &Counters {
-            sent,
-            received,
-            duplicated,
-            reordered,
-            late,
-            corrupt,
-            foreign,
-            send_waits,
-            trains_refused,
-            clock_stepped,
-            ..
-        } = counters;
-        let errors = counters.send_errors.iter();
-        Self {
-            seconds,
-            offered_pps: offered_pps(offer),
-            achieved_pps: sent as f64 / seconds.max(1e-9),
-            sent,
-            received,
-            lost: counters.lost(),
-            loss_percent: counters.loss_percent(),
-            duplicated,
-            reordered,
-            late,
-            corrupt,
-            foreign,
-            wrong_source: WrongSource {
-                total: counters.wrong_source.total(),
-                expected: plan.target,
-                seen: counters.wrong_source.seen.iter().copied().collect(),
-                others: counters.wrong_source.others,
-            },
-            icmp: counters.icmp.clone(),
-            send_errors: errors.map(|(&errno, &n)| (errno::name(errno), n)).collect(),
-            send_waits,
-            trains_refused,
-            clock_stepped,
-            rtt_us: Quantiles::from_ns(&stats.rtt_with_losses_ns(plan.timeout_ns())),
-            rtt_uncorrected_us: Quantiles::from_ns(&stats.rtt_uncorrected_ns),
-            send_lag_us: Quantiles::from_ns(&stats.send_lag_ns),
-        }
-    }
-
-    /// The counters of an interval.
-    pub(crate) fn of_interval(plan: &Plan, offer: &Offer, interval: &Interval<'_>) -> Self {
-        Self::new(plan, offer, interval.stats, interval.length.as_secs_f64())
     }
 }
 
@@ -289,13 +172,6 @@ impl Summary {
     /// Whether the target answered anything as it should, late or not.
     fn is_answered(&self) -> bool {
         self.totals.received + self.totals.late + self.totals.duplicated > 0
-    }
-}
-
-fn offered_pps(offer: &Offer) -> Option<f64> {
-    match offer.rate {
-        Rate::Max => None,
-        Rate::Pps(pps) => Some(pps),
     }
 }
 

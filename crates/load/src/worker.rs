@@ -4,7 +4,6 @@ use std::io;
 use std::num::NonZeroU64;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -13,19 +12,19 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
 use crate::classify::{Classifier, Response};
+use crate::control::Control;
 use crate::flow::Flow;
 use crate::plan::Plan;
 use crate::schedule::Schedule;
 use crate::sender::{Progress, Sender};
 use crate::stats::Stats;
 use reflector_measure::clock::Timeline;
-use reflector_measure::handover::{Counters as _, Handover};
+use reflector_measure::handover::Counters as _;
 use reflector_udp::RECEIVE_MAX;
 use reflector_udp::addr::parse_sockaddr;
 use reflector_udp::cmsg::{self, Received};
 use reflector_udp::memory::Lease;
 use reflector_udp::mmsg::Inbox;
-use reflector_udp::wake::Wake;
 
 /// Buffers received in one call: few, so that what becomes due meanwhile does not wait long.
 const INBOX: usize = 32;
@@ -43,41 +42,6 @@ const SLEEP_NS_MAX: u64 = 100_000_000;
 const EXPIRY_STEPS: u64 = 64;
 /// Which ready descriptor is the wake, and no flow.
 const WAKE: u64 = u64::MAX;
-
-/// What a worker shares with the thread that reports.
-#[derive(Debug)]
-pub(crate) struct Shared {
-    stop: AtomicBool,
-    wake: Wake,
-    /// Where the worker leaves its counters.
-    pub(crate) handover: Handover<Stats>,
-}
-
-impl Shared {
-    /// Neither stopped nor asked for anything.
-    ///
-    /// # Errors
-    /// `EMFILE` or `ENFILE` where there is no descriptor left for an eventfd.
-    pub(crate) fn open() -> io::Result<Self> {
-        Ok(Self {
-            stop: AtomicBool::new(false),
-            wake: Wake::open()?,
-            handover: Handover::new(Stats::new()),
-        })
-    }
-
-    /// Ends the schedule; what is open is still waited for.
-    pub(crate) fn stop(&self) {
-        self.stop.store(true, Ordering::Relaxed);
-        self.wake.wake();
-    }
-
-    /// Asks for the counters, and wakes the worker for it.
-    pub(crate) fn request(&self) {
-        self.handover.request();
-        self.wake.wake();
-    }
-}
 
 /// What a worker knows at its end besides what it counted.
 #[derive(Debug, Default)]
@@ -107,7 +71,7 @@ pub(crate) struct Parts<'a> {
     /// The clock of its probes.
     pub(crate) timeline: Timeline,
     /// What it is told and asked.
-    pub(crate) shared: Arc<Shared>,
+    pub(crate) control: Arc<Control>,
 }
 
 /// A worker that has all it needs.
@@ -118,7 +82,7 @@ pub(crate) struct Worker {
     classifier: Classifier,
     timeline: Timeline,
     timeout_ns: u64,
-    shared: Arc<Shared>,
+    control: Arc<Control>,
     inbox: Inbox,
     /// Buffers that have been classified and are not given back yet.
     used: Vec<Lease>,
@@ -151,13 +115,13 @@ impl Worker {
             session,
             seed,
             timeline,
-            shared,
+            control,
         } = parts;
         // Sleeps end when they are to, not up to 50 µs later (prctl(2), PR_SET_TIMERSLACK).
         let _ = rustix::thread::set_current_timer_slack(NonZeroU64::new(1));
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
         let wake = EventData::new_u64(WAKE);
-        epoll::add(&epoll, shared.wake.as_fd(), wake, EventFlags::IN)?;
+        epoll::add(&epoll, control.wake.as_fd(), wake, EventFlags::IN)?;
         for (index, flow) in flows.iter().enumerate() {
             let data = EventData::new_u64(index as u64);
             epoll::add(&epoll, flow, data, EventFlags::IN)?;
@@ -170,7 +134,7 @@ impl Worker {
             flows,
             schedule,
             timeline,
-            shared,
+            control,
             inbox: Inbox::new(leases, INBOX),
             used: Vec::with_capacity(INBOX),
             epoll,
@@ -216,15 +180,15 @@ impl Worker {
     }
 
     fn listen_to_control(&mut self, now_ns: u64) {
-        let shared = &self.shared;
-        if shared.stop.load(Ordering::Relaxed) {
+        let control = &self.control;
+        if control.is_stopped() {
             self.schedule.stop(now_ns.saturating_sub(self.start_ns));
         }
-        if shared.handover.is_requested() {
+        if control.handover.is_requested() {
             if !self.sender.is_counting {
                 self.stats.reset();
             }
-            shared.handover.publish(&mut self.stats);
+            control.handover.publish(&mut self.stats);
         }
     }
 
@@ -238,7 +202,7 @@ impl Worker {
             stats,
             ..
         } = self;
-        if at_ns > schedule.limit_ns().saturating_add(grace_ns(schedule)) {
+        if at_ns > schedule.abandoned_ns() {
             self.unsent += sender.abandon(&mut flows[self.turn]);
             return Progress::Idle;
         }
@@ -290,7 +254,7 @@ impl Worker {
         let mut received = 0;
         for event in 0..self.ready.len() {
             match self.ready[event].data.u64() {
-                WAKE => self.shared.wake.clear(),
+                WAKE => self.control.wake.clear(),
                 index => received += self.receive(index as usize),
             }
         }
@@ -364,12 +328,8 @@ impl Worker {
 
     fn is_over(&self, now_ns: u64) -> bool {
         let at_ns = self.schedule_now(now_ns);
-        let is_sent = self.schedule.next_ns(at_ns).is_none()
-            || at_ns
-                > self
-                    .schedule
-                    .limit_ns()
-                    .saturating_add(grace_ns(&self.schedule));
+        let is_sent =
+            self.schedule.next_ns(at_ns).is_none() || at_ns > self.schedule.abandoned_ns();
         is_sent
             && !self.sender.is_blocked()
             && self.flows.iter().all(|flow| flow.track.outstanding() == 0)
@@ -408,7 +368,7 @@ impl Worker {
             Err(error) => return Err(error.into()),
         }
         if self.flows.len() <= FLOWS_ASKED_MAX {
-            self.shared.wake.clear();
+            self.control.wake.clear();
         }
         Ok(())
     }
@@ -420,7 +380,7 @@ impl Worker {
             counters.receive_drops += u64::from(flow.drops());
             flow.take_icmp(counters);
         }
-        self.shared.handover.publish(&mut self.stats);
+        self.control.handover.publish(&mut self.stats);
         let schedule = &self.schedule;
         let last_ns = self.schedule_now(self.sender.last_sent_ns);
         let end_ns = schedule
@@ -435,10 +395,4 @@ impl Worker {
             used_flows: used().count(),
         }
     }
-}
-
-/// How long after its end a schedule may still be caught up with.
-fn grace_ns(schedule: &Schedule) -> u64 {
-    const GRACE_NS_MIN: u64 = 10_000_000;
-    (schedule.limit_ns() / 100).max(GRACE_NS_MIN)
 }

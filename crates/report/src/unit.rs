@@ -37,14 +37,4 @@ impl Unit {
             Self::S => 1_000_000_000,
         }
     }
-
-    /// Its name, in words.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Ns => "nanoseconds",
-            Self::Us => "microseconds",
-            Self::Ms => "milliseconds",
-            Self::S => "seconds",
-        }
-    }
 }
