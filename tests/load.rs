@@ -287,7 +287,7 @@ fn another_port_is_a_wrong_source_and_other_bytes_are_foreign() {
         summary["notes"][0]
             .as_str()
             .unwrap()
-            .contains("no echo service"),
+            .contains("not an echo service"),
         "{summary}"
     );
 }
@@ -591,7 +591,7 @@ fn bad_input_is_one_sentence() {
         ("127.0.0.1:0", 2, "port 0"),
         ("127.0.0.1", 2, "a port is missing"),
         ("127.0.0.1:7 --rate 0", 2, "nothing is sent"),
-        ("127.0.0.1:7 --size 39", 2, "header of a probe"),
+        ("127.0.0.1:7 --size 39", 2, "a probe has a header of 40"),
         ("127.0.0.1:7 --size 65508", 2, "at most 65507"),
         ("127.0.0.1:7 --size 70000", 2, "no UDP payload is longer"),
         (

@@ -207,7 +207,7 @@ fn a_bad_file_is_named_and_the_others_are_reported() {
             &format!("{}\n", &histogram[..histogram.len() - 9]),
             "line 1: its histogram",
         ),
-        ("bytes.json", "\0\0\0\n", "line 1: it is no text"),
+        ("bytes.json", "\0\0\0\n", "line 1: it is not text"),
     ] {
         let bad = folder.write(name, text);
         let output = report(&[&bad, &good]);

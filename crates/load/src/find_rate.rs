@@ -107,7 +107,7 @@ pub(crate) struct Found {
     pub(crate) limited_by: Option<&'static str>,
     /// Every step, in order.
     pub(crate) ladder: Vec<Step>,
-    /// What a reader should know, in words.
+    /// What a reader should know, a sentence each.
     pub(crate) notes: Vec<String>,
     /// How the program ends.
     #[serde(skip)]
@@ -162,8 +162,8 @@ pub(crate) fn search(
             if is_generator_limit {
                 found.limited_by = Some("generator");
                 found.notes.push(
-                    "the generator could not send more, the target may well hold more: add \
-                     --cores, or send trains with --burst 64"
+                    "the generator could not send more; the target may hold more: add --cores, or \
+                     send trains with --burst 64"
                         .to_owned(),
                 );
             }

@@ -120,8 +120,8 @@ fn open(target: SocketAddr, bind: IpAddr, buffer_len: usize) -> Result<Socket, E
     socket
         .bind(&SockAddr::from(SocketAddr::new(bind, 0)))
         .map_err(|e| match e.kind() {
-            io::ErrorKind::AddrInUse => Error::system("cannot have so many source ports", &e)
-                .try_this("fewer --flows, or a wider net.ipv4.ip_local_port_range"),
+            io::ErrorKind::AddrInUse => Error::system("cannot open that many source ports", &e)
+                .try_this("lower --flows, or widen net.ipv4.ip_local_port_range"),
             _ => cannot_bind(bind, &e),
         })?;
     Ok(socket)
@@ -163,8 +163,9 @@ fn raise_descriptor_limit(flows: u64) -> Result<(), Error> {
         _ => setrlimit(Resource::Nofile, Rlimit { maximum, ..raised }),
     };
     raised.map_err(|e| {
-        Error::system(format!("cannot open {flows} sockets"), &e.into())
-            .try_this(format!("fewer --flows, or `ulimit -n {needed}` as root"))
+        Error::system(format!("cannot open {flows} sockets"), &e.into()).try_this(format!(
+            "lower --flows, or run `ulimit -n {needed}` as root"
+        ))
     })
 }
 

@@ -12,7 +12,7 @@ use reflector_udp::PAYLOAD_V6_MAX;
 /// What `reflector load` is asked to do.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Who is asked.
+    /// The echo service.
     pub target: Target,
     /// Datagrams per second in all.
     pub rate: Option<Rate>,
@@ -20,7 +20,7 @@ pub struct Options {
     pub window: Option<u32>,
     /// How long to send.
     pub duration: Option<Duration>,
-    /// How many datagrams to send.
+    /// Number of datagrams to send.
     pub count: Option<u64>,
     /// Bytes of payload.
     pub size: Sizes,
@@ -48,7 +48,7 @@ pub struct Options {
     pub max_p99: Option<Duration>,
     /// Loss at which the highest rate is searched.
     pub find_rate: Option<Percent>,
-    /// How often to report; zero only at the end.
+    /// Time between reports; 0 reports only at the end.
     pub interval: Duration,
     /// JSON lines instead of columns.
     pub json: bool,
@@ -91,7 +91,7 @@ impl Options {
 pub enum Rate {
     /// As many as can be sent.
     Max,
-    /// So many, more than none.
+    /// This many, more than 0.
     Pps(f64),
 }
 

@@ -102,17 +102,17 @@ fn counters(summary: &Summary) -> Table {
     }
     row("duplicated", totals.duplicated, "answered more than once");
     row("reordered", totals.reordered, "answered after a later one");
-    row("foreign", totals.foreign, "datagrams that are no answers");
-    row("unsent", summary.unsent, "due, and left out");
+    row("foreign", totals.foreign, "not answers to these probes");
+    row("unsent", summary.unsent, "due, but not sent");
     row(
         "kernel drops",
         summary.kernel_drops,
-        "at our sockets: their receive buffers were full",
+        "on this host: receive buffers full",
     );
     row(
         "sndbuf errors",
         summary.sndbuf_errors,
-        "of the whole host: full device queues",
+        "on this host, by any program: device queues full",
     );
     for (name, &count) in &totals.icmp {
         row("icmp", count, name);

@@ -46,7 +46,7 @@ impl Offer {
 /// Everything that a measurement starts from.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
-    /// Who is asked.
+    /// The target.
     pub(crate) target: SocketAddr,
     /// The same, as typed.
     pub(crate) target_name: String,
@@ -117,7 +117,7 @@ impl Plan {
         if options.poisson && rate == Rate::Max {
             return Err(Error::usage(
                 "cannot send at random times",
-                "--poisson needs a --rate to be random around",
+                "--poisson needs a --rate",
             ));
         }
         Ok(Self {
@@ -223,13 +223,13 @@ fn check_sizes(sizes: &[(u16, u32)], target: SocketAddr) -> Result<(), Error> {
         if usize::from(size) < HEADER_LEN {
             return Err(Error::usage(
                 attempted,
-                format!("the header of a probe alone takes {HEADER_LEN}"),
+                format!("a probe has a header of {HEADER_LEN} bytes"),
             ));
         }
         if u32::from(size) > len_max {
             return Err(Error::usage(
                 attempted,
-                format!("UDP carries at most {len_max} to this target"),
+                format!("a UDP payload to this target has at most {len_max} bytes"),
             ));
         }
     }

@@ -27,7 +27,7 @@ const RUN_UP_NS: u64 = 1_000_000;
 const STOP_LATENCY: Duration = Duration::from_millis(50);
 /// How long all workers together may take to hand over their counters.
 const ANSWER_MAX: Duration = Duration::from_secs(2);
-/// How often counters are collected where no interval is asked for.
+/// Time between collections where no interval is set.
 const TICK_DEFAULT: Duration = Duration::from_secs(1);
 
 /// What was counted over a part of the measurement.
@@ -48,7 +48,7 @@ pub(crate) struct Outcome {
     pub(crate) stats: Stats,
     /// How long was sent, without the warm-up.
     pub(crate) seconds: f64,
-    /// Datagrams that were due and had to be left out.
+    /// Datagrams that were due and not sent.
     pub(crate) unsent: u64,
     /// Source ports that sent and never got an answer.
     pub(crate) silent_ports: Vec<u16>,
@@ -271,7 +271,7 @@ impl Gathering {
         self.interval_start = self.start;
     }
 
-    /// How long nothing is to be done.
+    /// Time until something is due.
     fn sleep(&self) -> Duration {
         let tick = self.interval_start + self.tick;
         tick.saturating_duration_since(clock::monotonic())

@@ -110,7 +110,7 @@ pub(crate) struct Counters {
     pub(crate) trains_refused: u64,
     /// ICMP errors, by what they say.
     pub(crate) icmp: BTreeMap<&'static str, u64>,
-    /// Datagrams that the kernel dropped at our sockets, for want of receive buffer.
+    /// Datagrams that the kernel dropped because the receive buffer was full.
     pub(crate) receive_drops: u64,
     /// Answers whose time is unknown because `CLOCK_REALTIME` was set meanwhile.
     pub(crate) clock_stepped: u64,

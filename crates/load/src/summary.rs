@@ -13,15 +13,15 @@ use reflector_measure::exit::Exit;
 
 /// Send lag at the 99th percentile from which the generator has missed its schedule.
 const SEND_LAG_P99_NS_MAX: u64 = 1_000_000;
-/// Part of what was due that may be left out before the generator has missed its schedule.
+/// Part of what was due that may stay unsent before the generator has missed its schedule.
 const UNSENT_MAX: f64 = 0.01;
-/// Source ports without an answer that are told by number.
+/// Source ports without an answer that are listed.
 const SILENT_PORTS_MAX: usize = 32;
 
 /// What the load is, said before it starts.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Ready {
-    /// Who is asked, as typed.
+    /// The target, as typed.
     pub(crate) target: String,
     /// The address that this is.
     pub(crate) address: SocketAddr,
@@ -79,16 +79,16 @@ impl Ready {
 /// Everything about a measurement.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Summary {
-    /// Who was asked, as typed.
+    /// The target, as typed.
     pub(crate) target: String,
     /// The address that this was.
     pub(crate) address: SocketAddr,
     /// The counters.
     #[serde(flatten)]
     pub(crate) totals: Totals,
-    /// Datagrams that were due and had to be left out.
+    /// Datagrams that were due and not sent.
     pub(crate) unsent: u64,
-    /// Datagrams that the kernel dropped at our sockets, for want of receive buffer.
+    /// Datagrams that the kernel dropped because the receive buffer was full.
     pub(crate) kernel_drops: u64,
     /// The host's UDP `SndbufErrors` meanwhile, ours and others'.
     pub(crate) sndbuf_errors: u64,
@@ -98,9 +98,9 @@ pub(crate) struct Summary {
     pub(crate) limited_by: Option<&'static str>,
     /// Whether it was stopped before its end.
     pub(crate) interrupted: bool,
-    /// Thresholds that were missed, in words.
+    /// Thresholds that were missed, a sentence each.
     pub(crate) missed: Vec<String>,
-    /// What a reader should know, in words.
+    /// What a reader should know, a sentence each.
     pub(crate) notes: Vec<String>,
     /// Seed of everything random.
     pub(crate) seed: u64,
@@ -113,7 +113,7 @@ pub(crate) struct Summary {
 pub(crate) struct SilentFlows {
     /// How many.
     pub(crate) total: usize,
-    /// Of so many that sent.
+    /// Source ports that sent.
     pub(crate) of: usize,
     /// The first of them.
     pub(crate) ports: Vec<u16>,
@@ -207,7 +207,7 @@ fn missed(plan: &Plan, totals: &Totals) -> Vec<String> {
     missed
 }
 
-/// What a reader should know, the gravest first.
+/// What a reader should know, most important first.
 fn notes(plan: &Plan, summary: &Summary) -> Vec<String> {
     let totals = &summary.totals;
     let mut notes = Vec::new();
@@ -228,11 +228,11 @@ fn notes(plan: &Plan, summary: &Summary) -> Vec<String> {
     if totals.sent == 0 && !totals.send_errors.is_empty() {
         let errors: Vec<_> = totals.send_errors.keys().map(String::as_str).collect();
         notes.push(format!(
-            "nothing could be sent: the kernel said {}; EPERM is a firewall of this host's",
+            "nothing could be sent: the kernel returned {}; EPERM means a firewall on this host",
             errors.join(", ")
         ));
     } else if totals.sent == 0 && !summary.interrupted {
-        notes.push("nothing was sent: nothing came due in this time at this rate".to_owned());
+        notes.push("nothing was sent: at this rate no datagram was due in this time".to_owned());
     } else if totals.sent > 0 && !summary.is_answered() && totals.wrong_source.total == 0 {
         notes.push(unanswered(plan, totals));
     } else if summary.silent_flows.total > 0 {
@@ -240,32 +240,33 @@ fn notes(plan: &Plan, summary: &Summary) -> Vec<String> {
     }
     match summary.limited_by {
         Some("generator") => notes.push(format!(
-            "limited by the generator, not by the target: it sent p99 {:.1} us late and left out \
-             {} datagrams; ask for less, add --cores, or send trains with --burst 64",
+            "limited by the generator, not by the target: the p99 of the send lag is {:.1} us, and \
+             {} datagrams were not sent; lower --rate, add --cores, or send trains with --burst 64",
             totals.send_lag_us.p99, summary.unsent
         )),
         Some(_) => notes.push(format!(
             "limited by the window: answers came too slowly for this rate, and {} datagrams were \
-             left out",
+             not sent",
             summary.unsent
         )),
         None => {}
     }
     if summary.kernel_drops > 0 {
         notes.push(
-            "kernel drops are ours: raise net.core.rmem_max, or receive with more --cores"
+            "kernel drops happened on this host, not at the target: raise net.core.rmem_max, or \
+             add --cores"
                 .to_owned(),
         );
     }
     if totals.trains_refused > 0 {
         notes.push(
-            "the kernel took no trains here (longer than the MTU, or no UDP_SEGMENT on this path): \
-             sent datagram by datagram"
+            "the kernel refused trains (longer than the MTU, or no UDP_SEGMENT on this path); their \
+             datagrams were sent one by one"
                 .to_owned(),
         );
     }
     if totals.clock_stepped > 0 {
-        notes.push("the clock was set meanwhile: some times are unknown".to_owned());
+        notes.push("the clock was set during the run: some times are unknown".to_owned());
     }
     notes
 }
@@ -273,15 +274,15 @@ fn notes(plan: &Plan, summary: &Summary) -> Vec<String> {
 fn unanswered(plan: &Plan, totals: &Totals) -> String {
     let target = &plan.target_name;
     if totals.icmp.contains_key("port_unreachable") {
-        format!("{target} never answered: nobody listens on this port there")
+        format!("{target} never answered: nobody listens on this port")
     } else if let Some(said) = totals.icmp.keys().next() {
         format!("{target} never answered: ICMP says {said}")
     } else if totals.corrupt + totals.foreign > 0 {
-        format!("{target} sends something, but not what it was sent: it is no echo service")
+        format!("{target} answers, but not with what it was sent: it is not an echo service")
     } else {
         format!(
-            "{target} never answered: it is no echo service, or a firewall drops the datagrams or \
-             the answers; `reflector diagnose {target}` looks closer"
+            "{target} never answered: it is not an echo service, or a firewall drops the datagrams \
+             or the answers; `reflector diagnose {target}` finds out more"
         )
     }
 }
@@ -290,9 +291,9 @@ fn silent(plan: &Plan, silent: &SilentFlows) -> String {
     let &SilentFlows { total, of, .. } = silent;
     let first = silent.ports.first().copied().unwrap_or_default();
     format!(
-        "{total} of {of} flows never got an answer: where NAT is on the way, a stale conntrack entry \
-         holds such a flow; on the host that translates: `conntrack -D -p udp --orig-port-src \
-         {first} --orig-port-dst {}`",
+        "{total} of {of} flows never got an answer: with NAT on the path, a stale conntrack entry can \
+         hold such a flow; delete it on the NAT host: `conntrack -D -p udp --orig-port-src {first} \
+         --orig-port-dst {}`",
         plan.target.port()
     )
 }

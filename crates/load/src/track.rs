@@ -97,7 +97,7 @@ impl Track {
     }
 
     /// Notes that the next `count` datagrams are sent at `now_ns`. Returns how many had to be given
-    /// up before their time, for want of room.
+    /// up before their time because the memory is full.
     #[inline]
     pub(crate) fn send(&mut self, count: u32, now_ns: u64) -> u64 {
         let to = self.next + u64::from(count);

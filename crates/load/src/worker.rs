@@ -48,7 +48,7 @@ const WAKE: u64 = u64::MAX;
 pub(crate) struct Ended {
     /// From the end of the warm-up to the end of sending, in nanoseconds.
     pub(crate) span_ns: u64,
-    /// Datagrams that were due and had to be left out.
+    /// Datagrams that were due and not sent.
     pub(crate) unsent: u64,
     /// Source ports that sent and never got an answer.
     pub(crate) silent_ports: Vec<u16>,
@@ -96,7 +96,7 @@ pub(crate) struct Worker {
     expiry_ns: u64,
     /// When something was sent or received last.
     moved_ns: u64,
-    /// What is to be subtracted from the kernel's stamps, since the clock was set.
+    /// Correction of the kernel's stamps: by how much the clock was set since the start.
     step_ns: i64,
     unsent: u64,
 }

@@ -96,7 +96,7 @@ fn relative(
     }
 }
 
-/// Which of p99 and rate are worse by more than `max_percent`, in words.
+/// Which of p99 and rate got worse by more than `max_percent`, a sentence each.
 pub(crate) fn worse(kind: &Kind, changes: &[Change], max_percent: f64) -> Vec<String> {
     let is_worse = |it: &&Change| it.is_checked && it.regression() > max_percent;
     let sentence = |it: &Change| {

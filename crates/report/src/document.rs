@@ -13,19 +13,18 @@ use crate::unit::Unit;
 /// It is no JSON, it carries no histogram, or one that cannot be decoded.
 pub(crate) fn read(text: &str, name: &str, unit: Option<Unit>) -> Result<Saved, Fault> {
     let document: Value = serde_json::from_str(text)
-        .map_err(|e| Fault::new(format!("it is no JSON document ({e})")))?;
+        .map_err(|e| Fault::new(format!("it is not a JSON document ({e})")))?;
     let mut runs = Vec::new();
     collect(&document, "", name, unit.unwrap_or(Unit::Ns), &mut runs)?;
     if runs.is_empty() {
         return Err(Fault::new(
-            "it is JSON, but no report of reflector's, and it carries no HdrHistogram",
+            "it is JSON, but not a report of reflector, and has no HdrHistogram in it",
         ));
     }
     let warnings = match unit {
         Some(_) => Vec::new(),
         None => vec![format!(
-            "{name}: its unit is not said, and taken for nanoseconds; --unit says otherwise (TRex \
-             has us)"
+            "{name}: states no unit, nanoseconds are assumed; --unit sets it (TRex writes us)"
         )],
     };
     Ok(Saved { runs, warnings })
@@ -74,7 +73,7 @@ mod tests {
     fn what_carries_no_histogram_says_so() {
         let said = |text| read(text, "f", None).unwrap_err().said();
         assert!(said("{\"a\":[1,\"b\"]}").contains("no HdrHistogram"));
-        assert!(said("{").contains("no JSON document"));
+        assert!(said("{").contains("not a JSON document"));
         assert!(said("{\"latency\":[{\"hdrh\":\"HISTx\"}]}").starts_with("latency.0.hdrh: "));
     }
 }

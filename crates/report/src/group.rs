@@ -17,7 +17,7 @@ pub(crate) struct Group {
     pub(crate) merged: Option<Run>,
     /// What it is compared with, merged.
     pub(crate) baseline: Option<Run>,
-    /// What a reader should know, in words.
+    /// What a reader should know, a sentence each.
     pub(crate) notes: Vec<String>,
 }
 
@@ -35,7 +35,7 @@ impl Group {
         }
     }
 
-    /// What has got worse by more than `max_percent`, in words.
+    /// What got worse by more than `max_percent`, a sentence each.
     pub(crate) fn worse(&self, max_percent: f64) -> Vec<String> {
         worse(&self.kind, &self.changes(), max_percent)
     }
@@ -153,7 +153,7 @@ fn merge(runs: &[Run], role: &str, notes: &mut Vec<String>) -> Run {
     }
     if matches!(merged.kind, Kind::HighestRate(_)) {
         notes.push(format!(
-            "{}: each was found alone, their sum is what all hold together only if nothing is shared",
+            "{}: each was found alone; the sum holds only if they share no bottleneck",
             merged.kind
         ));
     }
@@ -161,7 +161,7 @@ fn merge(runs: &[Run], role: &str, notes: &mut Vec<String>) -> Run {
         && runs.iter().any(|run| run.counters.is_none())
     {
         notes.push(format!(
-            "{}: the counters of the merged are those of the files that have some",
+            "{}: the merged counters are those of the files that have counters",
             merged.kind
         ));
     }

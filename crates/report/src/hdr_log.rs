@@ -69,7 +69,7 @@ pub(crate) fn read(
             Some(Entry::Interval(tag, seconds, encoded)) => {
                 add(&mut series, tag, seconds, &encoded)
             }
-            None => Err("it is no interval of a histogram log".to_owned()),
+            None => Err("it is not an interval of a histogram log".to_owned()),
         };
         match added {
             Ok(()) => {}
@@ -78,7 +78,12 @@ pub(crate) fn read(
                 "{name}: line {} is cut off and left out",
                 line.number
             )),
-            Err(_) => return Err(Fault::at(line.number, "it is cut off, and the only one")),
+            Err(_) => {
+                return Err(Fault::at(
+                    line.number,
+                    "it is cut off, and it is the only one",
+                ));
+            }
         }
     }
     if series.is_empty() {
@@ -86,8 +91,8 @@ pub(crate) fn read(
     }
     if ours.is_none() && unit.is_none() {
         warnings.push(format!(
-            "{name}: its unit is not said, and taken for nanoseconds as HdrHistogram logs have it; \
-             --unit says otherwise"
+            "{name}: states no unit, nanoseconds are assumed as in other HdrHistogram logs; --unit \
+             sets it"
         ));
     }
     let unit = unit.filter(|_| ours.is_none()).unwrap_or(Unit::Ns);

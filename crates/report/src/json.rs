@@ -100,7 +100,12 @@ pub(crate) fn read(mut lines: Lines<impl BufRead>, name: &str) -> Result<Saved, 
                 "{name}: line {} is cut off and left out",
                 line.number
             )),
-            Err(_) => return Err(Fault::at(line.number, "it is cut off, and the only one")),
+            Err(_) => {
+                return Err(Fault::at(
+                    line.number,
+                    "it is cut off, and it is the only one",
+                ));
+            }
         }
     }
     contents.finish(name, warnings)
@@ -127,7 +132,7 @@ fn parse(line: &Line) -> Result<Object, String> {
                 "it is of schema {schema}, and this reflector reads {first} to {last}"
             ));
         }
-        None => return Err("it has no \"schema\": it is no report of reflector's".to_owned()),
+        None => return Err("it has no \"schema\": it is not a report of reflector".to_owned()),
     }
     serde_json::from_value(value).map_err(said)
 }
@@ -228,7 +233,7 @@ impl Contents {
         }
         if self.cut > 0 {
             warnings.push(format!(
-                "{name}: no summary, the run was cut off; its intervals are summed, without their \
+                "{name}: no summary, the run was cut off; its intervals are summed, without \
                  quantiles"
             ));
         }
@@ -245,7 +250,7 @@ impl Contents {
 
 fn kind(totals: &Totals, line: u64) -> Result<Kind, Fault> {
     if !(totals.seconds.is_finite() && totals.seconds >= 0.0) {
-        return Err(Fault::at(line, "its seconds are no time"));
+        return Err(Fault::at(line, "its \"seconds\" are not a time"));
     }
     totals
         .kind()
@@ -262,7 +267,7 @@ fn caveats(name: &str, kind: &Kind, total: &Total) -> Vec<String> {
         ));
     } else if total.runs > 1 {
         caveats.push(format!(
-            "{name}: {} runs one after the other are summed, without their quantiles",
+            "{name}: {} consecutive runs are summed, without quantiles",
             total.runs
         ));
     }

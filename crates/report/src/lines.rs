@@ -60,7 +60,7 @@ impl<R: BufRead> Lines<R> {
     /// The next line; `None` at the end.
     ///
     /// # Errors
-    /// `EIO` or `EISDIR`, a line that is no text or too long, a compressed file.
+    /// `EIO` or `EISDIR`, a line that is not text or too long, a compressed file.
     pub(crate) fn read(&mut self) -> Result<Option<Line>, Fault> {
         match self.ahead.pop_front() {
             Some(line) => Ok(Some(line)),
@@ -118,7 +118,7 @@ impl<R: BufRead> Lines<R> {
         self.number = number;
         let text = match String::from_utf8(bytes) {
             Ok(text) if !text.contains('\0') => text,
-            _ => return Err(Fault::at(number, "it is no text")),
+            _ => return Err(Fault::at(number, "it is not text")),
         };
         Ok(Some(Line {
             number,
@@ -154,7 +154,7 @@ mod tests {
     fn bytes_that_are_no_text_are_told_by_line() {
         let mut lines = Lines::new(&b"a\n\xff\n"[..]);
         lines.read().unwrap();
-        assert_eq!(lines.read().unwrap_err().said(), "line 2: it is no text");
+        assert_eq!(lines.read().unwrap_err().said(), "line 2: it is not text");
         let mut lines = Lines::new(&b"\x1f\x8b\x08"[..]);
         assert!(lines.read().unwrap_err().said().contains("gunzip"));
     }

@@ -28,8 +28,7 @@ pub(crate) fn read(
     let mut warnings = Vec::new();
     if unit.is_none() {
         warnings.push(format!(
-            "{name}: its unit is not said, and taken for milliseconds as wrk2 has it; --unit says \
-             otherwise"
+            "{name}: states no unit, milliseconds are assumed as wrk2 writes them; --unit sets it"
         ));
     }
     let unit_ns = unit.unwrap_or(Unit::Ms).ns() as f64;
@@ -66,7 +65,10 @@ pub(crate) fn read(
                 ));
             }
             None if line.is_whole => {
-                return Err(Fault::at(line.number, "it is no row of a percentile table"));
+                return Err(Fault::at(
+                    line.number,
+                    "it is not a row of a percentile table",
+                ));
             }
             None => break,
         }

@@ -15,7 +15,7 @@ pub(crate) enum Kind {
     RoundTrip,
     /// Residence times, by `reflector`.
     Residence,
-    /// The highest rate with at most so many percent lost, by `reflector load --find-rate`.
+    /// The highest rate with at most this many percent lost, by `reflector load --find-rate`.
     HighestRate(String),
     /// Another tool's times; with the name that they have there, if any.
     Other(String),
@@ -72,7 +72,7 @@ pub(crate) struct Counters {
     pub(crate) dropped: u64,
     /// Answered from an address that was not asked.
     pub(crate) wrong_source: u64,
-    /// Dropped by the kernel, for want of receive buffer.
+    /// Dropped by the kernel because the receive buffer was full.
     pub(crate) kernel_drops: u64,
 }
 
@@ -113,7 +113,7 @@ pub(crate) struct Run {
     pub(crate) name: String,
     /// What was measured.
     pub(crate) kind: Kind,
-    /// Who was asked.
+    /// The targets.
     pub(crate) targets: BTreeSet<String>,
     /// How long it took.
     pub(crate) seconds: f64,
@@ -171,6 +171,6 @@ impl Run {
 pub(crate) struct Saved {
     /// The runs in it.
     pub(crate) runs: Vec<Run>,
-    /// What a reader should know, in words that begin with the file's name.
+    /// What a reader should know, sentences that begin with the file's name.
     pub(crate) warnings: Vec<String>,
 }
