@@ -297,3 +297,6 @@ fn silent(plan: &Plan, silent: &SilentFlows) -> String {
         plan.target.port()
     )
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,149 @@
+//! How a run ends, and what is said about it.
+
+use super::*;
+use crate::options::Options;
+use crate::stats::Stats;
+use reflector_measure::percent::Percent;
+
+/// What `change` makes of a run of 100 datagrams that all came back in 20 µs.
+fn summary(change: impl FnOnce(&mut Options, &mut Outcome)) -> Summary {
+    let mut stats = Stats::new();
+    (stats.counters.sent, stats.counters.received) = (100, 100);
+    stats.rtt_ns.record_n(20_000, 100).unwrap();
+    stats.send_lag_ns.record_n(1_000, 100).unwrap();
+    let mut outcome = Outcome {
+        stats,
+        seconds: 1.0,
+        unsent: 0,
+        silent_ports: Vec::new(),
+        used_flows: 16,
+        sndbuf_errors: 0,
+        is_interrupted: false,
+    };
+    let mut options = Options::new("127.0.0.1:7".parse().unwrap());
+    change(&mut options, &mut outcome);
+    let plan = Plan::new(&options).unwrap();
+    Summary::new(&plan, &plan.offer, &outcome)
+}
+
+fn lose(outcome: &mut Outcome, count: u64) {
+    outcome.stats.counters.received -= count;
+    outcome.stats.counters.given_up += count;
+}
+
+#[test]
+fn a_run_without_a_fault_has_nothing_to_say() {
+    let summary = summary(|_, _| {});
+    assert_eq!((summary.exit(), summary.exit_code), (Exit::Done, 0));
+    assert!(summary.notes.is_empty() && summary.missed.is_empty());
+    assert_eq!(summary.limited_by, None);
+}
+
+#[test]
+fn the_gravest_fault_is_the_exit_code() {
+    let wrong = "192.0.2.1:7".parse().unwrap();
+    type Change = fn(&mut Options, &mut Outcome);
+    let cases: [(Change, Exit); 10] = [
+        (|_, it| lose(it, 100), Exit::Unanswered),
+        (|_, it| lose(it, 99), Exit::Done),
+        (
+            |_, it| {
+                lose(it, 100);
+                it.stats.counters.late = 1;
+            },
+            Exit::Done,
+        ),
+        (
+            |_, it| {
+                lose(it, 100);
+                it.stats.counters.duplicated = 1;
+            },
+            Exit::Done,
+        ),
+        (|_, it| it.stats.counters = Default::default(), Exit::Failed),
+        (
+            |_, it| {
+                it.stats.counters = Default::default();
+                it.is_interrupted = true;
+            },
+            Exit::Done,
+        ),
+        (
+            |options, it| {
+                options.max_loss = Some(Percent(0.9));
+                lose(it, 1);
+            },
+            Exit::ThresholdMissed,
+        ),
+        (
+            |options, it| {
+                options.max_loss = Some(Percent(1.0));
+                lose(it, 1);
+            },
+            Exit::Done,
+        ),
+        (
+            |options, _| options.max_p99 = Some(Duration::from_micros(19)),
+            Exit::ThresholdMissed,
+        ),
+        (
+            |options, _| options.max_p99 = Some(Duration::from_micros(21)),
+            Exit::Done,
+        ),
+    ];
+    for (index, (change, exit)) in cases.into_iter().enumerate() {
+        assert_eq!(summary(change).exit(), exit, "case {index}");
+        // Whatever else went wrong.
+        let summary = summary(|options, it| {
+            change(options, it);
+            it.stats.counters.wrong_source.record(wrong, 1);
+        });
+        assert_eq!(summary.exit(), Exit::WrongSource, "case {index}");
+        assert!(summary.notes[0].contains("pktinfo"));
+    }
+}
+
+#[test]
+fn the_generator_says_when_it_was_the_limit() {
+    for (unsent, lag_ns, window_waits, limited_by) in [
+        (1, 1_000, 0, None),
+        (2, 1_000, 0, Some("generator")),
+        (2, 1_000, 1, Some("window")),
+        (0, 1_100_000, 0, Some("generator")),
+    ] {
+        let summary = summary(|_, it| {
+            it.unsent = unsent;
+            it.stats.counters.window_waits = window_waits;
+            it.stats.send_lag_ns.record_n(lag_ns, 10_000).unwrap();
+        });
+        assert_eq!(summary.limited_by, limited_by);
+        let is_said = summary.notes.iter().any(|it| it.starts_with("limited by"));
+        assert_eq!(is_said, limited_by.is_some());
+    }
+}
+
+#[test]
+fn silence_is_explained_by_what_came_instead() {
+    for (change, said) in [
+        (
+            (|_| {}) as fn(&mut crate::stats::Counters),
+            "a firewall drops",
+        ),
+        (
+            |it| *it.icmp.entry("port_unreachable").or_default() += 1,
+            "nobody listens on this port",
+        ),
+        (
+            |it| *it.icmp.entry("prohibited").or_default() += 1,
+            "ICMP says prohibited",
+        ),
+        (|it| it.foreign = 1, "not with what it was sent"),
+        (|it| it.corrupt = 1, "not with what it was sent"),
+    ] {
+        let summary = summary(|_, it| {
+            lose(it, 100);
+            change(&mut it.stats.counters);
+        });
+        assert!(summary.notes[0].contains(said), "{:?}", summary.notes);
+    }
+}
