@@ -158,7 +158,7 @@ stall() {
 
 capture() {
     cargo test --quiet --locked --test load -- --ignored --exact --nocapture \
-        a_capture_agrees_on_the_median > "$WORK/capture" 2>&1 || { cat "$WORK/capture"; return 1; }
+        times::a_capture_agrees_on_the_median > "$WORK/capture" 2>&1 || { cat "$WORK/capture"; return 1; }
     sed -n 's/^.*\(p50: .*\)$/  \1/p' "$WORK/capture"
 }
 

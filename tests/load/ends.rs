@@ -1,0 +1,108 @@
+//! Thresholds, searches and interrupts: how a run ends.
+
+use std::io::{BufRead, BufReader};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+use super::{Running, count, load, parse, words};
+use crate::support::command;
+use crate::targets::{Fault, Target};
+
+#[test]
+fn thresholds_decide_the_exit_code() {
+    let target = Target::start(Fault::DropTenth);
+    let options = "--count 100 --rate 1k --timeout 2s --max-loss";
+    assert_eq!(load(target.addr, &format!("{options} 50%")).code, 0);
+    let ended = load(target.addr, &format!("{options} 5% --max-p99 1s"));
+    assert_eq!(
+        (
+            ended.code,
+            ended.summary()["missed"].as_array().unwrap().len()
+        ),
+        (5, 2)
+    );
+}
+
+#[test]
+fn the_highest_rate_is_searched_and_the_ladder_is_told() {
+    let target = Target::start(Fault::None);
+    let options = "--rate 1k --duration 200ms --timeout 5s --find-rate";
+    let ended = load(target.addr, &format!("{options} 50%"));
+    let found = ended.lines.last().unwrap();
+    assert_eq!(
+        (ended.code, &found["type"]),
+        (0, &"found_rate".into()),
+        "{found}"
+    );
+    // A busy machine may not send all of the 1000: the rate is one that held, as often as it says.
+    let rate = found["rate_pps"].as_f64().unwrap();
+    assert!(rate > 0.0 && rate <= 1000.0, "{found}");
+    assert_eq!(found["confirmations"], 2);
+    let ladder = found["ladder"].as_array().unwrap();
+    assert_eq!(ladder[0]["offered_pps"], 1000.0, "{found}");
+    for step in &ladder[ladder.len() - 2..] {
+        assert_eq!(
+            (&step["offered_pps"], &step["verdict"]),
+            (&rate.into(), &"holds".into()),
+            "{found}"
+        );
+    }
+
+    let target = Target::start(Fault::DropTenth);
+    let options = "--rate 1k --duration 100ms --timeout 1s --find-rate";
+    let ended = load(target.addr, &format!("{options} 5%"));
+    let found = ended.lines.last().unwrap();
+    assert_eq!(
+        (ended.code, &found["rate_pps"]),
+        (5, &Value::Null),
+        "{found}"
+    );
+    assert_eq!(
+        ended
+            .lines
+            .iter()
+            .filter(|line| line["type"] == "step")
+            .count(),
+        3
+    );
+}
+
+#[test]
+fn an_interrupt_prints_what_was_measured() {
+    let target = Target::start(Fault::None);
+    let running = Running::start(target.addr, "--rate 1k --duration 1h --timeout 5s");
+    running.signal(Signal::INT);
+    let ended = running.end();
+    let summary = ended.summary();
+    assert_eq!((ended.code, &summary["interrupted"]), (0, &true.into()));
+    assert_eq!(
+        (&ended.lines[0]["type"], &ended.lines[1]["type"]),
+        (&"ready".into(), &"interval".into())
+    );
+    // The intervals add up to the whole.
+    let intervals = ended.lines.iter().filter(|line| line["type"] == "interval");
+    let sent: u64 = intervals.map(|line| count(&line["sent"])).sum();
+    assert_eq!(sent, count(&summary["sent"]));
+}
+
+#[test]
+fn an_interrupted_search_keeps_what_held() {
+    let target = Target::start(Fault::None);
+    let options = "load TARGET --json --rate 100 --duration 200ms --timeout 5s --find-rate 50%";
+    let options = options.replace("TARGET", &target.addr.to_string());
+    let mut child = command(&words(&options)).spawn().unwrap();
+    let mut reports = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut next = || reports.next().map(|line| parse(&line.unwrap()));
+    assert_eq!(next().unwrap()["type"], "ready");
+    let step = next().unwrap();
+    assert_eq!(step["type"], "step");
+    let pid = Pid::from_raw(child.id() as i32).unwrap();
+    kill_process(pid, Signal::INT).unwrap();
+    let found = std::iter::from_fn(next).last().unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0), "{found}");
+    assert_eq!(found["interrupted"], true, "{found}");
+    if step["verdict"] == "holds" {
+        assert_eq!(found["rate_pps"], 100.0, "{found}");
+    }
+}
