@@ -9,9 +9,6 @@ use reflector_udp::addr::PeerAddr;
 /// Segments that one train may have: `UDP_MAX_SEGMENTS` (linux/udp.h) since Linux 6.9.
 pub const SEGMENTS_MAX: usize = 128;
 
-/// Payload bytes that a buffer has room for: the most that one UDP message, or one train, has.
-pub const PAYLOAD_MAX: u32 = 65_535;
-
 /// The address that the peer sent to, which is the source of the reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LocalAddr {

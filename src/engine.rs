@@ -3,6 +3,8 @@
 //! An engine knows sockets, buffers and messages. It does not know what is answered, or why: it
 //! never sees a responder or the guard, and they cannot tell which engine runs them.
 
+pub mod settings;
+
 pub mod fault;
 pub mod mmsg;
 pub mod probe;
@@ -13,78 +15,12 @@ pub mod probe;
 pub mod uring;
 
 use std::io;
-use std::sync::Arc;
 
 use crate::batch::Batch;
-use crate::datagram::Endpoint;
-use crate::egress;
-use crate::socket::SocketPair;
 use crate::stats::Stats;
 use mmsg::Mmsg;
-use reflector_udp::wake::Wake;
+pub use settings::{Kind, Resources, Settings, Wait};
 use uring::Uring;
-
-/// How long `receive` may take.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wait {
-    /// Until something arrives or the worker is woken.
-    Idle,
-    /// Not at all: only what is there.
-    Never,
-}
-
-/// Which engine, once that is decided.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// io_uring.
-    Uring,
-    /// recvmmsg(2) and sendmmsg(2).
-    Mmsg,
-}
-
-impl Kind {
-    /// Its name in options and reports.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Uring => "uring",
-            Self::Mmsg => "mmsg",
-        }
-    }
-}
-
-/// What an engine is asked for.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// Which.
-    pub kind: Kind,
-    /// Receive buffers of one worker.
-    pub buffers: u16,
-    /// Poll instead of sleeping.
-    pub spin: bool,
-    /// Whether io_uring may receive from busy sockets without arming
-    /// ([`keeps_unused_buffers`](probe::Abilities::keeps_unused_buffers)).
-    pub busy_receive: bool,
-    /// How replies are sent.
-    pub egress: egress::Settings,
-}
-
-/// What the engines of one worker work with.
-#[derive(Clone)]
-pub struct Resources {
-    /// The worker's sockets, opened by the server.
-    pub sockets: Arc<[SocketPair]>,
-    /// What interrupts a wait.
-    pub wake: Arc<Wake>,
-}
-
-impl Resources {
-    fn endpoints(&self) -> Vec<Endpoint> {
-        self.sockets
-            .iter()
-            .map(|pair| pair.receiver.endpoint())
-            .collect()
-    }
-}
 
 /// One worker's way of moving datagrams.
 #[expect(

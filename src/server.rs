@@ -3,11 +3,10 @@
 mod accounting;
 mod control;
 mod sockets;
+mod workers;
 
 use std::net::{IpAddr, SocketAddr};
-use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
-use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crate::config::{Config, Listener, SEND_BUFFER_SMALL};
@@ -23,6 +22,7 @@ use control::{Event, Mailbox, Order};
 use reflector_measure::clock;
 use reflector_measure::error::Error;
 use sockets::Sockets;
+use workers::Workers;
 
 /// How long an interval waits for counters that a worker has not handed over. Longer than any
 /// batch takes; what comes later is in the next one.
@@ -167,13 +167,10 @@ impl<R: Responder + Send + 'static> Server<R> {
                 coalesce: self.config.coalesce,
                 guard: guard.clone(),
                 responders,
-                control: Arc::clone(&control),
+                control,
                 reports: self.mailbox.reports(),
             };
-            let thread = thread::Builder::new().name(format!("worker-{index}"));
-            let thread = thread.spawn(move || watched(worker)).map_err(cannot)?;
-            workers.controls.push(control);
-            workers.threads.push(thread);
+            workers.start(worker).map_err(cannot)?;
         }
         Ok(())
     }
@@ -314,55 +311,6 @@ impl<R: Responder + Send + 'static> Server<R> {
         }
         Ok(())
     }
-}
-
-/// How long workers may take to let go of their rings and sockets when the server gives up.
-const LEAVING_MAX: Duration = Duration::from_millis(500);
-
-/// The workers that have been started.
-#[derive(Default)]
-struct Workers {
-    controls: Vec<Arc<Control>>,
-    threads: Vec<JoinHandle<()>>,
-}
-
-impl Workers {
-    /// Ends those that still run, and waits for them, though not for ever: a ring that is not closed
-    /// in order keeps the port busy after the process has gone.
-    fn leave(&self) {
-        let until = clock::monotonic() + LEAVING_MAX;
-        self.controls
-            .iter()
-            .for_each(|control| control.command(Command::Leave));
-        let is_running = || self.threads.iter().any(|thread| !thread.is_finished());
-        while is_running() && clock::monotonic() < until {
-            thread::sleep(Duration::from_millis(1));
-        }
-    }
-}
-
-/// Runs a worker and reports its end, whichever it is. A socket without a reader would swallow its
-/// share of the peers for good, so no end goes unheard.
-fn watched<R: Responder>(worker: Worker<R>) {
-    let (index, reports) = (worker.index, worker.reports.clone());
-    let control = Arc::clone(&worker.control);
-    let report = match panic::catch_unwind(AssertUnwindSafe(|| worker.run())) {
-        Ok(Ok(stats)) => WorkerReport::Ended {
-            worker: index,
-            stats: Box::new(stats),
-        },
-        Ok(Err(error)) => WorkerReport::Died {
-            worker: index,
-            reason: error.to_string(),
-        },
-        Err(_) => WorkerReport::Died {
-            worker: index,
-            reason: "it panicked".to_owned(),
-        },
-    };
-    control.counters.close();
-    // Nobody listens any more if the server has given up, which is as well.
-    let _ = reports.send(report);
 }
 
 fn not_started(worker: usize, reason: &str) -> Error {

@@ -6,13 +6,14 @@
 use std::io;
 use std::os::fd::AsFd;
 
-use super::fault::Health;
-use super::{Resources, Settings, Wait};
 use crate::batch::Batch;
-use crate::datagram::{Endpoint, PAYLOAD_MAX};
+use crate::datagram::Endpoint;
 use crate::egress::{Egress, errno};
+use crate::engine::fault::Health;
+use crate::engine::settings::{Resources, Settings, Wait};
 use crate::ingress;
 use crate::stats::Stats;
+use reflector_udp::RECEIVE_MAX;
 use reflector_udp::memory::Lease;
 use reflector_udp::mmsg::{Inbox, Poll};
 
@@ -47,7 +48,7 @@ impl Mmsg {
     /// # Errors
     /// What mmap(2) says.
     pub fn open(settings: &Settings, resources: Resources) -> io::Result<Self> {
-        let leases = Lease::carve(settings.buffers, PAYLOAD_MAX, STRIDE)?;
+        let leases = Lease::carve(settings.buffers, RECEIVE_MAX, STRIDE)?;
         let slots_max = leases.len();
         let egress = Egress::new(settings.egress, resources.endpoints(), slots_max);
         Ok(Self::with(

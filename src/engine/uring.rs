@@ -28,12 +28,12 @@ use receive::Reception;
 pub use ring::KernelRing;
 pub(super) use ring::{Completion, FdPair, Ring};
 
-use super::fault::Health;
-use super::mmsg::Mmsg;
-use super::{Resources, Settings, Wait};
 use crate::batch::Batch;
 use crate::datagram::Endpoint;
 use crate::egress::Egress;
+use crate::engine::fault::Health;
+use crate::engine::mmsg::Mmsg;
+use crate::engine::settings::{Resources, Settings, Wait};
 use crate::ingress;
 use crate::stats::Stats;
 

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 
 use io_uring::types::BufRingEntry;
 
-use crate::datagram::PAYLOAD_MAX;
+use reflector_udp::RECEIVE_MAX;
 use reflector_udp::addr::SOCKADDR_IN6_LEN;
 use reflector_udp::cmsg::RECEIVE_CONTROL_LEN;
 use reflector_udp::memory::{Lease, Region};
@@ -21,7 +21,7 @@ pub const NAME_LEN: usize = SOCKADDR_IN6_LEN.next_multiple_of(8);
 pub const CONTROL_LEN: usize = RECEIVE_CONTROL_LEN;
 /// Where the payload starts, in every buffer.
 const HEADER_LEN: usize = OUT_LEN + NAME_LEN + CONTROL_LEN;
-const CAPACITY: usize = HEADER_LEN + PAYLOAD_MAX as usize;
+const CAPACITY: usize = HEADER_LEN + RECEIVE_MAX as usize;
 
 /// The distance between buffers: their room and an odd number of cache lines, so that their
 /// headers do not all compete for the same cache sets.

@@ -1,0 +1,135 @@
+//! Makes sense of what is asked for.
+
+use std::time::Duration;
+
+use super::builder::Builder;
+use super::cpus::workers;
+use super::listeners::listeners;
+use super::settings::{Config, EngineChoice};
+use crate::datagram::SEGMENTS_MAX;
+use crate::egress;
+use crate::engine::probe::{self, Blocker};
+use crate::engine::{self, Kind};
+use crate::socket;
+use reflector_measure::error::Error;
+use reflector_measure::host::kernel_is_at_least;
+
+/// The longest wait for more datagrams: they wait, and so does whoever stops the worker.
+const COALESCE_MAX: Duration = Duration::from_secs(10);
+/// Segments that a train may have before Linux 6.9 (linux/udp.h).
+const SEGMENTS_MAX_OLD: usize = 64;
+
+impl Builder {
+    /// Makes sense of the settings on this machine. Tries io_uring out unless told not to.
+    ///
+    /// # Errors
+    /// A [usage](Error::is_usage) error where settings contradict each other, and what was demanded
+    /// and is not available here.
+    pub fn build(self) -> Result<Config, Error> {
+        let mut notes = Vec::new();
+        let workers = workers(self.cores, self.cpus.as_deref(), &mut notes)?;
+        let listen = listeners(&self.listen, self.socket.dual_stack)?;
+        if self.coalesce > COALESCE_MAX {
+            return Err(Error::usage(
+                format!("cannot wait {:?} for more datagrams", self.coalesce),
+                format!("--coalesce takes at most {COALESCE_MAX:?}"),
+            ));
+        }
+        let (kind, abilities, engine_blocker) = choose_engine(self.engine)?;
+        let buffers = self.rounded_buffers(&mut notes);
+        Ok(Config {
+            socket: socket::Settings {
+                is_grouped: workers.len() > 1,
+                timestamps: self.latency,
+                hop_limits: self.rules.loop_guard,
+                ..self.socket
+            },
+            engine: engine::Settings {
+                kind,
+                buffers,
+                spin: self.spin,
+                busy_receive: abilities.keeps_unused_buffers,
+                egress: egress::Settings {
+                    gso: self.gso,
+                    segments_max: segments_max(),
+                    latency: self.latency,
+                },
+            },
+            engine_blocker,
+            steer_cpu: self.steer_cpu,
+            coalesce: self.coalesce,
+            rules: self.rules,
+            interval: self.interval.filter(|interval| !interval.is_zero()),
+            duration: self.duration,
+            listen,
+            workers,
+            notes,
+        })
+    }
+
+    fn rounded_buffers(&self, notes: &mut Vec<String>) -> u16 {
+        let buffers = self.buffers.max(1).next_power_of_two();
+        if buffers != self.buffers {
+            notes.push(format!(
+                "--buffers {} is rounded up to {buffers}",
+                self.buffers
+            ));
+        }
+        buffers
+    }
+}
+
+fn choose_engine(choice: EngineChoice) -> Result<(Kind, probe::Abilities, Option<Blocker>), Error> {
+    let without_ring = |blocker| (Kind::Mmsg, probe::Abilities::default(), blocker);
+    if choice == EngineChoice::Mmsg {
+        // Without any io_uring system call, since some profiles kill for one.
+        return Ok(without_ring(None));
+    }
+    match probe::probe() {
+        Ok(abilities) => Ok((Kind::Uring, abilities, None)),
+        Err(blocker) if choice == EngineChoice::Auto => Ok(without_ring(Some(blocker))),
+        Err(Blocker { what, remedy }) => {
+            Err(Error::new("cannot use io_uring", what).try_this(remedy))
+        }
+    }
+}
+
+fn segments_max() -> usize {
+    if kernel_is_at_least(6, 9) {
+        SEGMENTS_MAX
+    } else {
+        SEGMENTS_MAX_OLD
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mmsg() -> Builder {
+        Config::builder().engine(EngineChoice::Mmsg)
+    }
+
+    #[test]
+    fn the_memory_of_a_worker_stays_below_its_limit() {
+        let with_gro = mmsg().cores(1).build().unwrap().memory();
+        assert!(with_gro.worker <= 6 << 20, "{with_gro:?}");
+        assert!(with_gro.base <= 16 << 20);
+    }
+
+    #[test]
+    fn odd_buffer_counts_are_rounded_up() {
+        let config = mmsg().buffers(100).build().unwrap();
+        assert_eq!(config.engine.buffers, 128);
+        assert!(config.notes[0].contains("rounded up"));
+    }
+
+    #[test]
+    fn a_wait_beyond_ten_seconds_is_refused() {
+        let error = mmsg()
+            .coalesce(Duration::from_secs(11))
+            .build()
+            .unwrap_err();
+        assert!(error.is_usage());
+    }
+}

@@ -1,0 +1,233 @@
+//! Settings as asked for.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use super::settings::{BUFFERS_DEFAULT, Config, EngineChoice, Listener, SOCKET_BUFFER_DEFAULT};
+use crate::guard::{Prefixes, Rules};
+use crate::mode::Mode;
+use crate::socket;
+
+impl Config {
+    /// Settings to start from, each with its default.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+}
+
+/// Settings as asked for. [`build`](Self::build) makes sense of them on this machine.
+///
+/// A method is named like the option of the program that it stands for, so that a remedy in an
+/// error helps both.
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct Builder {
+    pub(super) listen: Vec<Listener>,
+    pub(super) cores: Option<u16>,
+    pub(super) cpus: Option<Vec<usize>>,
+    pub(super) engine: EngineChoice,
+    pub(super) steer_cpu: bool,
+    pub(super) spin: bool,
+    pub(super) coalesce: Duration,
+    pub(super) buffers: u16,
+    pub(super) gso: bool,
+    pub(super) latency: bool,
+    pub(super) socket: socket::Settings,
+    pub(super) rules: Rules,
+    pub(super) interval: Option<Duration>,
+    pub(super) duration: Option<Duration>,
+}
+
+impl Default for Builder {
+    fn default() -> Self {
+        Self {
+            listen: Vec::new(),
+            cores: None,
+            cpus: None,
+            engine: EngineChoice::Auto,
+            steer_cpu: false,
+            spin: false,
+            coalesce: Duration::ZERO,
+            buffers: BUFFERS_DEFAULT,
+            gso: true,
+            latency: true,
+            socket: socket::Settings {
+                gro: true,
+                receive_buffer_len: Some(SOCKET_BUFFER_DEFAULT),
+                send_buffer_len: Some(SOCKET_BUFFER_DEFAULT),
+                ..socket::Settings::default()
+            },
+            rules: Rules::default(),
+            interval: Some(Duration::from_secs(1)),
+            duration: None,
+        }
+    }
+}
+
+impl Builder {
+    /// Echoes at `addr`, besides what was named before; port 0 leaves the choice to the kernel.
+    ///
+    /// Without any listener it is `0.0.0.0:9007`, and `[::]:9007` where the host has IPv6.
+    pub fn listen(self, addr: SocketAddr) -> Self {
+        self.listen_as(addr, Mode::Echo)
+    }
+
+    /// Listens at `addr` as [`listen`](Self::listen) does, in another mode. A server of your own
+    /// responder looks at no mode.
+    pub fn listen_as(mut self, addr: SocketAddr, mode: Mode) -> Self {
+        self.listen.push(Listener {
+            mode,
+            ..Listener::new(addr)
+        });
+        self
+    }
+
+    /// Serves IPv4 and IPv6 peers by one `[::]` socket.
+    pub fn dual_stack(mut self, is_on: bool) -> Self {
+        self.socket.dual_stack = is_on;
+        self
+    }
+
+    /// Receives and sends through the interface `name` only (SO_BINDTODEVICE, socket(7)).
+    pub fn device(mut self, name: impl Into<String>) -> Self {
+        self.socket.device = Some(name.into());
+        self
+    }
+
+    /// Lets a reply leave by the interface that its request came by, whatever the routes say.
+    pub fn same_interface(mut self, is_on: bool) -> Self {
+        self.socket.same_interface = is_on;
+        self
+    }
+
+    /// Binds addresses that this host does not have yet.
+    pub fn freebind(mut self, is_on: bool) -> Self {
+        self.socket.freebind = is_on;
+        self
+    }
+
+    /// Shares the port with programs that agree to.
+    pub fn share_port(mut self, is_on: bool) -> Self {
+        self.socket.share_port = is_on;
+        self
+    }
+
+    /// Runs `count` workers, one per core while there are cores. Default: as many as CPU affinity
+    /// and cgroup allow.
+    pub fn cores(mut self, count: u16) -> Self {
+        self.cores = Some(count);
+        self
+    }
+
+    /// Runs one worker on each of these CPUs, which wins over [`cores`](Self::cores).
+    pub fn cpus(mut self, cpus: impl Into<Vec<usize>>) -> Self {
+        self.cpus = Some(cpus.into());
+        self
+    }
+
+    /// Asks for an engine.
+    pub fn engine(mut self, choice: EngineChoice) -> Self {
+        self.engine = choice;
+        self
+    }
+
+    /// Gives a datagram to the worker on the CPU that received it, instead of one for each flow.
+    pub fn steer_cpu(mut self, is_on: bool) -> Self {
+        self.steer_cpu = is_on;
+        self
+    }
+
+    /// Polls instead of sleeping.
+    pub fn spin(mut self, is_on: bool) -> Self {
+        self.spin = is_on;
+        self
+    }
+
+    /// Receives datagrams of one peer together (UDP_GRO, udp(7)).
+    pub fn gro(mut self, is_on: bool) -> Self {
+        self.socket.gro = is_on;
+        self
+    }
+
+    /// Sends replies to one peer together (UDP_SEGMENT, udp(7)).
+    pub fn gso(mut self, is_on: bool) -> Self {
+        self.gso = is_on;
+        self
+    }
+
+    /// Waits this long for more datagrams before answering, at most ten seconds.
+    pub fn coalesce(mut self, wait: Duration) -> Self {
+        self.coalesce = wait;
+        self
+    }
+
+    /// Receive buffers of each worker, rounded up to a power of two.
+    pub fn buffers(mut self, count: u16) -> Self {
+        self.buffers = count;
+        self
+    }
+
+    /// Bytes that each socket's receive buffer is asked to have.
+    pub fn receive_buffer_len(mut self, len: usize) -> Self {
+        self.socket.receive_buffer_len = Some(len);
+        self
+    }
+
+    /// Bytes that each socket's send buffer is asked to have.
+    pub fn send_buffer_len(mut self, len: usize) -> Self {
+        self.socket.send_buffer_len = Some(len);
+        self
+    }
+
+    /// Never fragments replies (IP_PMTUDISC_PROBE, ip(7)).
+    pub fn df(mut self, is_on: bool) -> Self {
+        self.socket.df = is_on;
+        self
+    }
+
+    /// Answers only peers in these prefixes, instead of those in
+    /// [`DEFAULT_ALLOW`](crate::guard::DEFAULT_ALLOW).
+    pub fn allow(mut self, prefixes: impl IntoIterator<Item = IpNet>) -> Self {
+        self.rules.allow = Prefixes::new(prefixes);
+        self
+    }
+
+    /// Never answers peers in these prefixes, whatever is allowed.
+    pub fn deny(mut self, prefixes: impl IntoIterator<Item = IpNet>) -> Self {
+        self.rules.deny = Prefixes::new(prefixes);
+        self
+    }
+
+    /// Source ports that get no answer, instead of
+    /// [`DEFAULT_DENY_PORTS`](crate::guard::DEFAULT_DENY_PORTS).
+    pub fn deny_ports(mut self, ports: impl Into<Vec<u16>>) -> Self {
+        self.rules.deny_ports = ports.into();
+        self
+    }
+
+    /// Sends each reply with one hop less to go than its request had left.
+    pub fn loop_guard(mut self, is_on: bool) -> Self {
+        self.rules.loop_guard = is_on;
+        self
+    }
+
+    /// Measures residence times, from the kernel's receive stamp to the reply.
+    pub fn latency(mut self, is_on: bool) -> Self {
+        self.latency = is_on;
+        self
+    }
+
+    /// Reports this often; `None` only at the end.
+    pub fn interval(mut self, interval: Option<Duration>) -> Self {
+        self.interval = interval;
+        self
+    }
+
+    /// Ends after this long.
+    pub fn duration(mut self, duration: Duration) -> Self {
+        self.duration = Some(duration);
+        self
+    }
+}

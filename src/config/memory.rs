@@ -1,0 +1,56 @@
+//! The memory that a server may touch, summed in the open.
+
+use super::settings::Config;
+use crate::batch::Slot;
+use crate::datagram::{SEGMENTS_MAX, Verdict};
+use crate::egress::Egress;
+use crate::engine::uring::buffers::STRIDE;
+use crate::stats::latency::HISTOGRAM_BYTES;
+
+impl Config {
+    /// The memory that this configuration may touch.
+    pub(crate) fn memory(&self) -> MemoryBudget {
+        let buffers = usize::from(self.engine.buffers);
+        let messages = Egress::messages_max(buffers);
+        let mut worker = 0;
+        // Receive buffers, as if every one had held the largest datagram or train.
+        worker += buffers * STRIDE;
+        // Slots, and the verdicts of their segments.
+        worker += buffers * size_of::<Slot>();
+        worker += buffers * SEGMENTS_MAX * size_of::<Verdict>();
+        // Outbox and trains: header, name, control, iovec, train, piece, hash entries per message.
+        worker += messages * 512;
+        // Submission and completion queue.
+        worker += messages.next_power_of_two() * 64 + (2 * buffers + messages) * 2 * 16;
+        // Histograms: counting, published, and the server's sum for the worker.
+        worker += 3 * HISTOGRAM_BYTES;
+        // Source ports of the guard, stack.
+        worker += 8 * 1024 + 64 * 1024;
+        MemoryBudget {
+            base: MEMORY_BASE,
+            worker,
+            workers: self.workers.len(),
+        }
+    }
+}
+
+/// Program, allocator, server thread and its histograms, measured with room to spare.
+const MEMORY_BASE: usize = 12 << 20;
+
+/// Resident memory that may be touched, in bytes. Socket buffers are the kernel's and come on top.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct MemoryBudget {
+    /// Whatever the number of workers.
+    pub base: usize,
+    /// For each worker.
+    pub worker: usize,
+    /// Number of workers.
+    pub workers: usize,
+}
+
+impl MemoryBudget {
+    /// All of it.
+    pub fn total(&self) -> usize {
+        self.base + self.worker * self.workers
+    }
+}

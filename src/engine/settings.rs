@@ -1,0 +1,71 @@
+//! What an engine is asked for, and what it works with.
+
+use std::sync::Arc;
+
+use crate::datagram::Endpoint;
+use crate::egress;
+use crate::socket::SocketPair;
+use reflector_udp::wake::Wake;
+
+/// How long `receive` may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wait {
+    /// Until something arrives or the worker is woken.
+    Idle,
+    /// Not at all: only what is there.
+    Never,
+}
+
+/// Which engine, once that is decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// io_uring.
+    Uring,
+    /// recvmmsg(2) and sendmmsg(2).
+    Mmsg,
+}
+
+impl Kind {
+    /// Its name in options and reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Uring => "uring",
+            Self::Mmsg => "mmsg",
+        }
+    }
+}
+
+/// What an engine is asked for.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Which.
+    pub kind: Kind,
+    /// Receive buffers of one worker.
+    pub buffers: u16,
+    /// Poll instead of sleeping.
+    pub spin: bool,
+    /// Whether io_uring may receive from busy sockets without arming
+    /// ([`keeps_unused_buffers`](crate::engine::probe::Abilities::keeps_unused_buffers)).
+    pub busy_receive: bool,
+    /// How replies are sent.
+    pub egress: egress::Settings,
+}
+
+/// What the engines of one worker work with.
+#[derive(Clone)]
+pub struct Resources {
+    /// The worker's sockets, opened by the server.
+    pub sockets: Arc<[SocketPair]>,
+    /// What interrupts a wait.
+    pub wake: Arc<Wake>,
+}
+
+impl Resources {
+    /// What the datagram path needs to know of each.
+    pub fn endpoints(&self) -> Vec<Endpoint> {
+        self.sockets
+            .iter()
+            .map(|pair| pair.receiver.endpoint())
+            .collect()
+    }
+}
