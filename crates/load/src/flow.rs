@@ -47,9 +47,9 @@ impl Flow {
     /// Opens all flows of `plan`.
     ///
     /// # Errors
-    /// `EMFILE` where the limit of descriptors cannot be raised, `EADDRINUSE` where there are no more
-    /// source ports, `EADDRNOTAVAIL` for an address that is none of this host's, `EAFNOSUPPORT`
-    /// without IPv6.
+    /// `EMFILE` where the limit of descriptors cannot be raised, `EADDRINUSE` where there are no
+    /// more source ports, `EADDRNOTAVAIL` for an address that is none of this host's,
+    /// `EAFNOSUPPORT` without IPv6.
     pub(crate) fn open_all(plan: &Plan) -> Result<Vec<Self>, Error> {
         raise_descriptor_limit(plan.flows as u64)?;
         let buffer_len = (BUFFERS_LEN / plan.flows).clamp(BUFFER_LEN_MIN, BUFFER_LEN_MAX);

@@ -9,10 +9,10 @@
 //! Not here: halved round trips, guesses where a datagram was lost that nobody reported, and any
 //! code of the reflector: what measures shares nothing with what is measured.
 //!
-//! A `plan` is run (`run`) by workers. A `worker` sends through its `sender` what its `schedule` says
-//! is due, and has what comes back classified (`classify`) and accounted for in the `track` of its
-//! `flow` and in the `stats`. The `summary` draws the conclusions, the `report` writes them, to people
-//! as a `page`, and `progress` is shown meanwhile. `find_rate` does it again and again.
+//! A `plan` is run (`run`) by workers. A `worker` sends through its `sender` what its `schedule`
+//! says is due, and has what comes back classified (`classify`) and accounted for in the `track` of
+//! its `flow` and in the `stats`. The `summary` draws the conclusions, the `report` writes them, to
+//! people as a `page`, and `progress` is shown meanwhile. `find_rate` does it again and again.
 
 #![forbid(unsafe_code)]
 

@@ -93,8 +93,8 @@ impl Plan {
     ///
     /// # Errors
     /// Options that contradict each other, a name that does not resolve, `ENETUNREACH`,
-    /// `EHOSTUNREACH` or `EACCES` for a target that cannot be sent to, `EADDRNOTAVAIL` for an address
-    /// to send from that is none of this host's.
+    /// `EHOSTUNREACH` or `EACCES` for a target that cannot be sent to, `EADDRNOTAVAIL` for an
+    /// address to send from that is none of this host's.
     pub(crate) fn new(options: &Options) -> Result<Self, Error> {
         let target = resolve(&options.target, options.bind)?;
         let sizes = options.size.0.clone();
@@ -160,7 +160,8 @@ impl Plan {
     }
 }
 
-/// The CPUs of the workers, from the last one down: a reflector on the same machine takes the first.
+/// The CPUs of the workers, from the last one down: a reflector on the same machine takes the
+/// first.
 fn cores(count: usize) -> Vec<Option<CoreId>> {
     let allowed = core_affinity::get_core_ids().unwrap_or_default();
     let at = |worker: usize| {

@@ -131,7 +131,8 @@ fn line(end: Duration, totals: &Totals) -> String {
     )
 }
 
-/// `value` in at most three digits, in the one of `units` that fits; each is 1000 of the one before.
+/// `value` in at most three digits, in the one of `units` that fits; each is 1000 of the one
+/// before.
 fn short(value: f64, units: &[&str]) -> String {
     let mut value = value;
     let mut units = units.iter();
@@ -213,7 +214,8 @@ mod tests {
         let text = shown(&plan(|_| {}), Mode::Lines, 80, 25);
         let line = |second| {
             format!(
-                "{second:>4} s  sent 12.0 M/s  received 12.0 M/s  p50 44.9 us  p99 44.9 us  lost 10.0 k\n"
+                "{second:>4} s  sent 12.0 M/s  received 12.0 M/s  p50 44.9 us  p99 44.9 us  \
+                 lost 10.0 k\n"
             )
         };
         assert_eq!(text, line(10) + &line(20));

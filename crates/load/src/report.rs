@@ -11,7 +11,8 @@ use crate::totals::Totals;
 use reflector_measure::error::Error;
 use reflector_measure::json::write_line;
 
-/// Writes the report.
+/// Writes the report. `ENOSPC` and `EIO` of stdout are errors; a pipe that nobody reads any more is
+/// none.
 pub(crate) struct Reporter<W> {
     out: W,
     form: Form,
@@ -33,9 +34,6 @@ impl<W: Write> Reporter<W> {
     }
 
     /// Says what is going to be done.
-    ///
-    /// # Errors
-    /// `ENOSPC` or `EIO` of stdout. A pipe that nobody reads any more is no error.
     pub(crate) fn ready(&mut self, plan: &Plan) -> Result<(), Error> {
         let ready = Ready::new(plan);
         let written = match self.form {
@@ -46,9 +44,6 @@ impl<W: Write> Reporter<W> {
     }
 
     /// Reports an interval, if `plan` wants that.
-    ///
-    /// # Errors
-    /// The same.
     pub(crate) fn interval(
         &mut self,
         plan: &Plan,
@@ -63,9 +58,6 @@ impl<W: Write> Reporter<W> {
     }
 
     /// Reports the whole measurement.
-    ///
-    /// # Errors
-    /// The same.
     pub(crate) fn summary(
         &mut self,
         plan: &Plan,
@@ -80,9 +72,6 @@ impl<W: Write> Reporter<W> {
     }
 
     /// Reports one step of a search.
-    ///
-    /// # Errors
-    /// The same.
     pub(crate) fn step(&mut self, step: &Step, is_first: bool) -> Result<(), Error> {
         let written = match self.form {
             Form::Json => write_line(&mut self.out, "step", step),
@@ -92,9 +81,6 @@ impl<W: Write> Reporter<W> {
     }
 
     /// Reports what a search found.
-    ///
-    /// # Errors
-    /// The same.
     pub(crate) fn found(&mut self, found: &Found) -> Result<(), Error> {
         let written = match self.form {
             Form::Json => write_line(&mut self.out, "found_rate", found),

@@ -260,8 +260,8 @@ fn notes(plan: &Plan, summary: &Summary) -> Vec<String> {
     }
     if totals.trains_refused > 0 {
         notes.push(
-            "the kernel refused trains (longer than the MTU, or no UDP_SEGMENT on this path); their \
-             datagrams were sent one by one"
+            "the kernel refused trains (longer than the MTU, or no UDP_SEGMENT on this path); \
+             their datagrams were sent one by one"
                 .to_owned(),
         );
     }
@@ -291,9 +291,9 @@ fn silent(plan: &Plan, silent: &SilentFlows) -> String {
     let &SilentFlows { total, of, .. } = silent;
     let first = silent.ports.first().copied().unwrap_or_default();
     format!(
-        "{total} of {of} flows never got an answer: with NAT on the path, a stale conntrack entry can \
-         hold such a flow; delete it on the NAT host: `conntrack -D -p udp --orig-port-src {first} \
-         --orig-port-dst {}`",
+        "{total} of {of} flows never got an answer: with NAT on the path, a stale conntrack entry \
+         can hold such a flow; delete it on the NAT host: `conntrack -D -p udp --orig-port-src \
+         {first} --orig-port-dst {}`",
         plan.target.port()
     )
 }

@@ -134,8 +134,8 @@ impl Probe {
     /// Hash of the header's words and of the datagram's length.
     ///
     /// Each step is a bijection of the state, so that no change of a single word goes unseen before
-    /// the fold to 32 bits. The sequence comes last: along a train only it changes, and the compiler
-    /// keeps the rest.
+    /// the fold to 32 bits. The sequence comes last: along a train only it changes, and the
+    /// compiler keeps the rest.
     #[inline]
     fn check(&self, len: usize) -> u32 {
         let step = |state: u64, word: u64| {
@@ -254,7 +254,11 @@ mod tests {
         }
 
         #[test]
-        fn a_changed_length_is_found(probe in any_probe(), len in HEADER_LEN..2000, to in 0usize..2000) {
+        fn a_changed_length_is_found(
+            probe in any_probe(),
+            len in HEADER_LEN..2000,
+            to in 0usize..2000,
+        ) {
             prop_assume!(len != to);
             let mut bytes = datagram(probe, len);
             bytes.resize(to, 0);

@@ -24,7 +24,7 @@ pub fn parse(text: &str) -> Result<Duration, String> {
 /// The same, where the time has to be within `bounds`.
 ///
 /// # Errors
-/// The same, or what the bounds are.
+/// In words, what was expected instead of `text`, or what the bounds are.
 pub fn parse_within(text: &str, bounds: RangeInclusive<Duration>) -> Result<Duration, String> {
     let duration = parse(text)?;
     if bounds.contains(&duration) {

@@ -3,12 +3,11 @@
 //! A worker counts in plain numbers of its own. Whoever reports asks for them, and the worker
 //! hands them over at its next opportunity:
 //!
-//! | Thread | Calls | When |
-//! |---|---|---|
-//! | reporter | [`request`](Handover::request), and wakes the worker if it may be asleep | counters are needed |
-//! | worker | [`is_requested`](Handover::is_requested), then [`publish`](Handover::publish) | once a loop; once more at its end |
-//! | reporter | [`collect`](Handover::collect) | later, as often as it likes |
-//! | worker, or whoever sees it end | [`close`](Handover::close) | at its end, also after a panic |
+//! - The reporter calls [`request`](Handover::request), and wakes the worker if it may be asleep.
+//! - The worker calls [`is_requested`](Handover::is_requested) once a loop, and if so
+//!   [`publish`](Handover::publish); it publishes once more at its end.
+//! - The reporter calls [`collect`](Handover::collect) later, as often as it likes.
+//! - The worker, or whoever sees it end or panic, calls [`close`](Handover::close).
 //!
 //! The worker pays one load of one flag in each loop, and a lock only when it was asked. The lock
 //! is held for an addition, never for a wait, so that a worker that is stuck blocks nobody: its

@@ -4,7 +4,8 @@ use std::str::FromStr;
 
 /// Hundredths, at least 0: `0.1%`, or `0.1` for short.
 ///
-/// Parsed by [`FromStr`] it is a share, from 0 to 100; [`Percent::parse_change`] has no upper bound.
+/// Parsed by [`FromStr`] it is a share, from 0 to 100; [`Percent::parse_change`] has no upper
+/// bound.
 #[derive(Clone, Copy, Debug, PartialEq, PartialOrd)]
 pub struct Percent(pub f64);
 

@@ -16,7 +16,8 @@ pub fn read(name: &str) -> io::Result<String> {
         .map_err(|error| io::Error::new(error.kind(), format!("read {path}: {error}")))
 }
 
-/// The counter `name` of `group` in the text of `snmp` or `netstat`, where a group is a line of names and, after it, a line of values.
+/// The counter `name` of `group` in the text of `snmp` or `netstat`, where a group is a line of
+/// names and, after it, a line of values.
 pub fn find(text: &str, group: &str, name: &str) -> Option<u64> {
     let mut rows = text.lines().filter_map(|line| line.split_once(": "));
     let mut of_group = rows

@@ -75,8 +75,8 @@ pub(crate) fn gather(now: Vec<Run>, baseline: Vec<Run>) -> Vec<Group> {
     kinds.into_iter().map(group).collect()
 }
 
-/// A summary and a histogram log of the same run are one run: the counters of the one, the times of the
-/// other.
+/// A summary and a histogram log of the same run are one run: the counters of the one, the times of
+/// the other.
 fn put_together(runs: Vec<Run>) -> Vec<Run> {
     let mut whole: Vec<Run> = Vec::with_capacity(runs.len());
     for run in runs {

@@ -49,11 +49,12 @@ struct Series {
     times: Sum,
 }
 
-/// Reads all of `lines`, which are those of the file `name`, and adds each interval to the sum of its
-/// tag. Another tool's times are in `unit`.
+/// Reads all of `lines`, which are those of the file `name`, and adds each interval to the sum of
+/// its tag. Another tool's times are in `unit`.
 ///
 /// # Errors
-/// The first line that is none of a log's, or whose histogram cannot be decoded. A last line that was cut off is left out with a warning.
+/// The first line that is none of a log's, or whose histogram cannot be decoded. A last line that
+/// was cut off is left out with a warning.
 pub(crate) fn read(
     mut lines: Lines<impl BufRead>,
     name: &str,

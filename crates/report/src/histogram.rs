@@ -181,7 +181,11 @@ mod tests {
         }
 
         #[test]
-        fn no_damage_does_harm(values in values(), at in any::<prop::sample::Index>(), bytes: [u8; 9]) {
+        fn no_damage_does_harm(
+            values in values(),
+            at in any::<prop::sample::Index>(),
+            bytes: [u8; 9],
+        ) {
             let mut plain = encode(&of(&values), &mut V2Serializer::new());
             let at = at.index(plain.len());
             let len = bytes.len().min(plain.len() - at);

@@ -85,7 +85,8 @@ impl Totals {
 /// Reads all of `lines`, which are those of the file `name`.
 ///
 /// # Errors
-/// The first line that is no object of a schema that is read. A last line that was cut off is left out with a warning.
+/// The first line that is no object of a schema that is read. A last line that was cut off is left
+/// out with a warning.
 pub(crate) fn read(mut lines: Lines<impl BufRead>, name: &str) -> Result<Saved, Fault> {
     let mut contents = Contents::default();
     let mut warnings = Vec::new();

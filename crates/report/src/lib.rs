@@ -1,5 +1,5 @@
-//! `reflector report`: reads saved runs, merges what is alike, compares it with a baseline, and draws
-//! it.
+//! `reflector report`: reads saved runs, merges what is alike, compares it with a baseline, and
+//! draws it.
 //!
 //! Goals: many machines can load one target, and the result is one; quantiles are merged from
 //! histograms and never averaged; what cannot be read is named and costs nothing else.
@@ -7,9 +7,9 @@
 //! Not here: gzip, databases, and guesses about what a foreign file means beyond what its format
 //! says.
 //!
-//! A file is read (`read`) by its content, as `json`, `hdr_log`, `percentiles` or `document`, into runs
-//! (`run`). A `group` of one kind is merged and compared (`compare`); `page` and `object` print it, and
-//! `plot` draws it.
+//! A file is read (`read`) by its content, as `json`, `hdr_log`, `percentiles` or `document`, into
+//! runs (`run`). A `group` of one kind is merged and compared (`compare`); `page` and `object`
+//! print it, and `plot` draws it.
 
 #![forbid(unsafe_code)]
 
@@ -69,8 +69,8 @@ pub struct Options {
 /// Reads the files that `options` name, prints what they come to, and says how to end.
 ///
 /// # Errors
-/// A file that is named twice or would be overwritten by the plot, and `ENOSPC` or `EACCES` of what is
-/// written. A file that cannot be read is logged, and ends in [`Exit::Failed`].
+/// A file that is named twice or would be overwritten by the plot, and `ENOSPC` or `EACCES` of what
+/// is written. A file that cannot be read is logged, and ends in [`Exit::Failed`].
 pub fn run(options: &Options) -> Result<Exit, Error> {
     refuse_overwriting(options)?;
     refuse_twice(options)?;

@@ -69,9 +69,6 @@ impl<R: BufRead> Lines<R> {
     }
 
     /// The line after those that were peeked at; `None` at the end.
-    ///
-    /// # Errors
-    /// The same.
     pub(crate) fn peek_next(&mut self) -> Result<Option<&Line>, Fault> {
         let line = self.read_on()?;
         let is_end = line.is_none();
@@ -82,7 +79,7 @@ impl<R: BufRead> Lines<R> {
     /// All that is left, as one text.
     ///
     /// # Errors
-    /// The same, or a document of more than [`DOCUMENT_LEN_MAX`] bytes.
+    /// As [`read`](Self::read), or a document of more than [`DOCUMENT_LEN_MAX`] bytes.
     pub(crate) fn read_all(mut self) -> Result<String, Fault> {
         let mut text = String::new();
         while let Some(line) = self.read()? {

@@ -1,8 +1,8 @@
 //! The percentile plot: one self-contained SVG, readable in print.
 //!
 //! The percentile axis grows with the number of nines, since what matters lies at its end; the axis
-//! of times is logarithmic where they span more than two decades. Lines differ by dashes as well as by
-//! colour.
+//! of times is logarithmic where they span more than two decades. Lines differ by dashes as well as
+//! by colour.
 
 use std::ops::Range;
 

@@ -3,10 +3,9 @@
 use super::*;
 
 fn interval(received: u64) -> String {
-    format!(
-        r#"{{"schema":1,"type":"interval","seconds":1.0,"sent":{received},"received":{received},"rtt_us":{}}}"#,
-        r#"{"count":1,"min":1,"p50":1,"p90":1,"p99":1,"p99_9":1,"p99_99":1,"max":1}"#
-    )
+    let one = r#"{"count":1,"min":1,"p50":1,"p90":1,"p99":1,"p99_9":1,"p99_99":1,"max":1}"#;
+    let counters = format!(r#""seconds":1.0,"sent":{received},"received":{received}"#);
+    format!(r#"{{"schema":1,"type":"interval",{counters},"rtt_us":{one}}}"#)
 }
 
 fn summary(received: u64) -> String {
