@@ -30,7 +30,7 @@ use reflector_udp::mmsg::Incoming;
 const SLOTS: u16 = 32;
 const PORT: u16 = 9007;
 const RECEIVED_NS: u64 = 1_700_000_000_123_456_789;
-/// A plausible stay, below what the watch for clock steps looks at.
+/// A plausible residence time, below what the watch for clock steps cares about.
 const SENT_NS: u64 = RECEIVED_NS + 20_000;
 /// Room of a buffer, and the distance to the next, as the engines have them.
 const CAPACITY: u32 = 65_536;
@@ -294,7 +294,7 @@ fn responder() -> Run {
     })
 }
 
-/// A batch of slots → messages, settled as if the kernel had taken them all, and the buffers home.
+/// A batch of slots → messages, settled as if the kernel had taken them all, and the buffers back.
 ///
 /// One segment for each slot is a batch of single datagrams. Slots are dealt to the peers in turn,
 /// so that joining them is not a matter of neighbours.
@@ -308,12 +308,12 @@ fn egress(family: Family, peers: u16, segments: u32, segment_len: u32) -> Run {
     let mut egress = Egress::new(settings, vec![endpoint(family)], slots_max);
     let mut batch = Batch::new(slots_max);
     let mut stats = Stats::new();
-    let mut home = Lease::carve(SLOTS, CAPACITY, STRIDE).expect("memory");
+    let mut owned = Lease::carve(SLOTS, CAPACITY, STRIDE).expect("memory");
     let arrivals: Vec<Arrival> = (0..SLOTS)
         .map(|index| arrival(family, peer(family, index % peers), segment_len))
         .collect();
     Box::new(move || {
-        for (lease, &arrival) in home.drain(..).zip(&arrivals) {
+        for (lease, &arrival) in owned.drain(..).zip(&arrivals) {
             *batch.spare() = arrival;
             batch.push(lease, 0..segments * segment_len, 0);
         }
@@ -325,7 +325,7 @@ fn egress(family: Family, peers: u16, segments: u32, segment_len: u32) -> Run {
             }
             egress.finish();
             while let Some(lease) = egress.release() {
-                home.push(lease);
+                owned.push(lease);
             }
         }
     })

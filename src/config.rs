@@ -1,5 +1,5 @@
-//! Settings, validated: what is asked for becomes what can be done here, and every limit is summed in
-//! the open.
+//! Settings, validated: what is asked for becomes what can be done here, and every limit is summed
+//! in the open.
 
 mod build;
 mod builder;

@@ -43,7 +43,7 @@ pub struct Settings {
 /// One round is [`gather`](Self::gather), sending [`outbox`](Self::outbox), then
 /// [`sent`](Self::sent) or [`failed`](Self::failed) for each message, and
 /// [`finish`](Self::finish). A batch is over when `gather` has left no slot in it; then the
-/// buffers are taken home by [`release`](Self::release).
+/// buffers are taken back by [`release`](Self::release).
 pub struct Egress {
     settings: Settings,
     endpoints: Vec<Endpoint>,
@@ -335,7 +335,7 @@ impl Egress {
         self.outbox.clear();
     }
 
-    /// One of the batch's buffers, until all have gone home; none while some of its replies have
+    /// One of the batch's buffers, until all have come back; none while some of its replies have
     /// not been gathered.
     pub fn release(&mut self) -> Option<Lease> {
         if self.is_over {

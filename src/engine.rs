@@ -38,7 +38,7 @@ impl Engine {
     /// Opens an engine on the calling thread, which becomes its only user.
     ///
     /// # Errors
-    /// What the kernel refused: memory, or the ring.
+    /// `ENOMEM`; for a ring also what [`probe`](probe::probe) tells apart.
     pub fn open(settings: &Settings, resources: Resources) -> io::Result<Self> {
         Ok(match settings.kind {
             Kind::Uring => Self::Uring(Uring::open(settings, resources)?),
@@ -59,8 +59,8 @@ impl Engine {
         }
     }
 
-    /// Brings what has arrived into `batch`, which may stay empty. A receive that fails is counted by
-    /// its errno.
+    /// Brings what has arrived into `batch`, which may stay empty. A receive that fails is counted
+    /// by its errno.
     ///
     /// # Errors
     /// A receive that failed for good, or for too long; the engine is of no use then.
@@ -89,7 +89,7 @@ impl Engine {
     /// brought is in `batch`, and the rest of the queues is left to plain system calls.
     ///
     /// # Errors
-    /// What the kernel refused.
+    /// Of io_uring only: a ring that cannot be entered or unregistered.
     pub fn into_mmsg(self, batch: &mut Batch, stats: &mut Stats) -> io::Result<Mmsg> {
         match self {
             Self::Uring(engine) => engine.into_mmsg(batch, stats),

@@ -1,8 +1,8 @@
 //! Which datagrams may be answered at all.
 //!
 //! The order is fixed, since drop reasons depend on it: source port, source address class, deny
-//! list, allow list, hop limit. (Truncation, missing pktinfo and destinations that are not unicast are found
-//! before, by [`crate::ingress`].) Deny always wins.
+//! list, allow list, hop limit. (Truncation, missing pktinfo and destinations that are not unicast
+//! are found before, by [`crate::ingress`].) Deny always wins.
 
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
@@ -189,8 +189,8 @@ impl Guard {
         Ok(())
     }
 
-    /// What replies to an admitted arrival may ask for, which would leave with `attributes`: one hop
-    /// less than the arrival had left, if the guard says so.
+    /// What replies to an admitted arrival may ask for, which would leave with `attributes`: one
+    /// hop less than the arrival had left, if the guard says so.
     #[inline]
     pub fn limit(&self, arrival: &Arrival, attributes: Attributes) -> Attributes {
         match arrival.attributes.hop_limit() {

@@ -1,10 +1,10 @@
 //! A batched UDP reflector for Linux: every datagram is answered, from the address it was sent to,
 //! in trains, on every core.
 //!
-//! A UDP server on `0.0.0.0` or `[::]` of a host with several addresses has to be told which address
-//! a datagram was sent to, and has to say which one its reply leaves from (IP_PKTINFO, ip(7);
-//! IPV6_PKTINFO, ipv6(7)). Left to the routing table, the reply leaves from another address: the
-//! client's kernel refuses it, and connection tracking drops it.
+//! A UDP server on `0.0.0.0` or `[::]` of a host with several addresses has to be told which
+//! address a datagram was sent to, and has to say which one its reply leaves from (IP_PKTINFO,
+//! ip(7); IPV6_PKTINFO, ipv6(7)). Left to the routing table, the reply leaves from another address:
+//! the client's kernel refuses it, and connection tracking drops it.
 //!
 //! ```no_run
 //! use reflector::config::Config;
@@ -29,13 +29,13 @@
 //! ```
 //!
 //! A [`Server`](server::Server) opens every socket, starts one worker per core, and tells its
-//! observer how it goes. What is answered is decided by a [`Responder`](responder::Responder); those
-//! that come with the crate are [`Mode`](mode::Mode)s.
+//! observer how it goes. What is answered is decided by a [`Responder`](responder::Responder);
+//! those that come with the crate are [`Mode`](mode::Mode)s.
 //!
-//! Lengths are bytes, times are nanoseconds where their name ends in `_ns`. A failure of set-up is an
-//! [`Error`]: what was attempted, what the system said, what to try. A datagram never makes an error:
-//! it is dropped for a [`DropReason`], or the kernel refuses its reply with an error number, and
-//! both are counted.
+//! Lengths are bytes, times are nanoseconds where their name ends in `_ns`. A failure of set-up is
+//! an [`Error`]: what was attempted, what the system said, what to try. A datagram never makes an
+//! error: it is dropped for a [`DropReason`], or the kernel refuses its reply with an error number,
+//! and both are counted.
 //!
 //! `unsafe` lives in the ring of io_uring and in the crate `reflector-udp`, and nowhere else.
 
@@ -66,8 +66,8 @@ pub use guard::{DEFAULT_ALLOW, DEFAULT_DENY_PORTS, Prefixes, Rules};
 pub use reflector_measure::error::Error;
 pub use stats::report;
 
-/// The rooms of the heart, for this package's own tests and benches. No part of the face: it changes
-/// without notice.
+/// The rooms of the heart, for this package's own tests and benches. No part of the face: it
+/// changes without notice.
 #[cfg(feature = "internals")]
 #[doc(hidden)]
 pub mod internals {

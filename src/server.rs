@@ -1,4 +1,5 @@
-//! The life of the service: opens the sockets, starts the workers, listens to them, reports, drains.
+//! The life of the service: opens the sockets, starts the workers, listens to them, reports,
+//! drains.
 
 mod accounting;
 mod control;
@@ -315,7 +316,7 @@ impl<R: Responder + Send + 'static> Server<R> {
 
 fn not_started(worker: usize, reason: &str) -> Error {
     Error::new(format!("cannot start worker {worker}"), reason).try_this(
-        "fewer --cores or --buffers ask for less; `ulimit -a` shows what this process may have, and \
+        "fewer --cores or --buffers ask for less; `ulimit -a` shows what this process may have; \
          --engine mmsg needs no ring",
     )
 }

@@ -30,7 +30,8 @@ impl Socket {
     /// `SO_REUSEPORT` on all of them a second reflector would take a share of the peers unnoticed.
     ///
     /// # Errors
-    /// What could not be done, with the remedy.
+    /// `EADDRINUSE`, `EADDRNOTAVAIL`, `EACCES`, `ENODEV`, `EPERM`, `EMFILE`, each with what to try;
+    /// a broadcast address.
     pub fn open(addr: SocketAddr, is_first: bool, settings: &Settings) -> Result<Self, Error> {
         let cannot = |what: &str| format!("cannot {what} for {addr}");
         let inner = new_socket(addr).map_err(|e| Error::system(cannot("open a socket"), &e))?;
@@ -71,11 +72,11 @@ impl Socket {
 
     /// Opens a socket that only sends, by the same port; `None` where this one has to do it.
     ///
-    /// What leaves a socket walks the queue of those who wait at it (`sock_wfree`, net/core/sock.c),
-    /// and an armed receive waits there for good. At this one nobody does. It is bound to a loopback
-    /// address and connected to itself, so that the kernel chooses it for nobody's datagrams; the
-    /// source of what it sends is named by the control messages, which only the replies of a wildcard
-    /// socket have.
+    /// What leaves a socket walks the queue of those who wait at it (`sock_wfree`,
+    /// net/core/sock.c), and an armed receive waits there for good. At this one nobody does. It is
+    /// bound to a loopback address and connected to itself, so that the kernel chooses it for
+    /// nobody's datagrams; the source of what it sends is named by the control messages, which only
+    /// the replies of a wildcard socket have.
     ///
     /// # Errors
     /// What socket(2), bind(2), connect(2) and setsockopt(2) say, such as EADDRNOTAVAIL where no
@@ -121,7 +122,7 @@ impl Socket {
     /// (`SO_INCOMING_CPU`, socket(7)).
     ///
     /// # Errors
-    /// What setsockopt(2) says.
+    /// `ENOPROTOOPT` before Linux 4.4 (socket(7)).
     pub fn steer_to(&self, cpu: usize) -> io::Result<()> {
         self.inner.set_cpu_affinity(cpu)
     }
@@ -145,7 +146,7 @@ impl Socket {
     /// Refuses every new datagram; what is queued stays.
     ///
     /// # Errors
-    /// What setsockopt(2) says.
+    /// `ENOMEM` beyond net.core.optmem_max.
     pub fn reject_new(&self) -> io::Result<()> {
         sockopt::reject_new(self)
     }

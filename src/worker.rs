@@ -45,7 +45,8 @@ impl<R: Responder> Worker<R> {
     /// handed over.
     ///
     /// # Errors
-    /// What the kernel refused of the engine itself.
+    /// An engine that cannot be opened, a socket that cannot be received from, a ring that cannot
+    /// be entered.
     pub fn run(mut self) -> io::Result<Stats> {
         let is_pinned = self.core.is_none_or(core_affinity::set_for_current);
         let slots_max = usize::from(self.engine.buffers);

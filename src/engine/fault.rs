@@ -17,8 +17,8 @@ const FAILING_MAX: Duration = Duration::from_secs(1);
 /// What a failed receive concerns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Scope {
-    /// Nothing: there was nothing to receive, or no buffer, or it was cancelled or interrupted. Tried
-    /// again, not counted.
+    /// Nothing: there was nothing to receive, or no buffer, or it was cancelled or interrupted.
+    /// Tried again, not counted.
     Again,
     /// One datagram, or a condition of the network that is reported once and is thereby over.
     /// Counted.
@@ -47,7 +47,8 @@ fn scope(errno: i32) -> Scope {
         | libc::ENOSYS
         | libc::ENOTSOCK
         | libc::EOPNOTSUPP => Scope::Worker,
-        // ENOMEM, ENETDOWN, EACCES and EPERM of a security module, and whatever a newer kernel says.
+        // ENOMEM, ENETDOWN, EACCES and EPERM of a security module, and whatever a newer kernel
+        // says.
         _ => Scope::Socket,
     }
 }

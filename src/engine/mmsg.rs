@@ -1,6 +1,6 @@
 //! recvmmsg(2) and sendmmsg(2): the engine for where io_uring is refused.
 //!
-//! Sends are over when the call returns, so buffers go home at once. The same code ends every
+//! Sends are over when the call returns, so buffers come back at once. The same code ends every
 //! drain, whatever the engine was.
 
 use std::io;
@@ -31,7 +31,7 @@ pub struct Mmsg {
     /// How receiving from each socket has been going.
     health: Vec<Health>,
     inbox: Inbox,
-    /// Buffers of unanswerable datagrams: home only when the whole of a receive is taken out,
+    /// Buffers of unanswerable datagrams: given back only when the whole of a receive is taken out,
     /// since the inbox tells its messages apart by the number of free buffers.
     refused: Vec<Lease>,
     egress: Egress,
@@ -46,7 +46,7 @@ impl Mmsg {
     /// Allocates the buffers and everything else that it will ever need.
     ///
     /// # Errors
-    /// What mmap(2) says.
+    /// `ENOMEM` (mmap(2)).
     pub fn open(settings: &Settings, resources: Resources) -> io::Result<Self> {
         let leases = Lease::carve(settings.buffers, RECEIVE_MAX, STRIDE)?;
         let slots_max = leases.len();
@@ -61,7 +61,7 @@ impl Mmsg {
     }
 
     /// An engine that goes on with the buffers and the egress of another; up to `buffers_max`
-    /// come home.
+    /// come back.
     pub(super) fn with(
         leases: Vec<Lease>,
         buffers_max: usize,

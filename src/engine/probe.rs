@@ -1,4 +1,4 @@
-//! Whether io_uring can be had here, and what it can do, tried out rather than guessed.
+//! Whether io_uring is available here, and what it can do, tried out rather than guessed.
 //!
 //! A tiny ring with the engine's own flags receives datagrams from an AF_UNIX pair through
 //! multishot receives and a buffer ring. No network is involved: a loopback interface that is down
@@ -15,7 +15,7 @@ use super::uring::{Completion, FdPair, KernelRing, Ring, buffers};
 use reflector_measure::host::kernel_release;
 use reflector_udp::wake::Wake;
 
-/// Why io_uring cannot be had, and what would change that.
+/// Why io_uring is not available, and what would change that.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Blocker {
     /// What is in the way.
@@ -28,19 +28,20 @@ pub struct Blocker {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Abilities {
     /// Whether a receive that finds nothing leaves its buffer in the buffer ring. Older kernels,
-    /// Linux 6.6 for one, complete it with EAGAIN and count the buffer as used (`io_queue_async` and
-    /// `io_req_defer_failed` of io_uring/io_uring.c), so that a few hundred of them would use up all.
+    /// Linux 6.6 for one, complete it with EAGAIN and count the buffer as used (`io_queue_async`
+    /// and `io_req_defer_failed` of io_uring/io_uring.c), so that a few hundred of them would use
+    /// up all.
     pub keeps_unused_buffers: bool,
 }
 
 /// Tries everything that the engine rests on, and what it can do without.
 ///
 /// # Errors
-/// What is in the way.
+/// The blocker: no such system call, not permitted, too old, or too little memory to lock.
 pub fn probe() -> Result<Abilities, Blocker> {
     // Some time after a ring is closed, the kernel interrupts what its thread is waiting for
-    // (io_ring_exit_work of io_uring/io_uring.c); so the ring is not the caller's, but a thread's of
-    // its own.
+    // (io_ring_exit_work of io_uring/io_uring.c); so the ring is not the caller's, but a thread's
+    // of its own.
     let trial = || {
         let thread = thread::Builder::new().name("probe".to_owned());
         thread::scope(|scope| {

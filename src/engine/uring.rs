@@ -3,9 +3,9 @@
 //!
 //! One `enter` submits the last batch's replies and brings the next batch. Sends carry
 //! `MSG_DONTWAIT` and `IOSQE_CQE_SKIP_SUCCESS`: each has either gone silently or left one error
-//! completion by the time the submission returns, so buffers go home without send completions.
-//! That proof needs the ring's flags, which [`KernelRing`] states; where they cannot be had,
-//! neither can the engine.
+//! completion by the time the submission returns, so buffers come back without send completions.
+//! That proof needs the ring's flags, which [`KernelRing`] states; where they are not
+//! available, neither is the engine.
 //!
 //! Receives are multishot, armed or non-blocking, as [`receive`] says.
 //!
@@ -77,7 +77,7 @@ impl Uring {
     /// Opens the ring on the calling thread and allocates everything that it will ever need.
     ///
     /// # Errors
-    /// What the kernel refused.
+    /// `ENOMEM` for buffers or ring, `EMFILE`; others are for the [`probe`](super::probe) to find.
     pub fn open(settings: &Settings, resources: Resources) -> io::Result<Self> {
         let leases = buffers::carve(settings.buffers)?;
         let sockets = &resources.sockets;
@@ -96,7 +96,7 @@ impl Uring {
     /// buffer ring unregistered, the ring closed) and goes on with plain system calls.
     ///
     /// # Errors
-    /// What the kernel refused.
+    /// A ring that cannot be entered or unregistered, or a receive that failed for good.
     pub fn into_mmsg(mut self, batch: &mut Batch, stats: &mut Stats) -> io::Result<Mmsg> {
         self.exchange(Wait::Never, stats)?;
         self.settle(stats);
@@ -140,8 +140,8 @@ impl<R: Ring> Uring<R> {
     }
 
     /// Submissions of one round: the sends; for each socket its disarming and a receive; further
-    /// receives, of which each answers for a full one in the last round, that is for as many buffers;
-    /// the wake. When all is cancelled, nothing else is queued.
+    /// receives, of which each answers for a full one in the last round, that is for as many
+    /// buffers; the wake. When all is cancelled, nothing else is queued.
     fn entries_max(buffers: usize, sockets: usize) -> usize {
         Egress::messages_max(buffers) + 2 * sockets + buffers / R::RECEIVED_MAX + 1
     }
@@ -204,7 +204,7 @@ impl<R: Ring> Uring<R> {
     /// See [`Engine::transmit`](super::Engine::transmit). The messages go with the next `enter`.
     ///
     /// # Errors
-    /// What the kernel refused.
+    /// A ring that cannot be entered, or a receive that failed for good.
     pub fn transmit(&mut self, batch: &mut Batch, stats: &mut Stats) -> io::Result<()> {
         while !batch.is_empty() {
             self.egress.prepare(batch, stats);
@@ -223,7 +223,7 @@ impl<R: Ring> Uring<R> {
     }
 
     /// Whether the kernel has no more buffers left than the last receive took, so that those of its
-    /// batch have to come home first: a receive that runs out of buffers makes a short batch.
+    /// batch have to come back first: a receive that runs out of buffers makes a short batch.
     fn is_short(&self) -> bool {
         self.in_kernel <= self.receptions.iter().map(Reception::last_count).sum()
     }
@@ -328,7 +328,7 @@ impl<R: Ring> Uring<R> {
         Ok(())
     }
 
-    /// Settles every message that was submitted, and only then lets its buffers go home.
+    /// Settles every message that was submitted, and only then gives its buffers back.
     fn settle(&mut self, stats: &mut Stats) {
         for message in 0..self.outcomes.len() {
             match self.outcomes[message] {

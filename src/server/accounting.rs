@@ -90,8 +90,8 @@ impl Accounting {
         }
     }
 
-    /// Takes what has been handed over; says whether that is all. Waits for nobody: a worker that is
-    /// late is warned about, and its counters come with a later report.
+    /// Takes what has been handed over; says whether that is all. Waits for nobody: a worker that
+    /// is late is warned about, and its counters come with a later report.
     pub fn collect(&mut self, controls: &[Arc<Control>], now: Instant) -> bool {
         let mut is_complete = true;
         for (worker, control) in controls.iter().enumerate() {

@@ -74,8 +74,8 @@ fn with_needs(settings: &Settings, needs: &Needs) -> Settings {
 }
 
 /// A socket of their own for the replies of `receiver`, where that saves anything: with recvmmsg(2)
-/// nobody waits at the socket itself. Where it cannot be opened, replies leave by the socket itself,
-/// only a little later.
+/// nobody waits at the socket itself. Where it cannot be opened, replies leave by the socket
+/// itself, only a little later.
 fn sender(receiver: &Socket, kind: Kind) -> Option<Socket> {
     if kind != Kind::Uring {
         return None;

@@ -36,8 +36,8 @@ impl Workers {
         Ok(())
     }
 
-    /// Ends those that still run, and waits for them, though not for ever: a ring that is not closed
-    /// in order keeps the port busy after the process has gone.
+    /// Ends those that still run, and waits for them, though not for ever: a ring that is not
+    /// closed in order keeps the port busy after the process has gone.
     #[allow(
         clippy::disallowed_methods,
         reason = "the server is waiting for threads, not for datagrams"

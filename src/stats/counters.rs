@@ -152,7 +152,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_books_close() {
+    fn the_counters_add_up() {
         let mut counters = Counters::default();
         counters.receive(32, 2048);
         counters.receive(1, 0);

@@ -1,7 +1,7 @@
 //! What a server reports, as values; whoever observes it writes them down.
 //!
-//! `received` and `replied` count datagrams, not buffers. Serialised, every time carries its unit in
-//! the key.
+//! `received` and `replied` count datagrams, not buffers. Serialised, every time carries its unit
+//! in the key.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -11,6 +11,7 @@ use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use reflector_measure::errno;
+use reflector_measure::quantiles::Quantiles;
 
 use super::Stats;
 use super::counters::Counters;
@@ -34,42 +35,6 @@ pub struct Ready {
     pub receive_buffer_bytes: usize,
     /// Effective send buffer of each socket.
     pub send_buffer_bytes: usize,
-}
-
-/// Residence times in microseconds; zero where `count` is.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
-#[non_exhaustive]
-pub struct Residence {
-    /// Datagrams measured.
-    pub count: u64,
-    /// Shortest.
-    pub min: f64,
-    /// Median.
-    pub p50: f64,
-    /// 90th percentile.
-    pub p90: f64,
-    /// 99th percentile.
-    pub p99: f64,
-    /// 99.9th percentile.
-    pub p99_9: f64,
-    /// Longest.
-    pub max: f64,
-}
-
-impl Residence {
-    fn new(histogram: &Histogram<u64>) -> Self {
-        let us = |ns: u64| ns as f64 / 1000.0;
-        let at = |quantile| us(histogram.value_at_quantile(quantile));
-        Self {
-            count: histogram.len(),
-            min: us(histogram.min()),
-            p50: at(0.5),
-            p90: at(0.9),
-            p99: at(0.99),
-            p99_9: at(0.999),
-            max: us(histogram.max()),
-        }
-    }
 }
 
 /// What the kernel lost before it reached us or after it left us.
@@ -118,8 +83,8 @@ pub struct Totals {
     pub batches: u64,
     /// Residence times lost to a clock that was set.
     pub clock_stepped: u64,
-    /// Residence times.
-    pub residence_us: Residence,
+    /// Residence times, in microseconds.
+    pub residence_us: Quantiles,
 }
 
 impl Totals {
@@ -145,7 +110,7 @@ impl Totals {
             trains_refused: counters.trains_refused,
             batches: counters.batches,
             clock_stepped: counters.clock_stepped,
-            residence_us: Residence::new(stats.latency.residence_ns()),
+            residence_us: Quantiles::from_ns(stats.latency.residence_ns()),
         }
     }
 }

@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_commanded_before_the_first_look_is_seen() {
+    fn what_was_commanded_before_the_first_reading_is_seen() {
         let control = Control::open().unwrap();
         control.command(Command::Drain);
         let seen = Obeyed::default().read(&control, &mut guard(&[]));

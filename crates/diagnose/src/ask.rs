@@ -27,8 +27,8 @@ impl Plan {
     /// Asks by both kinds of socket at the same time, from fresh ports.
     ///
     /// # Errors
-    /// EMFILE where there is no descriptor left; ENETUNREACH, EHOSTUNREACH, EPERM, EACCES or EMSGSIZE
-    /// where this host refuses to send.
+    /// EMFILE where there is no descriptor left; ENETUNREACH, EHOSTUNREACH, EPERM, EACCES or
+    /// EMSGSIZE where this host refuses to send.
     pub(crate) fn try_once(&self, number: u16) -> Result<[Attempt; 2], Error> {
         thread::scope(|scope| {
             let connected = scope.spawn(|| self.ask(number, SocketKind::Connected, 0));

@@ -1,13 +1,13 @@
 //! `reflector diagnose`: does a UDP service answer from the address it was asked at, and if not,
 //! why, and what to do?
 //!
-//! A [target](reflector_measure::target::Target) is asked a [`question`] by connected and unconnected
-//! sockets (`ask`); what they saw and what this host knows of the way (`host`) are facts, and the
-//! diagnosis is a pure function of them (`verdict`, with `why` and `remedies`), printed as `text` or
-//! `json`. Without a target the [`machine`] itself is checked.
+//! A [target](reflector_measure::target::Target) is asked a [`question`] by connected and
+//! unconnected sockets (`ask`); what they saw and what this host knows of the way (`host`) are
+//! facts, and the diagnosis is a pure function of them (`verdict`, with `why` and `remedies`),
+//! printed as `text` or `json`. Without a target the [`machine`] itself is checked.
 //!
-//! Not here: anything of the reflector's own datagram path. Whether io_uring works, which the machine
-//! check wants to know, is handed in.
+//! Not here: anything of the reflector's own datagram path. Whether io_uring works, which the
+//! machine check wants to know, is handed in.
 
 #![forbid(unsafe_code)]
 

@@ -1,8 +1,8 @@
 //! `reflector lab`: the bug of moby#15127 and its remedy, shown to a person.
 //!
 //! Each [`case`] is a question; the naive server, or the user's, and `reflector` are asked the same
-//! one, each in namespaces of its own (`hold`); what was seen of both is judged (`judge`) and printed
-//! side by side (`page`) or as JSON (`json`).
+//! one, each in namespaces of its own (`hold`); what was seen of both is judged (`judge`) and
+//! printed side by side (`page`) or as JSON (`json`).
 //!
 //! The right server is this program, started as a child: what is judged shares no code with the
 //! judge.

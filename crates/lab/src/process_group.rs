@@ -3,8 +3,8 @@
 //! Three things see to it that none outlives the lab. A server leads a process group of its own,
 //! which is ended as a whole. What left the group, a daemon say, is found by the network namespace
 //! it lives in, which nobody else uses. And should the lab be killed (SIGKILL) without a chance to
-//! do either, the kernel kills the server itself ([`reflector_udp::child`]), though not what a shell
-//! in between has started.
+//! do either, the kernel kills the server itself ([`reflector_udp::child`]), though not what a
+//! shell in between has started.
 
 use std::fs;
 use std::io;

@@ -3,8 +3,8 @@
 //! Tests turn `tx-udp-segmentation` and `tx-checksum-ip-generic` off to see frames as a wire would
 //! carry them, and `rx-gro` or `rx-udp-gro-forwarding` on to have trains joined on the way in;
 //! `diagnose` looks whether the offloads are on. The interface is ethtool-netlink
-//! (Documentation/networking/ethtool-netlink.rst in the kernel, since Linux 5.6): messages of bytes,
-//! so that neither an ioctl nor the program `ethtool` is needed.
+//! (Documentation/networking/ethtool-netlink.rst in the kernel, since Linux 5.6): messages of
+//! bytes, so that neither an ioctl nor the program `ethtool` is needed.
 
 use std::io;
 

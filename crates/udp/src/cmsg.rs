@@ -26,8 +26,8 @@ const fn space(value_len: usize) -> usize {
 }
 
 /// Room for every control message that a socket of ours asks for: both pktinfos (a dual-stack
-/// socket gets both for an IPv4 datagram), the receive stamp, the segment length of a train, one hop
-/// limit and one type of service (only those of the datagram's own family, `udpv6_recvmsg` of
+/// socket gets both for an IPv4 datagram), the receive stamp, the segment length of a train, one
+/// hop limit and one type of service (only those of the datagram's own family, `udpv6_recvmsg` of
 /// net/ipv6/udp.c).
 pub const RECEIVE_CONTROL_LEN: usize = space(PKTINFO_LEN)
     + space(PKTINFO6_LEN)

@@ -77,7 +77,7 @@ impl Lease {
     /// Cuts a new mapping into `count` buffers of `capacity` bytes, `stride` bytes apart.
     ///
     /// # Errors
-    /// What mmap(2) says.
+    /// `ENOMEM`: no address space, or none allowed (mmap(2)).
     ///
     /// # Panics
     /// If `capacity` exceeds `stride`.

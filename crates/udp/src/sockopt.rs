@@ -13,10 +13,10 @@ const SK_MEMINFO_VARS: usize = 9;
 /// Sets an option whose value is an `int`.
 ///
 /// # Errors
-/// What setsockopt(2) says.
+/// `ENOPROTOOPT` on a kernel without it, `EINVAL` for the value, `EPERM` (setsockopt(2)).
 pub fn set_int(socket: &impl AsFd, level: i32, option: i32, value: i32) -> io::Result<()> {
     // SAFETY: setsockopt(2) reads `size_of::<c_int>()` bytes from `value`, which lives through the
-    // call and is exactly so long; the descriptor is open, since it is borrowed.
+    // call and has exactly that length; the descriptor is open, since it is borrowed.
     let status = unsafe {
         libc::setsockopt(
             socket.as_fd().as_raw_fd(),
@@ -36,7 +36,7 @@ pub fn set_int(socket: &impl AsFd, level: i32, option: i32, value: i32) -> io::R
 /// Switches an option on.
 ///
 /// # Errors
-/// What setsockopt(2) says.
+/// `ENOPROTOOPT` on a kernel without it, `EPERM` (setsockopt(2)).
 pub fn enable(socket: &impl AsFd, level: i32, option: i32) -> io::Result<()> {
     set_int(socket, level, option, 1)
 }
@@ -45,7 +45,7 @@ pub fn enable(socket: &impl AsFd, level: i32, option: i32) -> io::Result<()> {
 /// (socket(7); a 32-bit counter that wraps).
 ///
 /// # Errors
-/// What getsockopt(2) says.
+/// `ENOPROTOOPT` before Linux 4.12.
 pub fn drops(socket: &impl AsFd) -> io::Result<u32> {
     let mut vars = [0u32; SK_MEMINFO_VARS];
     let mut len = size_of_val(&vars) as libc::socklen_t;

@@ -21,7 +21,8 @@ impl Wake {
 
     /// Wakes whoever waits for it. From any thread.
     pub fn wake(&self) {
-        // Its only failure is a full counter (EAGAIN), which is readable, which is all that is wanted.
+        // Its only failure is a full counter (EAGAIN), which is readable, which is all that is
+        // wanted.
         let _ = rustix::io::write(&self.0, &1u64.to_ne_bytes());
     }
 

@@ -30,7 +30,7 @@ pub const STRIDE: usize = (CAPACITY.div_ceil(64) | 1) * 64;
 /// Buffers for multishot receives.
 ///
 /// # Errors
-/// What mmap(2) says.
+/// `ENOMEM` (mmap(2)).
 pub fn carve(count: u16) -> io::Result<Vec<Lease>> {
     Lease::carve(count, CAPACITY as u32, STRIDE)
 }
@@ -85,7 +85,7 @@ pub fn fill(lease: &mut Lease, name: &[u8], control: &[u8], payload: &[u8]) -> u
     (HEADER_LEN + payload.len()) as u32
 }
 
-/// The ring through which buffers are lent to the kernel.
+/// The ring through which buffers are given to the kernel.
 ///
 /// Invariant: `held` has the leases of all buffers that the entries between the kernel's head and
 /// `tail` name, and of those that the kernel has filled and nobody has [taken](Self::take) yet.
@@ -101,7 +101,7 @@ impl BufferRing {
     /// A ring with room for `buffers`, which are given to it by [`recycle`](Self::recycle).
     ///
     /// # Errors
-    /// What mmap(2) says.
+    /// `ENOMEM` (mmap(2)); `InvalidInput` for more than 32 768 buffers.
     pub fn new(buffers: usize) -> io::Result<Self> {
         let entries = buffers.next_power_of_two();
         let region = Region::map(entries * size_of::<BufRingEntry>())?;
@@ -124,7 +124,7 @@ impl BufferRing {
         self.entries
     }
 
-    /// Lends a buffer to the kernel, which sees it at the next [`commit`](Self::commit).
+    /// Gives a buffer to the kernel, which sees it at the next [`commit`](Self::commit).
     ///
     /// # Panics
     /// If the kernel has that buffer already.
@@ -142,7 +142,11 @@ impl BufferRing {
         }
         self.tail = self.tail.wrapping_add(1);
         let held = &mut self.held[usize::from(lease.id())];
-        assert!(held.is_none(), "buffer {} is lent twice", lease.id());
+        assert!(
+            held.is_none(),
+            "buffer {} is given to the kernel twice",
+            lease.id()
+        );
         *held = Some(lease);
     }
 
@@ -166,7 +170,7 @@ impl BufferRing {
             .expect("the kernel returns only buffers that it has")
     }
 
-    /// All buffers that are still lent, once the ring is unregistered.
+    /// All buffers that the kernel still has, once the ring is unregistered.
     pub fn into_leases(self) -> Vec<Lease> {
         self.held.into_iter().flatten().collect()
     }

@@ -20,15 +20,16 @@ pub trait Ring {
     /// Datagrams or trains that one [`receive`](Self::receive) brings at most.
     const RECEIVED_MAX: usize;
 
-    /// Queues a receive of what a socket has. It is over when [`enter`](Self::enter) has submitted it,
-    /// whether it brought all or a part.
+    /// Queues a receive of what a socket has. It is over when [`enter`](Self::enter) has submitted
+    /// it, whether it brought all or a part.
     fn receive(&mut self, socket: usize);
 
     /// Queues a receive that goes on when there is more, until it is [disarmed](Self::disarm) or
     /// fails.
     fn arm_receive(&mut self, socket: usize);
 
-    /// Queues the end of that: it brings nothing more once [`enter`](Self::enter) has submitted this.
+    /// Queues the end of that: it brings nothing more once [`enter`](Self::enter) has submitted
+    /// this.
     fn disarm(&mut self, socket: usize);
 
     /// Queues a wait for the worker's wake.
@@ -157,7 +158,8 @@ impl KernelRing {
     /// Together they are what makes every send over when `enter` returns. They need Linux 6.1.
     ///
     /// # Errors
-    /// What io_uring_setup(2) and io_uring_register(2) say.
+    /// `ENOMEM`, `EMFILE`, `EPERM` where it is not allowed, `EINVAL` before Linux 6.1
+    /// (io_uring_setup(2), io_uring_register(2)).
     pub fn open(
         pairs: &[FdPair<'_>],
         wake: BorrowedFd<'_>,
@@ -215,7 +217,7 @@ impl KernelRing {
     /// Ends the ring and takes back the buffers that it had. Nothing is armed any more.
     ///
     /// # Errors
-    /// What io_uring_register(2) says.
+    /// `ENXIO` or `EINVAL` where nothing is registered (io_uring_register(2)).
     pub fn into_leases(self) -> io::Result<Vec<Lease>> {
         self.ring.submitter().unregister_buf_ring(GROUP)?;
         // A closed ring lets go of its files some time later, and the port would be busy till then.
@@ -332,7 +334,7 @@ impl Ring for KernelRing {
                     (Ok(len), Some(id)) => Ok((id, len)),
                     // A buffer is named only where one was filled.
                     (Ok(_), None) => Err(libc::ENOBUFS),
-                    // A failed receive may name a buffer that the ring has not given up: lending it
+                    // A failed receive may name a buffer that the ring has not given up: giving it
                     // once more would make two of it.
                     (Err(_), _) => Err(-result),
                 };

@@ -34,7 +34,7 @@ pub struct Incoming<'a> {
 ///
 /// The free buffers are a stack, so that the one used last, still in the cache, is the next to be
 /// filled. Header `capacity - 1 - depth` belongs to the buffer at `depth`; it is prepared when the
-/// buffer comes home, and so only buffers that were used cost anything.
+/// buffer comes back, and so only buffers that were used cost anything.
 pub struct Inbox {
     free: Vec<Lease>,
     headers: Vec<libc::mmsghdr>,
@@ -125,10 +125,10 @@ impl Inbox {
     ) -> io::Result<usize> {
         let first = self.headers.len() - self.free.len();
         let headers = &mut self.headers[first..];
-        // SAFETY: `headers` are at least as many as the length says. `recycle` pointed each at a name, an
-        // iovec and a control buffer of the stated sizes in vectors that are never resized, and
-        // the iovec at the whole of a buffer whose lease is in `free`, hence ours alone and alive
-        // through the call. A null timeout is allowed.
+        // SAFETY: `headers` are at least as many as the length says. `recycle` pointed each at a
+        // name, an iovec and a control buffer of the stated sizes in vectors that are never
+        // resized, and the iovec at the whole of a buffer whose lease is in `free`, hence ours
+        // alone and alive through the call. A null timeout is allowed.
         let count = unsafe {
             libc::recvmmsg(
                 socket.as_raw_fd(),

@@ -177,7 +177,8 @@ impl Outbox {
     /// no train. The bytes must lie in one piece.
     ///
     /// # Errors
-    /// What sendmsg(2) says.
+    /// `EAGAIN` for a full send buffer, `EMSGSIZE` for more than a datagram holds, `ENETUNREACH`,
+    /// `EINVAL` for a source that has gone, `EPERM` of a filter (sendmsg(2)).
     pub fn send_segment(
         &self,
         socket: BorrowedFd<'_>,

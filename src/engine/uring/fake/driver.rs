@@ -181,7 +181,7 @@ impl Driver {
         assert_eq!(
             ring.published.len(),
             usize::from(BUFFERS),
-            "every buffer came home"
+            "every buffer came back"
         );
         assert!(
             ring.inbound.iter().all(VecDeque::is_empty),

@@ -111,7 +111,8 @@ impl FakeRing {
         *self.coverage.entry(deed).or_default() += 1;
     }
 
-    /// Whether the completion queue has no room: once that is so, what follows is held back as well.
+    /// Whether the completion queue has no room: once that is so, what follows is held back as
+    /// well.
     fn is_full(&mut self) -> bool {
         !self.held_back.is_empty() || self.chance(5)
     }
