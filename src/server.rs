@@ -6,6 +6,7 @@ mod control;
 mod sockets;
 mod workers;
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -275,7 +276,8 @@ impl<R: Responder + Send + 'static> Server<R> {
         }
     }
 
-    /// Shuts the sockets to what is new, and waits until the workers have answered what is queued.
+    /// Shuts the sockets to what is new, and waits until the workers have answered what is queued, for
+    /// as long as the configuration says.
     fn drain(&self, controls: &[Arc<Control>], accounting: &mut Accounting) -> Result<(), Error> {
         // Read before: what the filter refuses counts as dropped as well.
         accounting.close_losses();
@@ -287,11 +289,13 @@ impl<R: Responder + Send + 'static> Server<R> {
         controls
             .iter()
             .for_each(|control| control.command(Command::Drain));
-        let mut running = controls.len();
-        while running > 0 {
-            match self.mailbox.next(None) {
+        // A time beyond the clock's range never comes.
+        let until = clock::monotonic().checked_add(self.config.drain_timeout);
+        let mut running: BTreeSet<usize> = (0..controls.len()).collect();
+        while !running.is_empty() {
+            match self.mailbox.next(until) {
                 Event::Report(WorkerReport::Ended { worker, mut stats }) => {
-                    running -= 1;
+                    running.remove(&worker);
                     controls[worker].counters.collect(&mut stats);
                     accounting.add(worker, &stats);
                 }
@@ -304,10 +308,8 @@ impl<R: Responder + Send + 'static> Server<R> {
                 Event::Report(WorkerReport::Died { worker, reason }) => {
                     return Err(died(worker, &reason));
                 }
-                Event::Report(_)
-                | Event::Order(Order::SetRules(_))
-                | Event::Woken
-                | Event::TimedOut => {}
+                Event::TimedOut => return Err(not_drained(&running, self.config.drain_timeout)),
+                Event::Report(_) | Event::Order(Order::SetRules(_)) | Event::Woken => {}
             }
         }
         Ok(())
@@ -318,6 +320,14 @@ fn not_started(worker: usize, reason: &str) -> Error {
     Error::new(format!("cannot start worker {worker}"), reason).try_this(
         "fewer --cores or --buffers ask for less; `ulimit -a` shows what this process may have; \
          --engine mmsg needs no ring",
+    )
+}
+
+fn not_drained(running: &BTreeSet<usize>, timeout: Duration) -> Error {
+    let workers: Vec<_> = running.iter().map(usize::to_string).collect();
+    Error::new(
+        format!("the drain was cut short after {timeout:?}"),
+        format!("worker {} has not ended", workers.join(", ")),
     )
 }
 

@@ -4,6 +4,7 @@ mod support;
 
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, UdpSocket};
+use std::time::Duration;
 
 use reflector::internals::socket::Socket;
 use reflector::responder::echo::Echo;
@@ -521,6 +522,27 @@ on_both_engines! {
         assert!(client.leftover().is_empty());
     }
 
+    /// Reports go on, and the end comes when it is due, with the reason.
+    fn nobody_waits_for_a_worker_that_is_stuck(engine: Engine) {
+        let picture = DockerHost::new().unwrap();
+        let builder = on_port(engine, PORT).cores(1).interval(Some(Duration::from_millis(5)));
+        let builder = builder.drain_timeout(Duration::from_millis(50));
+        let (release, is_released) = std::sync::mpsc::channel::<()>();
+        let gate = std::sync::Arc::new(std::sync::Mutex::new(is_released));
+        let stuck = move || Stuck(std::sync::Arc::clone(&gate));
+        let server = InProcess::start(&picture.host, builder, stuck);
+        let client = Client::any(&picture.container, at(DockerHost::HOST));
+        client.send(b"hold");
+        let before = server.intervals();
+        while server.intervals() < before + 3 {
+            std::thread::yield_now();
+        }
+        server.handle().stop();
+        let error = server.end().unwrap_err().to_string();
+        assert_eq!(error, "the drain was cut short after 50ms: worker 0 has not ended");
+        drop(release);
+    }
+
     fn a_responder_that_panics_ends_the_server_with_an_error(engine: Engine) {
         let picture = DockerHost::new().unwrap();
         let builder = on_port(engine, PORT).cores(2);
@@ -564,6 +586,17 @@ fn give_a_public_address(picture: &DockerHost) -> Ipv4Addr {
     let back = Route::to(net("203.0.113.0/24")).device("docker0");
     picture.host.add_route(&back).unwrap();
     Ipv4Addr::new(203, 0, 113, 9)
+}
+
+/// Waits, as a responder must not, until the other end of its channel has gone.
+struct Stuck(std::sync::Arc<std::sync::Mutex<std::sync::mpsc::Receiver<()>>>);
+
+impl Responder for Stuck {
+    fn respond(&mut self, _request: &Request, payload: &mut [u8]) -> Verdict {
+        let gate = self.0.lock().expect("nobody panics");
+        gate.recv().expect_err("nothing is sent");
+        Verdict::Reply { len: payload.len() }
+    }
 }
 
 /// Claims that every reply but "ok" is longer than its request.

@@ -59,6 +59,7 @@ impl Builder {
             steer_cpu: self.steer_cpu,
             coalesce: self.coalesce,
             rules: self.rules,
+            drain_timeout: self.drain_timeout,
             interval: self.interval.filter(|interval| !interval.is_zero()),
             duration: self.duration,
             listen,

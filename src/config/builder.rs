@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::settings::{BUFFERS_DEFAULT, Config, EngineChoice, Listener, SOCKET_BUFFER_DEFAULT};
+use super::settings::{
+    BUFFERS_DEFAULT, Config, DRAIN_TIMEOUT_DEFAULT, EngineChoice, Listener, SOCKET_BUFFER_DEFAULT,
+};
 use crate::guard::{Prefixes, Rules};
 use crate::mode::Mode;
 use crate::socket;
@@ -36,6 +38,7 @@ pub struct Builder {
     pub(super) latency: bool,
     pub(super) socket: socket::Settings,
     pub(super) rules: Rules,
+    pub(super) drain_timeout: Duration,
     pub(super) interval: Option<Duration>,
     pub(super) duration: Option<Duration>,
 }
@@ -60,6 +63,7 @@ impl Default for Builder {
                 ..socket::Settings::default()
             },
             rules: Rules::default(),
+            drain_timeout: DRAIN_TIMEOUT_DEFAULT,
             interval: Some(Duration::from_secs(1)),
             duration: None,
         }
@@ -222,6 +226,13 @@ impl Builder {
     /// Reports this often; `None` only at the end.
     pub fn interval(mut self, interval: Option<Duration>) -> Self {
         self.interval = interval;
+        self
+    }
+
+    /// Gives the workers this long to answer what is queued when the server is stopped, five seconds
+    /// unless told otherwise; one that takes longer is stuck, and is not waited for.
+    pub fn drain_timeout(mut self, timeout: Duration) -> Self {
+        self.drain_timeout = timeout;
         self
     }
 

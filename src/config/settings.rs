@@ -17,6 +17,8 @@ pub const DEFAULT_PORT: u16 = 9007;
 pub const BUFFERS_DEFAULT: u16 = 64;
 /// Bytes that each socket buffer is asked to have unless told otherwise.
 pub const SOCKET_BUFFER_DEFAULT: usize = 8 << 20;
+/// How long a drain may take unless told otherwise: a queue is answered in milliseconds.
+pub(crate) const DRAIN_TIMEOUT_DEFAULT: Duration = Duration::from_secs(5);
 /// A send buffer below this fits no more than a few trains; EAGAIN drops are to be expected.
 pub(crate) const SEND_BUFFER_SMALL: usize = 512 * 1024;
 
@@ -76,6 +78,8 @@ pub struct Config {
     pub(crate) rules: Rules,
     /// How often to report; `None` only at the end.
     pub(crate) interval: Option<Duration>,
+    /// How long the workers may take to answer what is queued at the end.
+    pub(crate) drain_timeout: Duration,
     /// When to end by itself.
     pub(crate) duration: Option<Duration>,
     /// What is worth a warning, and no error.

@@ -3,6 +3,7 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::sync_channel;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -50,6 +51,7 @@ pub struct InProcess {
     pub listen: Vec<SocketAddr>,
     handle: Handle,
     thread: JoinHandle<Result<Summary, Error>>,
+    intervals: Arc<AtomicU64>,
 }
 
 impl InProcess {
@@ -61,13 +63,15 @@ impl InProcess {
     ) -> Self {
         let config = builder.build().expect("settings that agree");
         let (ready, is_ready) = sync_channel(1);
+        let intervals = Arc::new(AtomicU64::new(0));
+        let seen = Arc::clone(&intervals);
         let (listen, handle, thread) = namespace.run(move || {
             let server = Server::open(config, |_| responder()).expect("the port is free");
             let (listen, handle) = (server.listen_addrs(), server.handle());
-            let observe = move |report: Report<'_>| {
-                if let Report::Ready(_) = report {
-                    ready.send(()).expect("the test waits");
-                }
+            let observe = move |report: Report<'_>| match report {
+                Report::Ready(_) => ready.send(()).expect("the test waits"),
+                Report::Interval(_) => _ = seen.fetch_add(1, Ordering::Relaxed),
+                _ => {}
             };
             // Threads stay in the namespace of the thread that makes them.
             let thread = thread::spawn(move || server.run(observe));
@@ -78,7 +82,13 @@ impl InProcess {
             listen,
             handle,
             thread,
+            intervals,
         }
+    }
+
+    /// Intervals that have been reported.
+    pub fn intervals(&self) -> u64 {
+        self.intervals.load(Ordering::Relaxed)
     }
 
     /// Controls the server.
