@@ -4,9 +4,10 @@
 #   scripts/cross-check.sh [TARGET…]     default: aarch64-unknown-linux-gnu
 #
 # musl is none of them: its msghdr has other integer types, and its sendmmsg(3) calls sendmsg(2) for
-# each message, so that a batch saves nothing. The static image is built with glibc.
+# each message (src/network/sendmmsg.c of musl), so that a batch saves nothing. The static image is
+# built with glibc.
 #
-# Where the toolchain has the target's standard library (rustup target add TARGET), that is used.
+# Where the toolchain has the target's standard library, or rustup can add it, that is used.
 # Otherwise Debian's compiler for browsers (rustc-web), which is newer than Debian's own, and the
 # source of its standard library (rust-web-src): downloaded into target/cross, unpacked there and
 # not installed, and the standard library is checked along with what uses it. Where neither is
@@ -33,6 +34,7 @@ main() {
     export CARGO_TARGET_DIR=$CACHE/build
     # No debugger will see what is only checked.
     export CARGO_PROFILE_DEV_DEBUG=0
+    has_all "${targets[@]}" || timeout 120 rustup target add "${targets[@]}" > /dev/null 2>&1 || true
     if has_all "${targets[@]}"; then
         echo "the toolchain's own standard libraries: $(rustc --version)"
     else
