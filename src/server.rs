@@ -276,8 +276,8 @@ impl<R: Responder + Send + 'static> Server<R> {
         }
     }
 
-    /// Shuts the sockets to what is new, and waits until the workers have answered what is queued, for
-    /// as long as the configuration says.
+    /// Shuts the sockets to what is new, and waits until the workers have answered what is queued,
+    /// for as long as the configuration says.
     fn drain(&self, controls: &[Arc<Control>], accounting: &mut Accounting) -> Result<(), Error> {
         // Read before: what the filter refuses counts as dropped as well.
         accounting.close_losses();

@@ -229,8 +229,8 @@ impl Builder {
         self
     }
 
-    /// Gives the workers this long to answer what is queued when the server is stopped, five seconds
-    /// unless told otherwise; one that takes longer is stuck, and is not waited for.
+    /// Gives the workers this long to answer what is queued when the server is stopped, five
+    /// seconds unless told otherwise; one that takes longer is stuck, and is not waited for.
     pub fn drain_timeout(mut self, timeout: Duration) -> Self {
         self.drain_timeout = timeout;
         self

@@ -139,8 +139,8 @@ impl PacketSocket {
         // `struct tpacket_stats` in linux/if_packet.h: packets and drops.
         let mut statistics = [0u32; 2];
         let mut len = size_of_val(&statistics) as libc::socklen_t;
-        // SAFETY: the kernel writes at most `len` bytes to `statistics`, which has that length and lives
-        // through the call, as `len` does; any bits are an integer. The descriptor is open.
+        // SAFETY: the kernel writes at most `len` bytes to `statistics`, which has that length and
+        // lives through the call, as `len` does; any bits are an integer. The descriptor is open.
         let result = unsafe {
             libc::getsockopt(
                 self.socket.as_raw_fd(),
