@@ -1,36 +1,21 @@
-//! The command line as a whole, and what its commands share: how a help looks and ends, and values
-//! that more than one command reads.
+//! The command line as a whole: the program's own options, and its commands.
 
-use std::fmt::{Display, Write};
-use std::ops::{Bound, RangeBounds, RangeInclusive};
-use std::str::FromStr;
-use std::time::Duration;
-
-use clap::builder::styling::{AnsiColor, Styles};
-use clap::{Arg, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
-use reflector_measure::duration;
+use clap::{Arg, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::diagnose::DiagnoseArgs;
 use crate::environment;
+use crate::help;
 use crate::lab::LabArgs;
 use crate::load::LoadArgs;
 use crate::report::ReportArgs;
 use crate::serve::{self, ServeArgs};
 
-const STYLES: Styles = Styles::styled()
-    .header(AnsiColor::Green.on_default().bold())
-    .usage(AnsiColor::Green.on_default().bold())
-    .literal(AnsiColor::Cyan.on_default().bold());
-
-/// Columns of a help: what a terminal has at least, and a page of text at most.
-const HELP_WIDTH: usize = 80;
-
 /// Answer every UDP datagram from the address it was sent to
 #[derive(Debug, Parser)]
 #[command(
     version,
-    styles = STYLES,
-    max_term_width = HELP_WIDTH,
+    styles = help::STYLES,
+    max_term_width = help::WIDTH,
     after_help = serve::ENDING.short(),
     after_long_help = serve::ENDING.long(),
     args_conflicts_with_subcommands = true
@@ -76,95 +61,6 @@ fn definition() -> clap::Command {
     let program = Cli::command().mut_args(with_negative);
     let program = program.mut_subcommands(|command| command.mut_args(with_negative));
     environment::with_variables(program)
-}
-
-/// What a help ends with.
-pub struct Ending {
-    /// What an example does, and its command line.
-    pub examples: &'static [(&'static str, &'static str)],
-    /// Headings with their lines, which `-h` leaves out.
-    pub sections: &'static [(&'static str, &'static [&'static str])],
-}
-
-impl Ending {
-    /// The examples.
-    pub fn short(&self) -> String {
-        let style = STYLES.get_header();
-        let mut text = format!("{style}Examples:{style:#}\n");
-        for (purpose, line) in self.examples {
-            write!(text, "  {purpose}:\n    {line}\n").expect("a string takes all");
-        }
-        text
-    }
-
-    /// The examples and all sections.
-    pub fn long(&self) -> String {
-        let style = STYLES.get_header();
-        let mut text = self.short();
-        for (heading, lines) in self.sections {
-            write!(text, "\n{style}{heading}:{style:#}\n").expect("a string takes all");
-            for line in *lines {
-                writeln!(text, "  {line}").expect("a string takes all");
-            }
-        }
-        text
-    }
-}
-
-/// On or off.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Switch {
-    On,
-    Off,
-}
-
-impl Switch {
-    pub fn is_on(self) -> bool {
-        self == Self::On
-    }
-}
-
-/// How datagrams are moved.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Engine {
-    /// io_uring where it is available, else recvmmsg and sendmmsg.
-    Auto,
-    /// io_uring or nothing.
-    Uring,
-    /// recvmmsg and sendmmsg.
-    Mmsg,
-}
-
-impl Engine {
-    /// Its name on the command line.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Auto => "auto",
-            Self::Uring => "uring",
-            Self::Mmsg => "mmsg",
-        }
-    }
-}
-
-/// Reads a whole number within `range`.
-pub fn number<T>(range: impl RangeBounds<T> + Clone) -> impl Fn(&str) -> Result<T, String> + Clone
-where
-    T: FromStr + PartialOrd + Display,
-{
-    let expected = match (range.start_bound(), range.end_bound()) {
-        (Bound::Included(min), Bound::Included(max)) => format!(" from {min} to {max}"),
-        (Bound::Included(min), _) => format!(" of at least {min}"),
-        _ => String::new(),
-    };
-    move |text| {
-        let number = text.trim().parse().ok().filter(|it| range.contains(it));
-        number.ok_or_else(|| format!("expected a whole number{expected}"))
-    }
-}
-
-/// Reads a time within `bounds`.
-pub fn time(bounds: RangeInclusive<Duration>) -> impl Fn(&str) -> Result<Duration, String> + Clone {
-    move |text| duration::parse_within(text, bounds.clone())
 }
 
 #[cfg(test)]
@@ -252,7 +148,7 @@ mod tests {
             let long = command.render_long_help().to_string();
             for help in [&long, &command.render_help().to_string()] {
                 for line in help.lines() {
-                    assert!(line.chars().count() <= HELP_WIDTH, "{line}");
+                    assert!(line.chars().count() <= help::WIDTH, "{line}");
                 }
             }
             // What is wrapped by hand is not wrapped again.
@@ -293,20 +189,5 @@ mod tests {
         };
         assert!(parse("reflector --cores 2") && parse("reflector load [::1]:7 --cores 2"));
         assert!(!parse("reflector --cores 2 load [::1]:7") && !parse("reflector load"));
-    }
-
-    #[test]
-    fn a_number_that_is_refused_says_which_are_taken() {
-        assert_eq!(number::<u16>(1..=9)("9"), Ok(9));
-        for text in ["0", "10", "two", "", "65537", "-1"] {
-            let error = number::<u16>(1..=9)(text).unwrap_err();
-            assert_eq!(error, "expected a whole number from 1 to 9", "{text}");
-        }
-        let error = number::<u64>(1..)("0").unwrap_err();
-        assert_eq!(error, "expected a whole number of at least 1");
-        assert_eq!(
-            number::<u64>(..)("-1").unwrap_err(),
-            "expected a whole number"
-        );
     }
 }

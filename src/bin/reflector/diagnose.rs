@@ -13,7 +13,8 @@ use reflector_measure::exit::Exit;
 use reflector_measure::payload::{self, Payload};
 use reflector_measure::target::Target;
 
-use crate::cli::{Ending, number, time};
+use crate::help::Ending;
+use crate::values::{WAIT_FOR_ANSWER, number, time};
 
 /// What the help ends with.
 const ENDING: Ending = Ending {
@@ -54,10 +55,6 @@ const ENDING: Ending = Ending {
     ],
 };
 
-/// The limits of the time to wait for an answer.
-const TIMEOUT_MIN: Duration = Duration::from_millis(1);
-const TIMEOUT_MAX: Duration = Duration::from_secs(600);
-
 /// Check whether a UDP service answers from the address asked, and if not, why
 ///
 /// Without TARGET, check whether this host is fit to reflect: io_uring, buffers, connection
@@ -68,11 +65,13 @@ pub struct DiagnoseArgs {
     /// UDP service to check: HOST:PORT; without it, this host is checked
     ///
     /// HOST is a name, an IPv4 address, or an IPv6 address in brackets, such as [2001:db8::1] or
-    /// [fe80::1%eth0]. The service is asked for an echo, unless --payload-hex or --dns says otherwise.
+    /// [fe80::1%eth0]. The service is asked for an echo, unless --payload-hex or --dns says
+    /// otherwise.
     #[arg(value_name = "TARGET")]
     target: Option<Target>,
     /// Send these bytes, for a service that does not echo
-    #[arg(long, value_name = "HEX", value_parser = parse_hex, conflicts_with = "dns", requires = "target")]
+    #[arg(long, value_name = "HEX")]
+    #[arg(value_parser = parse_hex, conflicts_with = "dns", requires = "target")]
     payload_hex: Option<Payload>,
     /// Send a DNS query for the IPv4 address of NAME
     #[arg(long, value_name = "NAME", requires = "target")]
@@ -80,16 +79,19 @@ pub struct DiagnoseArgs {
     /// Number of tries, each with a connected and an unconnected socket
     ///
     /// Every socket has a fresh source port.
-    #[arg(short = 'n', long, value_name = "N", default_value_t = 3, value_parser = number::<u16>(1..=100))]
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 3)]
+    #[arg(value_parser = number::<u16>(1..=100))]
     tries: u16,
     /// Wait this long for each answer
-    #[arg(short, long, value_name = "TIME", default_value = "1s", value_parser = time(TIMEOUT_MIN..=TIMEOUT_MAX))]
+    #[arg(short, long, value_name = "TIME", default_value = "1s")]
+    #[arg(value_parser = time(WAIT_FOR_ANSWER))]
     timeout: Duration,
     /// Send the first try from this port
     ///
     /// The port of a client that gets no answer shows whether connection tracking holds a stale
     /// flow.
-    #[arg(long, value_name = "PORT", value_parser = number::<u16>(1..=u16::MAX), requires = "target")]
+    #[arg(long, value_name = "PORT")]
+    #[arg(value_parser = number::<u16>(1..=u16::MAX), requires = "target")]
     source_port: Option<u16>,
     /// Print one JSON object instead of text
     #[arg(short, long)]

@@ -1,7 +1,7 @@
 //! Options by environment variable.
 //!
-//! A variable is named by a rule, which the help states once: REFLECTOR, the command if any, and the
-//! option. One that is empty is as good as none, since a compose file leaves it so.
+//! A variable is named by a rule, which the help states once: REFLECTOR, the command if any, and
+//! the option. One that is empty is as good as none, since a compose file leaves it so.
 
 use std::env;
 use std::iter;

@@ -3,14 +3,15 @@
 use std::time::Duration;
 
 use clap::Args;
-use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use clap::builder::{PossibleValue, TypedValueParser};
 use reflector_lab::Options;
 use reflector_lab::case::Case;
 use reflector_measure::error::Error;
 use reflector_measure::exit::Exit;
 use reflector_measure::payload::Payload;
 
-use crate::cli::{Ending, Engine, number, time};
+use crate::help::Ending;
+use crate::values::{Engine, WAIT_FOR_ANSWER, number, one_of, time};
 
 /// What the help ends with.
 const ENDING: Ending = Ending {
@@ -62,10 +63,6 @@ const ENDING: Ending = Ending {
     ],
 };
 
-/// The limits of the time to wait for an answer.
-const TIMEOUT_MIN: Duration = Duration::from_millis(1);
-const TIMEOUT_MAX: Duration = Duration::from_secs(600);
-
 /// Show replies from the wrong address, and the remedy, side by side
 ///
 /// A naive server and the reflector are asked the same question, each in network namespaces of its
@@ -80,16 +77,19 @@ pub struct LabArgs {
     #[arg(long, value_name = "CMD")]
     server: Option<String>,
     /// Port that the servers listen on
-    #[arg(long, value_name = "PORT", default_value_t = 9007, value_parser = number::<u16>(1..=u16::MAX))]
+    #[arg(long, value_name = "PORT", default_value_t = 9007)]
+    #[arg(value_parser = number::<u16>(1..=u16::MAX))]
     port: u16,
     /// Send these bytes, for a server that does not echo [default: "ping"]
     #[arg(long, value_name = "HEX", value_parser = parse_hex)]
     payload_hex: Option<Payload>,
     /// Wait this long for each answer
-    #[arg(short, long, value_name = "TIME", default_value = "1s", value_parser = time(TIMEOUT_MIN..=TIMEOUT_MAX))]
+    #[arg(short, long, value_name = "TIME", default_value = "1s")]
+    #[arg(value_parser = time(WAIT_FOR_ANSWER))]
     timeout: Duration,
     /// Engine of the reflector: auto, uring or mmsg
-    #[arg(long, value_enum, value_name = "ENGINE", hide_possible_values = true, default_value_t = Engine::Auto)]
+    #[arg(long, value_enum, value_name = "ENGINE", hide_possible_values = true)]
+    #[arg(default_value_t = Engine::Auto)]
     engine: Engine,
     /// Print JSON lines, one per case, instead of text
     #[arg(short, long)]
@@ -119,14 +119,8 @@ pub fn run(args: &LabArgs) -> Result<Exit, Error> {
 }
 
 fn case_parser() -> impl TypedValueParser<Value = Case> {
-    let value = |case: Case| PossibleValue::new(case.name()).help(case.summary());
-    PossibleValuesParser::new(Case::ALL.map(value)).map(|name| {
-        let is_named = |case: &Case| case.name() == name;
-        Case::ALL
-            .into_iter()
-            .find(is_named)
-            .expect("one of the possible values")
-    })
+    let name = |case: Case| PossibleValue::new(case.name()).help(case.summary());
+    one_of(Case::ALL.map(|case| (name(case), case)))
 }
 
 /// The longest question: what fits into an Ethernet frame over IPv6, for fragments have no ports

@@ -12,7 +12,8 @@ use reflector_measure::exit::Exit;
 use reflector_measure::percent::Percent;
 use reflector_measure::target::Target;
 
-use crate::cli::{Ending, Switch, number, time};
+use crate::help::Ending;
+use crate::values::{Switch, number, time};
 
 /// What the help ends with.
 const ENDING: Ending = Ending {
@@ -131,10 +132,12 @@ struct Traffic {
 #[derive(Args, Clone, Debug)]
 struct Sender {
     /// Number of threads that send and receive, each on a core of its own
-    #[arg(short, long, value_name = "N", default_value_t = 1, value_parser = number::<u16>(1..=1024))]
+    #[arg(short, long, value_name = "N", default_value_t = 1)]
+    #[arg(value_parser = number::<u16>(1..=1024))]
     cores: u16,
     /// Send bursts as trains (UDP_SEGMENT)
-    #[arg(long, value_enum, value_name = "on|off", hide_possible_values = true, default_value_t = Switch::On)]
+    #[arg(long, value_enum, value_name = "on|off", hide_possible_values = true)]
+    #[arg(default_value_t = Switch::On)]
     gso: Switch,
     /// Address to send from [default: chosen by the routing table]
     #[arg(long, value_name = "ADDR", value_parser = parse_address)]
@@ -144,7 +147,8 @@ struct Sender {
 #[derive(Args, Clone, Debug)]
 struct Limits {
     /// Count a datagram as lost if no answer comes within this time
-    #[arg(short, long, value_name = "TIME", default_value = "1s", value_parser = time(TIMEOUT_MIN..=TIMEOUT_MAX))]
+    #[arg(short, long, value_name = "TIME", default_value = "1s")]
+    #[arg(value_parser = time(TIMEOUT_MIN..=TIMEOUT_MAX))]
     timeout: Duration,
     /// Exit with 5 if more than this is lost, such as 0.1
     #[arg(long, value_name = "PERCENT")]
@@ -158,7 +162,8 @@ struct Limits {
     /// Find the highest rate, up to --rate, that loses at most this and keeps to --max-p99
     ///
     /// Not together with --window, --count, --hdr or --max-loss.
-    #[arg(long, value_name = "PERCENT", conflicts_with_all = ["window", "count", "hdr", "max_loss"])]
+    #[arg(long, value_name = "PERCENT")]
+    #[arg(conflicts_with_all = ["window", "count", "hdr", "max_loss"])]
     find_rate: Option<Percent>,
 }
 

@@ -1,5 +1,6 @@
 //! The `reflector` program: parse, dispatch, exit code.
 
+#![forbid(unsafe_code)]
 #![allow(
     rustdoc::broken_intra_doc_links,
     reason = "`[::]` in the help of an option is an address, and backticks would show"
@@ -7,6 +8,8 @@
 
 mod cli;
 mod environment;
+mod help;
+mod values;
 
 mod diagnose;
 mod lab;

@@ -3,14 +3,15 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::builder::{PossibleValue, TypedValueParser};
 use reflector_measure::error::Error;
 use reflector_measure::exit::Exit;
 use reflector_measure::percent::Percent;
 use reflector_report::Options;
 use reflector_report::unit::Unit;
 
-use crate::cli::Ending;
+use crate::help::Ending;
+use crate::values::one_of;
 
 /// What the help ends with.
 const ENDING: Ending = Ending {
@@ -71,7 +72,8 @@ pub struct ReportArgs {
     /// Exit with 5 if p99 or rate is this much worse
     ///
     /// A percentage of the baseline, such as 5.
-    #[arg(long, value_name = "PERCENT", value_parser = Percent::parse_change, requires = "baseline")]
+    #[arg(long, value_name = "PERCENT")]
+    #[arg(value_parser = Percent::parse_change, requires = "baseline")]
     max_regression: Option<Percent>,
     /// Unit of other tools' times: ns, us, ms or s
     ///
@@ -105,11 +107,5 @@ pub fn run(args: &ReportArgs) -> Result<Exit, Error> {
 }
 
 fn unit_parser() -> impl TypedValueParser<Value = Unit> {
-    PossibleValuesParser::new(Unit::ALL.map(Unit::symbol)).map(|symbol| {
-        let is_named = |unit: &Unit| unit.symbol() == symbol;
-        Unit::ALL
-            .into_iter()
-            .find(is_named)
-            .expect("one of the possible values")
-    })
+    one_of(Unit::ALL.map(|unit| (PossibleValue::new(unit.symbol()), unit)))
 }

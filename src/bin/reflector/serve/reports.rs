@@ -4,31 +4,13 @@
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
+use std::path::Path;
 
 use reflector::report::{KernelLoss, Ready, Report, Summary, Totals};
 use reflector_measure::error::Error;
 use reflector_measure::exit::Exit;
-use reflector_measure::hdr_log::HdrLog;
-use reflector_measure::json::SCHEMA;
-use serde::Serialize;
-
-use super::OutputArgs;
-
-/// One JSON object.
-#[derive(Serialize)]
-#[serde(tag = "type", rename_all = "snake_case")]
-enum Object<'a> {
-    Ready(&'a Ready),
-    Interval(&'a Totals),
-    Summary(&'a Summary),
-}
-
-#[derive(Serialize)]
-struct Line<'a> {
-    schema: u32,
-    #[serde(flatten)]
-    object: Object<'a>,
-}
+use reflector_measure::hdr_log::{HdrLog, RESIDENCE_TIMES};
+use reflector_measure::json::write_line;
 
 /// Where the reports of a server go: stdout, and the histogram log.
 pub struct Reports {
@@ -39,15 +21,15 @@ pub struct Reports {
 }
 
 impl Reports {
-    /// Creates the histogram log, where one is asked for.
+    /// Reports in JSON lines or columns, and creates the histogram log at `hdr`.
     ///
     /// # Errors
-    /// What the system said of the file, with its path.
-    pub fn open(args: &OutputArgs) -> Result<Self, Error> {
-        let create = |path| HdrLog::create(path, "Residence times in nanoseconds");
+    /// `ENOENT`, `EACCES`, `EISDIR` or `EROFS` of the histogram log, with its path.
+    pub fn open(json: bool, hdr: Option<&Path>) -> Result<Self, Error> {
+        let create = |path| HdrLog::create(path, RESIDENCE_TIMES);
         Ok(Self {
-            reporter: Reporter::new(io::stdout(), args.json),
-            log: args.hdr.as_deref().map(create).transpose()?,
+            reporter: Reporter::new(io::stdout(), json),
+            log: hdr.map(create).transpose()?,
             failure: None,
         })
     }
@@ -102,31 +84,22 @@ impl<W: Write> Reporter<W> {
     /// Writes one report. An idle interval is worth no line to a person.
     ///
     /// # Errors
-    /// What writing says.
+    /// `EPIPE` where nobody reads any more, `ENOSPC` of a file.
     fn write(&mut self, report: Report<'_>) -> io::Result<()> {
         match report {
-            Report::Ready(ready) if self.json => self.write_object(Object::Ready(ready))?,
+            Report::Ready(ready) if self.json => write_line(&mut self.out, "ready", ready)?,
             Report::Ready(ready) => self.write_ready(ready)?,
             // What is left at the end is in the summary.
             Report::Interval(interval) if interval.is_last => {}
             Report::Interval(interval) if self.json => {
-                self.write_object(Object::Interval(&interval.totals))?;
+                write_line(&mut self.out, "interval", &interval.totals)?;
             }
             Report::Interval(interval) => self.write_interval(&interval.totals)?,
-            Report::Summary(summary) if self.json => self.write_object(Object::Summary(summary))?,
+            Report::Summary(summary) if self.json => write_line(&mut self.out, "summary", summary)?,
             Report::Summary(summary) => self.write_summary(summary)?,
             _ => {}
         }
         self.out.flush()
-    }
-
-    fn write_object(&mut self, object: Object<'_>) -> io::Result<()> {
-        let line = Line {
-            schema: SCHEMA,
-            object,
-        };
-        serde_json::to_writer(&mut self.out, &line)?;
-        writeln!(self.out)
     }
 
     fn write_ready(&mut self, ready: &Ready) -> io::Result<()> {
@@ -221,7 +194,8 @@ impl<W: Write> Reporter<W> {
         if us.count > 0 {
             writeln!(
                 out,
-                "  residence us      min {:.1}  p50 {:.1}  p90 {:.1}  p99 {:.1}  p99.9 {:.1}  max {:.1}",
+                "  residence us      min {:.1}  p50 {:.1}  p90 {:.1}  p99 {:.1}  p99.9 {:.1}  \
+                 max {:.1}",
                 us.min, us.p50, us.p90, us.p99, us.p99_9, us.max
             )?;
         }
@@ -256,16 +230,15 @@ mod tests {
     }
 
     #[test]
-    fn a_json_line_says_type_and_schema() {
+    fn each_report_is_one_json_line_of_its_type() {
         let mut reporter = reporter(true);
-        reporter.write_object(Object::Interval(&totals())).unwrap();
+        let mut summary = Summary::default();
+        summary.totals = totals();
+        reporter.write(Report::Summary(&summary)).unwrap();
         let text = String::from_utf8(reporter.out).unwrap();
         assert_eq!(text.lines().count(), 1);
         let value: serde_json::Value = serde_json::from_str(&text).unwrap();
-        assert_eq!(
-            (&value["type"], &value["schema"]),
-            (&"interval".into(), &SCHEMA.into())
-        );
+        assert_eq!(value["type"], "summary");
         assert_eq!(value["received"], 32);
     }
 

@@ -1,0 +1,361 @@
+//! The reflector's own options, as typed, and what they come to.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use clap::Args;
+use clap::builder::NonEmptyStringValueParser;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use reflector::config::{self, Builder, Config, EngineChoice};
+use reflector_measure::duration;
+
+use super::values::{
+    self, CpuList, LatencySource, Listen, LogFormat, LoopGuard, PortList, Prefix, ReplyInterface,
+    Steer,
+};
+use crate::help::Ending;
+use crate::values::{Engine, Switch, number, time};
+
+/// What the help ends with.
+pub const ENDING: Ending = Ending {
+    examples: &[
+        (
+            "Reflect on port 9007 of every address, with two workers",
+            "reflector --cores 2",
+        ),
+        (
+            "Reflect on one address for a minute, and print JSON lines",
+            "reflector -l 127.0.0.1:7007/echo -d 60 -j",
+        ),
+        (
+            "Reply to one network only, with the shortest round trips",
+            "reflector --allow 10.1.0.0/16 --cpus 0-1 --spin",
+        ),
+    ],
+    sections: &[
+        (
+            "Values",
+            &[
+                "TIME is a number of seconds, or has a unit: 0.5, 20us, 1m30s.",
+                "SIZE is a number of bytes, or has a unit: 64KiB, 8MiB.",
+                "CIDR is a prefix or an address.",
+            ],
+        ),
+        (
+            "Environment",
+            &[
+                "A variable sets an option: REFLECTOR_LOG_FORMAT sets --log-format.",
+                "1 sets a flag. Options that repeat take a list: a,b. The command line wins.",
+            ],
+        ),
+        (
+            "Signals",
+            &[
+                "SIGTERM and SIGINT (Ctrl-C) stop receiving, reply to what was received, print",
+                "the summary and exit with 0. A second one exits at once, with 1.",
+            ],
+        ),
+        (
+            "Exit status",
+            &[
+                "0  done",
+                "1  set-up failed, or the reflector did",
+                "2  wrong usage",
+            ],
+        ),
+    ],
+};
+
+/// The longest wait for more datagrams.
+const COALESCE_MAX: Duration = Duration::from_secs(10);
+
+// A doc comment on one of these structs would become the program's description.
+
+#[derive(Args, Clone, Debug)]
+pub struct ServeArgs {
+    #[command(flatten, next_help_heading = "Addresses")]
+    addresses: Addresses,
+    #[command(flatten, next_help_heading = "Workers and engine")]
+    workers: Workers,
+    #[command(flatten, next_help_heading = "Trains and buffers")]
+    trains: Trains,
+    #[command(flatten, next_help_heading = "Peers")]
+    peers: Peers,
+    #[command(flatten, next_help_heading = "Reports and log")]
+    pub output: OutputArgs,
+}
+
+#[derive(Args, Clone, Debug)]
+struct Addresses {
+    /// Address to reflect on; repeatable [default: 0.0.0.0:9007 and [::]:9007]
+    ///
+    /// ADDR is 0.0.0.0 or [::] for every address of this host, or one of them, such as
+    /// [fe80::1%eth0]. Port 0 lets the kernel choose. The default skips [::]:9007 if the host has
+    /// no IPv6.
+    ///
+    /// A mode may follow the port, as in 0.0.0.0:9007/echo. The default, and the only mode, is
+    /// 'echo': send the payload back as it is.
+    #[arg(short, long, value_name = "ADDR:PORT")]
+    #[arg(value_parser = values::listen, value_delimiter = ',')]
+    listen: Vec<Listen>,
+    /// Serve IPv4 and IPv6 with one [::] socket instead of one socket for each
+    #[arg(long)]
+    dual_stack: bool,
+    /// Receive and send only through this interface
+    #[arg(long, value_name = "IFNAME", value_parser = NonEmptyStringValueParser::new())]
+    device: Option<String>,
+    /// Interface that replies leave by: any or same
+    ///
+    /// 'any' is the routing table's choice, 'same' the interface that the request came in by. For
+    /// IPv6 'same' is only a preference: a more specific route by another interface wins.
+    #[arg(long, value_enum, value_name = "VIA", hide_possible_values = true)]
+    #[arg(default_value_t = ReplyInterface::Any)]
+    reply_interface: ReplyInterface,
+    /// Bind addresses that this host does not have yet
+    ///
+    /// Such as a virtual address that a standby takes over later (IP_FREEBIND).
+    #[arg(long)]
+    freebind: bool,
+    /// Share the port with other programs that allow it
+    ///
+    /// The kernel then divides the peers among them (SO_REUSEPORT). Without this option a second
+    /// reflector on the same port is refused.
+    #[arg(long)]
+    share_port: bool,
+}
+
+#[derive(Args, Clone, Debug)]
+struct Workers {
+    /// Number of workers, one per core [default: all available cores]
+    ///
+    /// Available are the CPUs of the affinity mask, up to the CPU quota of the cgroup.
+    #[arg(short, long, value_name = "N")]
+    #[arg(value_parser = number::<u16>(1..=1024), conflicts_with = "cpus")]
+    cores: Option<u16>,
+    /// CPUs to run on, one worker each, such as 0-3,6
+    #[arg(long, value_name = "LIST", value_parser = values::cpus)]
+    cpus: Option<CpuList>,
+    /// Engine that moves datagrams: auto, uring or mmsg
+    ///
+    /// 'uring' is io_uring, 'mmsg' is recvmmsg and sendmmsg. 'auto' is uring where it is available,
+    /// else mmsg, with a warning that says what prevents io_uring.
+    #[arg(long, value_enum, value_name = "ENGINE", hide_possible_values = true)]
+    #[arg(default_value_t = Engine::Auto)]
+    engine: Engine,
+    /// Choose the worker of a datagram by flow or by receiving CPU
+    ///
+    /// 'flow' hashes addresses and ports, so that a peer stays with one worker. 'cpu' is the worker
+    /// on the CPU that received the datagram.
+    #[arg(long, value_enum, value_name = "flow|cpu", hide_possible_values = true)]
+    #[arg(default_value_t = Steer::Flow)]
+    steer: Steer,
+    /// Poll instead of sleeping: shorter round trips, but every worker takes a whole core
+    ///
+    /// A round trip takes half of the time or less.
+    #[arg(long)]
+    spin: bool,
+}
+
+#[derive(Args, Clone, Debug)]
+struct Trains {
+    /// Receive datagrams of one flow together, as a train (UDP_GRO)
+    #[arg(long, value_enum, value_name = "on|off", hide_possible_values = true)]
+    #[arg(default_value_t = Switch::On)]
+    gro: Switch,
+    /// Send replies to one peer together, as a train (UDP_SEGMENT)
+    #[arg(long, value_enum, value_name = "on|off", hide_possible_values = true)]
+    #[arg(default_value_t = Switch::On)]
+    gso: Switch,
+    /// Wait this long for more datagrams before replying
+    ///
+    /// At most 10s. Makes trains longer, and replies later.
+    #[arg(long, value_name = "TIME", default_value = "0s")]
+    #[arg(value_parser = time(Duration::ZERO..=COALESCE_MAX))]
+    coalesce: Duration,
+    /// Number of receive buffers per worker
+    ///
+    /// Rounded up to a power of two. Few buffers stay in the CPU's cache; too few are used up by
+    /// single datagrams that arrive at once.
+    #[arg(long, value_name = "N", default_value_t = config::BUFFERS_DEFAULT)]
+    #[arg(value_parser = number::<u16>(1..=4096))]
+    buffers: u16,
+    /// Receive buffer of each socket
+    ///
+    /// More than net.core.rmem_max needs CAP_NET_ADMIN.
+    #[arg(long, value_name = "SIZE", default_value = "8MiB", value_parser = values::buffer_size)]
+    rcvbuf: ByteSize,
+    /// Send buffer of each socket
+    ///
+    /// More than net.core.wmem_max needs CAP_NET_ADMIN.
+    #[arg(long, value_name = "SIZE", default_value = "8MiB", value_parser = values::buffer_size)]
+    sndbuf: ByteSize,
+    /// Never fragment replies, as for tests of the path MTU
+    ///
+    /// By default, IPv4 replies may be fragmented, and IPv6 replies follow the path MTU.
+    #[arg(long)]
+    df: bool,
+}
+
+#[derive(Args, Clone, Debug)]
+struct Peers {
+    /// Reply only to peers in this prefix, or 'any'; repeatable [default: private and local
+    /// networks]
+    ///
+    /// By default, only the prefixes that are not routed on the Internet: private, loopback,
+    /// link-local and the like.
+    #[arg(long, value_name = "CIDR", value_parser = values::prefix, value_delimiter = ',')]
+    allow: Vec<Prefix>,
+    /// Never reply to peers in this prefix; repeatable, wins over --allow
+    #[arg(long, value_name = "CIDR", value_parser = values::prefix, value_delimiter = ',')]
+    deny: Vec<Prefix>,
+    /// Never reply to these source ports; 'none' for no port [default: ports of known services]
+    ///
+    /// A list such as 7,53. By default, the ports of services that reply to or amplify what they
+    /// receive. Port 0 and the reflector's own port never get a reply.
+    #[arg(long, value_name = "LIST", value_parser = values::ports)]
+    deny_port: Option<PortList>,
+    /// End loops between reflectors: off or ttl
+    ///
+    /// With 'ttl', a reply is sent with one hop less to go (TTL, hop limit) than its request had
+    /// left, so that no loop is endless.
+    #[arg(long, value_enum, value_name = "off|ttl", hide_possible_values = true)]
+    #[arg(default_value_t = LoopGuard::Off)]
+    loop_guard: LoopGuard,
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct OutputArgs {
+    /// Time between reports; 0 reports only at the end
+    #[arg(short, long, value_name = "TIME", default_value = "1s", value_parser = duration::parse)]
+    interval: Duration,
+    /// Run for this long, then end as on SIGTERM [default: until stopped]
+    #[arg(short, long, value_name = "TIME", value_parser = duration::parse)]
+    duration: Option<Duration>,
+    /// Report as JSON lines instead of columns
+    #[arg(short, long)]
+    pub json: bool,
+    /// Source of residence times: the kernel's timestamps, or off
+    ///
+    /// The residence time is the time from the kernel's receive timestamp until just before the
+    /// reply is handed over. 'off' does not measure it.
+    #[arg(
+        long,
+        value_enum,
+        value_name = "kernel|off",
+        hide_possible_values = true
+    )]
+    #[arg(default_value_t = LatencySource::Kernel)]
+    latency: LatencySource,
+    /// Write residence times to FILE, as an HdrHistogram log
+    ///
+    /// A V2 interval log, in nanoseconds, for 'reflector report' and other tools.
+    #[arg(long, value_name = "FILE")]
+    pub hdr: Option<PathBuf>,
+    /// Format of the log on stderr
+    #[arg(
+        long,
+        value_enum,
+        value_name = "text|json",
+        hide_possible_values = true
+    )]
+    #[arg(default_value_t = LogFormat::Text)]
+    pub log_format: LogFormat,
+    /// Log more, such as the memory budget and the set-up of each worker
+    #[arg(short, long)]
+    pub verbose: bool,
+}
+
+impl ServeArgs {
+    /// The settings that the arguments ask for.
+    pub fn builder(&self) -> Builder {
+        let builder = Config::builder();
+        let builder = self.addresses.apply(builder);
+        let builder = self.workers.apply(builder);
+        let builder = self.trains.apply(builder);
+        let builder = self.peers.apply(builder);
+        self.output.apply(builder)
+    }
+}
+
+impl Addresses {
+    fn apply(&self, mut builder: Builder) -> Builder {
+        for &Listen { addr, mode } in &self.listen {
+            builder = builder.listen_as(addr, mode);
+        }
+        if let Some(device) = &self.device {
+            builder = builder.device(device);
+        }
+        builder
+            .dual_stack(self.dual_stack)
+            .same_interface(self.reply_interface == ReplyInterface::Same)
+            .freebind(self.freebind)
+            .share_port(self.share_port)
+    }
+}
+
+impl Workers {
+    fn apply(&self, mut builder: Builder) -> Builder {
+        if let Some(cores) = self.cores {
+            builder = builder.cores(cores);
+        }
+        if let Some(CpuList(cpus)) = &self.cpus {
+            builder = builder.cpus(cpus.clone());
+        }
+        let engine = match self.engine {
+            Engine::Auto => EngineChoice::Auto,
+            Engine::Uring => EngineChoice::Uring,
+            Engine::Mmsg => EngineChoice::Mmsg,
+        };
+        builder
+            .engine(engine)
+            .steer_cpu(self.steer == Steer::Cpu)
+            .spin(self.spin)
+    }
+}
+
+impl Trains {
+    fn apply(&self, builder: Builder) -> Builder {
+        builder
+            .gro(self.gro.is_on())
+            .gso(self.gso.is_on())
+            .coalesce(self.coalesce)
+            .buffers(self.buffers)
+            .receive_buffer_len(self.rcvbuf.as_u64() as usize)
+            .send_buffer_len(self.sndbuf.as_u64() as usize)
+            .df(self.df)
+    }
+}
+
+impl Peers {
+    fn apply(&self, mut builder: Builder) -> Builder {
+        if !self.allow.is_empty() {
+            builder = builder.allow(nets(&self.allow));
+        }
+        if let Some(PortList(ports)) = &self.deny_port {
+            builder = builder.deny_ports(ports.clone());
+        }
+        builder
+            .deny(nets(&self.deny))
+            .loop_guard(self.loop_guard == LoopGuard::Ttl)
+    }
+}
+
+fn nets(prefixes: &[Prefix]) -> Vec<IpNet> {
+    let nets = prefixes.iter().flat_map(|prefix| match *prefix {
+        Prefix::Any => vec![IpNet::V4(Ipv4Net::default()), IpNet::V6(Ipv6Net::default())],
+        Prefix::Net(net) => vec![net],
+    });
+    nets.collect()
+}
+
+impl OutputArgs {
+    fn apply(&self, mut builder: Builder) -> Builder {
+        if let Some(duration) = self.duration {
+            builder = builder.duration(duration);
+        }
+        builder
+            .interval(Some(self.interval))
+            .latency(self.latency == LatencySource::Kernel)
+    }
+}

@@ -1,0 +1,102 @@
+//! Values that options of more than one command have, as typed.
+
+use std::fmt::Display;
+use std::ops::{Bound, RangeBounds, RangeInclusive};
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::ValueEnum;
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use reflector_measure::duration;
+
+/// On or off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Switch {
+    On,
+    Off,
+}
+
+impl Switch {
+    pub fn is_on(self) -> bool {
+        self == Self::On
+    }
+}
+
+/// How datagrams are moved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Engine {
+    /// io_uring where it is available, else recvmmsg and sendmmsg.
+    Auto,
+    /// io_uring or nothing.
+    Uring,
+    /// recvmmsg and sendmmsg.
+    Mmsg,
+}
+
+impl Engine {
+    /// Its name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Uring => "uring",
+            Self::Mmsg => "mmsg",
+        }
+    }
+}
+
+/// Reads a whole number within `range`.
+pub fn number<T>(range: impl RangeBounds<T> + Clone) -> impl Fn(&str) -> Result<T, String> + Clone
+where
+    T: FromStr + PartialOrd + Display,
+{
+    let expected = match (range.start_bound(), range.end_bound()) {
+        (Bound::Included(min), Bound::Included(max)) => format!(" from {min} to {max}"),
+        (Bound::Included(min), _) => format!(" of at least {min}"),
+        _ => String::new(),
+    };
+    move |text| {
+        let number = text.trim().parse().ok().filter(|it| range.contains(it));
+        number.ok_or_else(|| format!("expected a whole number{expected}"))
+    }
+}
+
+/// Reads the name of one of `all`.
+pub fn one_of<T, const N: usize>(all: [(PossibleValue, T); N]) -> impl TypedValueParser<Value = T>
+where
+    T: Copy + Send + Sync + 'static,
+{
+    let names = all.clone().map(|(name, _)| name);
+    PossibleValuesParser::new(names).map(move |text| {
+        let found = all.iter().find(|(name, _)| name.get_name() == text);
+        found.expect("one of the possible values").1
+    })
+}
+
+/// How long one question may wait for its answer.
+pub const WAIT_FOR_ANSWER: RangeInclusive<Duration> =
+    Duration::from_millis(1)..=Duration::from_secs(600);
+
+/// Reads a time within `bounds`.
+pub fn time(bounds: RangeInclusive<Duration>) -> impl Fn(&str) -> Result<Duration, String> + Clone {
+    move |text| duration::parse_within(text, bounds.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_that_is_refused_says_which_are_taken() {
+        assert_eq!(number::<u16>(1..=9)("9"), Ok(9));
+        for text in ["0", "10", "two", "", "65537", "-1"] {
+            let error = number::<u16>(1..=9)(text).unwrap_err();
+            assert_eq!(error, "expected a whole number from 1 to 9", "{text}");
+        }
+        let error = number::<u64>(1..)("0").unwrap_err();
+        assert_eq!(error, "expected a whole number of at least 1");
+        assert_eq!(
+            number::<u64>(..)("-1").unwrap_err(),
+            "expected a whole number"
+        );
+    }
+}
