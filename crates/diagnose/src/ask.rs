@@ -118,8 +118,8 @@ fn receive(socket: &UdpSocket, timeout: Duration) -> io::Result<Received> {
             bytes.truncate(len);
             Ok(Received::Datagram { bytes, from })
         }
-        Err(error) => match errqueue::next(socket, &mut [])? {
-            Some((queued, _)) => Ok(refusal(&queued).map_or(Received::Nothing, Received::Refused)),
+        Err(error) => match errqueue::next(socket)? {
+            Some(queued) => Ok(refusal(&queued).map_or(Received::Nothing, Received::Refused)),
             None if error.kind() == io::ErrorKind::WouldBlock => Ok(Received::Nothing),
             None if error.kind() == io::ErrorKind::Interrupted => Ok(Received::Nothing),
             None => Err(error),

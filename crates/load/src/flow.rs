@@ -91,8 +91,7 @@ impl Flow {
     /// Empties the error queue and counts what ICMP said. Returns how many errors it was.
     pub(crate) fn take_icmp(&self, counters: &mut Counters) -> u64 {
         let mut taken = 0;
-        // The quoted bytes tell nothing that is needed here.
-        while let Ok(Some((error, _))) = errqueue::next(self, &mut []) {
+        while let Ok(Some(error)) = errqueue::next(self) {
             if let Some(name) = icmp_name(&error) {
                 *counters.icmp.entry(name).or_default() += 1;
                 taken += 1;

@@ -66,16 +66,16 @@ pub fn enable(socket: &impl AsFd, is_v6: bool) -> io::Result<()> {
     }
 }
 
-/// The next queued error, with the first bytes of the datagram that caused it in `payload` (as
-/// much as fits; its length is the second value). `None` where there is none.
+/// The next queued error, without the bytes of the datagram that caused it. `None` where there is
+/// none.
 ///
 /// # Errors
-/// EINTR, and what a sandbox without error queues makes of the flag.
-pub fn next(socket: &impl AsFd, payload: &mut [u8]) -> io::Result<Option<(QueuedError, usize)>> {
+/// EINTR, and EINVAL in a sandbox that has no error queues.
+pub fn next(socket: &impl AsFd) -> io::Result<Option<QueuedError>> {
     let (mut name, mut control) = ([0; SOCKADDR_IN6_LEN], [0; CONTROL_LEN]);
     let buffers = Buffers {
         name: &mut name,
-        payload: &mut *payload,
+        payload: &mut [],
         control: &mut control,
     };
     let flags = libc::MSG_ERRQUEUE | libc::MSG_DONTWAIT;
@@ -92,7 +92,7 @@ pub fn next(socket: &impl AsFd, payload: &mut [u8]) -> io::Result<Option<(Queued
         );
         is_error.then(|| decode(value, target)).flatten()
     });
-    Ok(error.map(|error| (error, received.len.min(payload.len()))))
+    Ok(error)
 }
 
 /// A `sock_extended_err`, with the offender's address behind it.
@@ -124,15 +124,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_refused_datagram_is_found_with_its_target_and_its_bytes() {
+    fn a_refused_datagram_is_found_with_its_target() {
         for host in ["127.0.0.1", "::1"] {
             let socket = UdpSocket::bind((host, 0)).unwrap();
             enable(&socket, socket.local_addr().unwrap().is_ipv6()).unwrap();
             let closed = UdpSocket::bind((host, 0)).unwrap().local_addr().unwrap();
-            let mut payload = [0; 16];
-            assert_eq!(next(&socket, &mut payload).unwrap(), None);
+            assert_eq!(next(&socket).unwrap(), None);
             socket.send_to(b"anybody?", closed).unwrap();
-            let (error, len) = next(&socket, &mut payload).unwrap().unwrap();
+            let error = next(&socket).unwrap().unwrap();
             assert_eq!(error.errno, libc::ECONNREFUSED);
             assert_eq!(error.target, Some(closed));
             assert_eq!(error.offender, Some(closed.ip()));
@@ -142,7 +141,6 @@ mod tests {
                 (Origin::Icmp6, 1, 4)
             };
             assert_eq!((error.origin, error.icmp_type, error.icmp_code), expected);
-            assert_eq!(&payload[..len], b"anybody?");
         }
     }
 }
