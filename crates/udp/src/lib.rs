@@ -7,6 +7,10 @@
 //! [`netns`], [`packet`] and [`child`] are no part of a datagram's way: laboratories and tests need
 //! them.
 
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 /// Bytes of the largest UDP payload over IPv4: 65 535 less the IPv4 and UDP headers (RFC 791).
 pub const PAYLOAD_V4_MAX: u32 = 65_507;
 /// Bytes of the largest UDP payload over IPv6 without jumbograms: 65 535 less the UDP header, since
