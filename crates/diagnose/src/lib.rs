@@ -35,12 +35,13 @@ mod text;
 
 pub mod machine;
 
-use std::io::{self, Write};
+use std::io::Write;
 
 pub use options::Options;
 
 use reflector_measure::error::Error;
 use reflector_measure::exit::Exit;
+use reflector_measure::output;
 
 use machine::Blocked;
 
@@ -54,22 +55,19 @@ pub fn run(
     io_uring: impl FnOnce() -> Result<(), Blocked>,
     out: &mut impl Write,
 ) -> Result<Exit, Error> {
-    let cannot_print = |error: io::Error| Error::system("cannot print the diagnosis", &error);
     let Some(target) = &options.target else {
         let checks = machine::check(io_uring());
-        match options.json {
+        output::written(match options.json {
             true => json::machine(&checks, out),
             false => text::machine(&checks, out),
-        }
-        .map_err(cannot_print)?;
+        })?;
         return Ok(machine::exit(&checks));
     };
     let facts = facts::gather(target, options)?;
     let diagnosis = verdict::diagnose(&facts);
-    match options.json {
+    output::written(match options.json {
         true => json::diagnosis(&facts, &diagnosis, out),
         false => text::diagnosis(&facts, &diagnosis, out),
-    }
-    .map_err(cannot_print)?;
+    })?;
     Ok(diagnosis.verdict.exit())
 }

@@ -7,6 +7,7 @@ use crate::page::Page;
 use crate::show::{Outcome, Show};
 use reflector_measure::error::Error;
 use reflector_measure::exit::Exit;
+use reflector_measure::output::written;
 use reflector_measure::text;
 
 /// Prints one case after the other.
@@ -30,7 +31,7 @@ impl Printer {
     /// What is about to be shown.
     ///
     /// # Errors
-    /// EPIPE where nobody reads any more, here as below.
+    /// `ENOSPC` or `EIO` of stdout, here as below.
     pub(crate) fn begin(&mut self, show: &Show) -> Result<(), Error> {
         match &self.page {
             Some(page) => self.print(&page.opening(show)),
@@ -42,7 +43,7 @@ impl Printer {
     pub(crate) fn case(&mut self, show: &Show, outcome: &Outcome) -> Result<(), Error> {
         match &self.page {
             Some(page) => self.print(&page.case(show, outcome)),
-            None => json::case(show, outcome, &mut self.out).map_err(cannot_print),
+            None => written(json::case(show, outcome, &mut self.out)),
         }
     }
 
@@ -60,13 +61,7 @@ impl Printer {
     }
 
     fn print(&mut self, text: &str) -> Result<(), Error> {
-        self.out
-            .write_all(text.as_bytes())
-            .and_then(|()| self.out.flush())
-            .map_err(cannot_print)
+        let result = self.out.write_all(text.as_bytes());
+        written(result.and_then(|()| self.out.flush()))
     }
-}
-
-fn cannot_print(said: io::Error) -> Error {
-    Error::system("cannot print", &said)
 }

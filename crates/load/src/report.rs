@@ -10,6 +10,7 @@ use crate::summary::{Ready, Summary};
 use crate::totals::Totals;
 use reflector_measure::error::Error;
 use reflector_measure::json::write_line;
+use reflector_measure::output::written;
 
 /// Writes the report. `ENOSPC` and `EIO` of stdout are errors; a pipe that nobody reads any more is
 /// none.
@@ -36,11 +37,11 @@ impl<W: Write> Reporter<W> {
     /// Says what is going to be done.
     pub(crate) fn ready(&mut self, plan: &Plan) -> Result<(), Error> {
         let ready = Ready::new(plan);
-        let written = match self.form {
+        let result = match self.form {
             Form::Json => write_line(&mut self.out, "ready", &ready),
             Form::Page(width) => self.text(&page::opening(&ready, width)),
         };
-        or_gone(written)
+        written(result)
     }
 
     /// Reports an interval, if `plan` wants that.
@@ -54,7 +55,7 @@ impl<W: Write> Reporter<W> {
             return Ok(());
         }
         let totals = Totals::of_interval(plan, offer, interval);
-        or_gone(write_line(&mut self.out, "interval", &totals))
+        written(write_line(&mut self.out, "interval", &totals))
     }
 
     /// Reports the whole measurement.
@@ -64,44 +65,33 @@ impl<W: Write> Reporter<W> {
         summary: &Summary,
         outcome: &Outcome,
     ) -> Result<(), Error> {
-        let written = match self.form {
+        let result = match self.form {
             Form::Json => write_line(&mut self.out, "summary", summary),
             Form::Page(width) => self.text(&page::summary(plan, summary, outcome, width)),
         };
-        or_gone(written)
+        written(result)
     }
 
     /// Reports one step of a search.
     pub(crate) fn step(&mut self, step: &Step, is_first: bool) -> Result<(), Error> {
-        let written = match self.form {
+        let result = match self.form {
             Form::Json => write_line(&mut self.out, "step", step),
             Form::Page(_) => self.text(&page::step(step, is_first)),
         };
-        or_gone(written)
+        written(result)
     }
 
     /// Reports what a search found.
     pub(crate) fn found(&mut self, found: &Found) -> Result<(), Error> {
-        let written = match self.form {
+        let result = match self.form {
             Form::Json => write_line(&mut self.out, "found_rate", found),
             Form::Page(width) => self.text(&page::found(found, width)),
         };
-        or_gone(written)
+        written(result)
     }
 
     fn text(&mut self, text: &str) -> io::Result<()> {
         self.out.write_all(text.as_bytes())?;
         self.out.flush()
-    }
-}
-
-/// A reader that has left, such as `head`, has what it wanted; the measurement goes on to its exit
-/// code.
-fn or_gone(written: io::Result<()>) -> Result<(), Error> {
-    match written {
-        Err(e) if e.kind() != io::ErrorKind::BrokenPipe => {
-            Err(Error::system("cannot write the report", &e))
-        }
-        _ => Ok(()),
     }
 }

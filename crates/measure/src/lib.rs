@@ -14,6 +14,7 @@ pub mod handover;
 
 pub mod hdr_log;
 pub mod json;
+pub mod output;
 pub mod quantiles;
 
 #[cfg(feature = "text")]

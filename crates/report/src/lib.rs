@@ -44,6 +44,7 @@ use std::path::{Path, PathBuf};
 use group::Group;
 use reflector_measure::error::Error;
 use reflector_measure::exit::Exit;
+use reflector_measure::output;
 use reflector_measure::percent::Percent;
 use reflector_measure::text;
 use run::Run;
@@ -92,17 +93,12 @@ pub fn run(options: &Options) -> Result<Exit, Error> {
     let stdout = io::stdout();
     let width = text::width(&stdout);
     let out = &mut stdout.lock();
-    let written = if options.json {
+    let result = if options.json {
         object::write(out, &groups, &worse)
     } else {
         out.write_all(page::page(&groups, &worse, width).as_bytes())
     };
-    written
-        .and_then(|()| out.flush())
-        .or_else(|e| match e.kind() {
-            io::ErrorKind::BrokenPipe => Ok(()),
-            _ => Err(Error::system("cannot write the report", &e)),
-        })?;
+    output::written(result.and_then(|()| out.flush()))?;
     Ok(if all.has_failed {
         Exit::Failed
     } else if worse.is_empty() {
