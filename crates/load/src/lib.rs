@@ -86,10 +86,12 @@ pub fn run(options: &Options) -> Result<Exit, Error> {
     let width = text::width(&stderr);
     let mut reporter = Reporter::new(stdout.lock(), form);
     let mut progress = Progress::new(stderr, mode, width);
+    let create = |path| HdrLog::create(path, ROUND_TRIPS);
+    let log = plan.hdr.as_deref().map(create).transpose()?;
     reporter.ready(&plan)?;
     match plan.find_rate {
         Some(max_loss) => find(&plan, max_loss, &stop, &mut reporter, &mut progress),
-        None => load(&plan, &stop, &mut reporter, &mut progress),
+        None => load(&plan, log, &stop, &mut reporter, &mut progress),
     }
 }
 
@@ -107,12 +109,11 @@ fn stop_on_signals() -> Result<Arc<AtomicBool>, Error> {
 
 fn load(
     plan: &Plan,
+    mut log: Option<HdrLog>,
     stop: &AtomicBool,
     reporter: &mut Reporter<impl io::Write>,
     progress: &mut Progress<impl io::Write>,
 ) -> Result<Exit, Error> {
-    let create = |path| HdrLog::create(path, ROUND_TRIPS);
-    let mut log = plan.hdr.as_deref().map(create).transpose()?;
     let measured = measure(plan, &plan.offer, stop, &mut |interval: &Interval<'_>| {
         if let Some(log) = &mut log {
             let times_ns = interval.stats.rtt_with_losses_ns(plan.timeout_ns());
