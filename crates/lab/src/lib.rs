@@ -61,7 +61,8 @@ use trial::Question;
 /// namespace, with the same arguments.
 ///
 /// # Errors
-/// The lab could not be set up, `--server` makes no sense, or stdout has gone.
+/// `--server` makes no sense or names a program that is not there, the lab cannot be set up (EPERM,
+/// EMFILE), or `ENOSPC` of stdout.
 pub fn run(options: &Options) -> Result<Exit, Error> {
     let servers = servers(options)?;
     enter_user_namespace()?;
@@ -101,10 +102,15 @@ fn cases(wanted: &[Case]) -> impl Iterator<Item = Case> {
 fn servers(options: &Options) -> Result<[ServerUnderTest; 2], Error> {
     let first = match &options.server {
         None => ServerUnderTest::Naive,
-        Some(line) => ServerUnderTest::Yours(
-            ServerCommand::parse(line)
-                .map_err(|said| Error::usage(format!("cannot run --server {line:?}"), said))?,
-        ),
+        Some(line) => {
+            let attempted = || format!("cannot run --server '{line}'");
+            let command = ServerCommand::parse(line).map_err(|it| Error::usage(attempted(), it))?;
+            if let Some(program) = command.missing_program() {
+                let said = format!("there is no such program as '{program}'");
+                return Err(Error::new(attempted(), said).try_this("give its path, or install it"));
+            }
+            ServerUnderTest::Yours(command)
+        }
     };
     Ok([first, ServerUnderTest::Reflector(options.engine)])
 }

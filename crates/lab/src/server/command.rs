@@ -1,7 +1,9 @@
 //! The command line of the user's own server.
 
+use std::env;
 use std::fmt;
 use std::net::SocketAddr;
+use std::path::Path;
 
 /// A command with `{addr}`, `{port}` and `{listen}` in it, in words.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,6 +20,20 @@ impl ServerCommand {
             Some(program) if !program.is_empty() => Ok(Self(words)),
             _ => Err("it names no program".to_owned()),
         }
+    }
+
+    /// The program, if it is nowhere: neither at its path nor, named without one, in PATH.
+    pub(crate) fn missing_program(&self) -> Option<&str> {
+        let program = self.0[0].as_str();
+        let is_there = match env::var_os("PATH") {
+            // Only the address and port make it a name.
+            _ if program.contains('{') => true,
+            _ if program.contains('/') => Path::new(program).exists(),
+            Some(folders) => env::split_paths(&folders).any(|it| it.join(program).exists()),
+            // Where a program is looked for then is up to the system.
+            None => true,
+        };
+        (!is_there).then_some(program)
     }
 
     /// The words with the address and port of `listen` in place.
@@ -57,6 +73,16 @@ mod tests {
         let words = command.filled("[::]:9007".parse().unwrap());
         assert_eq!(words, ["serve", "--listen", "[::]:9007", ":: 9007"]);
         assert!(command.has_port() && !parse("serve {addr}").has_port());
+    }
+
+    #[test]
+    fn a_program_is_looked_for_at_its_path_or_in_all_paths() {
+        for line in ["sh -c true", "/bin/sh"] {
+            assert_eq!(parse(line).missing_program(), None);
+        }
+        for line in ["/nonexistent/sh", "no-such-program-of-any-name"] {
+            assert_eq!(parse(line).missing_program(), Some(line));
+        }
     }
 
     #[test]

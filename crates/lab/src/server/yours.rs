@@ -35,10 +35,7 @@ pub(crate) fn start(
         .stderr(writer);
     let child = process_groups
         .spawn(namespace, &mut process)
-        .map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => format!("Cannot start {}: no such program.", words[0]),
-            _ => cannot(error),
-        })?;
+        .map_err(cannot)?;
     // The command holds the writing ends, without which the pipe ends with the process.
     drop(process);
     let mut server = Server::Yours {
