@@ -29,7 +29,7 @@ impl FromStr for DnsName {
             }
             if !(1..=63).contains(&label.len()) {
                 return Err(format!(
-                    "`{text}` has a label that is empty or over 63 bytes"
+                    "'{text}' has a label that is empty or over 63 bytes"
                 ));
             }
             wire.push(label.len() as u8);
@@ -38,7 +38,7 @@ impl FromStr for DnsName {
         wire.push(0);
         if wire.len() > 255 {
             return Err(format!(
-                "`{text}` is longer than a domain name can be (255 bytes)"
+                "'{text}' is longer than a domain name can be (255 bytes)"
             ));
         }
         Ok(Self {

@@ -120,7 +120,7 @@ impl FromStr for Rate {
         match pps {
             Some(pps) if pps.is_finite() && pps > 0.0 && pps <= 1e9 => Ok(Rate::Pps(pps)),
             Some(0.0) => Err("at a rate of 0 nothing is sent".to_owned()),
-            _ => Err("expected datagrams per second such as 500, 20k or 1.5M, or `max`".to_owned()),
+            _ => Err("expected datagrams per second such as 500, 20k or 1.5M, or 'max'".to_owned()),
         }
     }
 }
@@ -142,7 +142,7 @@ impl FromStr for Sizes {
             };
             let weight = weight.trim().parse().ok().filter(|&it| it > 0);
             size.zip(weight)
-                .ok_or_else(|| format!("`{part}` is not a size in bytes, or SIZE:WEIGHT"))
+                .ok_or_else(|| format!("'{part}' is not a size in bytes, or SIZE:WEIGHT"))
         };
         let sizes: Vec<_> = text.split(',').map(one).collect::<Result<_, _>>()?;
         if sizes.len() > SIZES_MAX {

@@ -128,7 +128,7 @@ impl FromStr for Target {
         let (host, port) = split(text)?;
         let port: u16 = port
             .parse()
-            .map_err(|_| format!("`{port}` is not a port (1 to 65535)"))?;
+            .map_err(|_| format!("'{port}' is not a port (1 to 65535)"))?;
         if port == 0 {
             return Err("nobody listens on port 0; give the service's port".to_owned());
         }
@@ -162,7 +162,7 @@ fn parse_host(host: &str, is_bracketed: bool) -> Result<Host, String> {
         };
         let ip: Ipv6Addr = ip
             .parse()
-            .map_err(|_| format!("`{ip}` is not an IPv6 address"))?;
+            .map_err(|_| format!("'{ip}' is not an IPv6 address"))?;
         if let Some(zone) = zone.filter(|zone| !zone.is_empty()) {
             check(ip.into())?;
             return Ok(Host::Zoned(ip, zone.to_owned()));
