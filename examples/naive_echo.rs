@@ -4,9 +4,9 @@
 //! cannot say from which one the reply shall leave, and the kernel takes the one that its route to
 //! the peer prefers. A container that asks the host's eth0 address is answered from docker0's:
 //! its kernel knows no socket that talks to that address, drops the reply and sends an ICMP port
-//! unreachable; behind NAT or a stateful filter, the reply belongs to no flow. The cure is to take
-//! the address asked out of the request's pktinfo and to put it into the reply's, as `reflector`
-//! does.
+//! unreachable; behind NAT or a stateful filter, the reply belongs to no flow. The remedy is to
+//! take the address asked out of the request's pktinfo and to put it into the reply's, as
+//! `reflector` does.
 //!
 //! Usage: `naive_echo [ADDR:PORT]`, by default on every address, port 9007.
 

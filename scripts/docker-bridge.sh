@@ -215,7 +215,7 @@ ask_container_servers_on() {
     serve_in_container "$network" seccomp-no-io-uring.json
     expect_start "\"engine\":\"mmsg\",\"engine_reason\":\"$reason"
     observe "$name" "its log" "$(grep -o 'io_uring is not .*' "$WORK/log" | cut -c1-78)"
-    expect 0 "^io_uring is not to be had: $reason" right
+    expect 0 "^io_uring is not available: $reason" right
     ask_container "$network"
 
     # The profile that allows it, and as little else as there can be; either engine gets by.

@@ -5,8 +5,9 @@
 #   scripts/instructions.sh --check     fails where one is more than 5 % above the committed one
 #   scripts/instructions.sh --update    writes benches/instructions.txt anew
 #
-# The bodies are those of `cargo bench --bench parts`, run twice so often each under callgrind; the
-# difference leaves the set-up out. Counts are those of this compiler: another one has to --update.
+# The bodies are those of `cargo bench --bench parts`. Each runs FEW times and MANY times under
+# callgrind: the difference leaves the set-up out. Counts are those of this compiler: another one has
+# to --update.
 # Takes half a minute after the build. Needs cargo and valgrind (Debian: valgrind, libc6-dbg).
 set -euo pipefail
 cd "$(dirname "$0")/.."

@@ -1,8 +1,9 @@
 //! How far apart two CPUs are: what it takes to hand a cache line over and get it back.
 //!
-//! A hypervisor moves virtual CPUs about. While the two share a last-level cache this takes some tens of
-//! nanoseconds, otherwise several hundred, and then all that a generator hands to a server costs more,
-//! payloads above all. A guest is told nothing of it, so it is measured beside every sample.
+//! A hypervisor moves virtual CPUs about. While the two share a last-level cache this takes some
+//! tens of nanoseconds, otherwise several hundred, and then all that a generator hands to a server
+//! costs more, payloads above all. A guest is told nothing of it, so it is measured beside every
+//! sample.
 
 use std::fmt;
 use std::hint;

@@ -41,7 +41,7 @@ pub struct Outcome {
     pub seconds: f64,
 }
 
-/// Nothing for so long means that what is outstanding is lost.
+/// Nothing within this time means that what is outstanding is lost.
 const STALLED: Duration = Duration::from_millis(100);
 /// Messages handed over in one call.
 const BATCH: usize = 32;
@@ -54,7 +54,7 @@ struct Flow {
 /// Offers `load` to `target` for `duration` from the calling thread.
 ///
 /// # Errors
-/// What the sockets say.
+/// EMFILE or ENOBUFS for want of descriptors or memory, ENETUNREACH where no route leads there.
 pub fn run(target: SocketAddr, load: &Load, duration: Duration) -> io::Result<Outcome> {
     let mut flows = (0..load.flows)
         .map(|_| open(target))

@@ -7,12 +7,12 @@
 //! cargo bench --bench reflect -- --only trains --rounds 9 --json FILE
 //! ```
 //!
-//! Two network namespaces joined by a veth pair, or by a bridge as a container's would be; the server
-//! on the last CPU, the generator on the first. Rounds are interleaved (A B C A B C …) and figures are
-//! medians of ratios within a round, against the plain recvmmsg/sendmmsg loop, which runs twice in each
-//! round so that the noise shows: the machines this runs on are shared, and an absolute figure from
-//! them means little. Where virtual CPUs move about, samples are told apart by how far from each other
-//! the two were (`distance`). Needs root.
+//! Two network namespaces joined by a veth pair, or by a bridge as a container's would be; the
+//! server on the last CPU, the generator on the first. Rounds are interleaved (A B C A B C …) and
+//! figures are medians of ratios within a round, against the plain recvmmsg/sendmmsg loop, which
+//! runs twice in each round so that the noise shows: the machines this runs on are shared, and an
+//! absolute figure from them means little. Where virtual CPUs move about, samples are told apart by
+//! how far from each other the two were (`distance`). Needs root.
 
 mod bars;
 mod contender;
@@ -76,7 +76,8 @@ struct Args {
     bench: bool,
 }
 
-/// What was measured of one contender in one scenario, round by round; nothing where it is left out.
+/// What was measured of one contender in one scenario, round by round; nothing where it is left
+/// out.
 #[derive(Clone)]
 struct Series {
     contender: Contender,

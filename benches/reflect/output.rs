@@ -18,7 +18,8 @@ pub fn median(values: impl Iterator<Item = f64>) -> f64 {
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
-/// Ratios of two contenders, each within a round: what disturbs a whole round disturbs none of them.
+/// Ratios of two contenders, each within a round: what disturbs a whole round disturbs none of
+/// them.
 #[derive(Clone, Copy, Debug)]
 pub struct Ratios {
     /// The middle one.
@@ -64,8 +65,8 @@ impl Series {
     }
 }
 
-/// Prints what was measured in one scenario while the CPUs were placed so, if anything; the first of
-/// its series is what ratios refer to.
+/// Prints what was measured in one scenario while the CPUs were placed so, if anything; the first
+/// of its series is what ratios refer to.
 pub fn print_table(measured: &Measured, placement: Placement) {
     let part = measured.during(placement);
     let samples = part

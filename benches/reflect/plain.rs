@@ -29,7 +29,7 @@ const _: () = assert!(
 /// Is the server of that name. Never returns.
 ///
 /// # Errors
-/// What the socket says.
+/// EADDRINUSE where another program has the port, EPERM without CAP_NET_ADMIN.
 pub fn serve(name: &str, port: u16) -> io::Result<()> {
     let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port))?;
     for option in [libc::SO_RCVBUFFORCE, libc::SO_SNDBUFFORCE] {

@@ -52,7 +52,7 @@ impl Server {
     /// Starts `contender` in `namespace`, on `cpu` unless it is to use all.
     ///
     /// # Errors
-    /// What starting a process says.
+    /// ENOENT where the contender is not installed, EAGAIN where there is no room for a process.
     pub fn start(namespace: &Namespace, cpu: usize, contender: &Contender) -> io::Result<Self> {
         let mut command = command(contender, cpu)?;
         command
@@ -72,7 +72,7 @@ impl Server {
     /// What it has used until now.
     ///
     /// # Errors
-    /// What reading /proc says.
+    /// ENOENT where /proc is not mounted.
     pub fn usage(&self) -> io::Result<Usage> {
         let mut usage = Usage::default();
         for process in fs::read_dir("/proc")? {
@@ -105,7 +105,7 @@ impl Server {
     /// Ends it; returns what each worker did, if it is one that tells.
     ///
     /// # Errors
-    /// What reading /proc says.
+    /// ENOENT where /proc is not mounted.
     pub fn end(mut self) -> io::Result<Vec<Worker>> {
         let usage = self.usage()?;
         self.stop();

@@ -94,7 +94,7 @@ pub(crate) enum Heard {
     },
     /// ICMP port unreachable.
     Refusal,
-    /// Nothing, for so long.
+    /// Nothing, in all of this time.
     Nothing(Duration),
 }
 

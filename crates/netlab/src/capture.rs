@@ -218,7 +218,7 @@ mod tests {
                 .run(|| UdpSocket::bind("0.0.0.0:0").unwrap());
             let capture = Capture::start(&picture.host, "veth1").unwrap();
             sender
-                .send_to(b"last words", (DockerHost::DOCKER0, PORT))
+                .send_to(b"the last", (DockerHost::DOCKER0, PORT))
                 .unwrap();
             picture.host.set_down("veth1").unwrap();
             let packets = capture.stop().unwrap();
