@@ -11,6 +11,7 @@ use reflector_measure::error::Error;
 use reflector_measure::exit::Exit;
 use reflector_measure::hdr_log::{HdrLog, RESIDENCE_TIMES};
 use reflector_measure::json::write_line;
+use reflector_measure::text::{self, Align, Table};
 
 /// Where the reports of a server go: stdout, and the histogram log.
 pub struct Reports {
@@ -28,7 +29,7 @@ impl Reports {
     pub fn open(json: bool, hdr: Option<&Path>) -> Result<Self, Error> {
         let create = |path| HdrLog::create(path, RESIDENCE_TIMES);
         Ok(Self {
-            reporter: Reporter::new(io::stdout(), json),
+            reporter: Reporter::new(io::stdout(), json, text::width(io::stdout())),
             log: hdr.map(create).transpose()?,
             failure: None,
         })
@@ -65,18 +66,36 @@ impl Reports {
 struct Reporter<W> {
     out: W,
     json: bool,
+    /// Columns of the terminal.
+    width: usize,
     lines_since_header: usize,
 }
 
 /// Interval lines between two headers.
 const HEADER_EVERY: usize = 20;
 
+/// The columns of an interval: heading, width in a terminal of 80 columns, width in a wider one.
+const COLUMNS: [(&str, usize, usize); 9] = [
+    ("received/s", 10, 12),
+    ("replied/s", 10, 12),
+    ("Gbit/s", 7, 8),
+    ("dropped", 7, 9),
+    ("errors", 6, 9),
+    ("lost", 7, 9),
+    ("p50 us", 8, 9),
+    ("p99 us", 8, 9),
+    ("p99.9 us", 8, 9),
+];
+/// Columns of a terminal that has room for the wider ones.
+const WIDE: usize = 95;
+
 impl<W: Write> Reporter<W> {
-    /// A reporter that writes JSON lines or columns to `out`.
-    fn new(out: W, json: bool) -> Self {
+    /// A reporter that writes JSON lines, or columns of a terminal of `width`, to `out`.
+    fn new(out: W, json: bool, width: usize) -> Self {
         Self {
             out,
             json,
+            width,
             lines_since_header: 0,
         }
     }
@@ -125,35 +144,33 @@ impl<W: Write> Reporter<W> {
             return Ok(());
         }
         if self.lines_since_header == 0 {
-            writeln!(
-                self.out,
-                "{:>12} {:>12} {:>8} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9}",
-                "received/s",
-                "replied/s",
-                "Gbit/s",
-                "dropped",
-                "errors",
-                "lost",
-                "p50 us",
-                "p99 us",
-                "p99.9 us"
-            )?;
+            self.write_columns(COLUMNS.map(|(heading, _, _)| heading.to_owned()))?;
         }
         self.lines_since_header = (self.lines_since_header + 1) % HEADER_EVERY;
         let per_second = |count: u64| count as f64 / totals.seconds;
-        writeln!(
-            self.out,
-            "{:>12.0} {:>12.0} {:>8.3} {:>9} {:>9} {:>9} {:>9.1} {:>9.1} {:>9.1}",
-            per_second(totals.received),
-            per_second(totals.replied),
-            per_second(totals.bytes_replied * 8) / 1e9,
-            totals.dropped.values().sum::<u64>(),
-            totals.send_errors.values().sum::<u64>(),
-            totals.kernel.kernel_drops,
-            totals.residence_us.p50,
-            totals.residence_us.p99,
-            totals.residence_us.p99_9,
-        )
+        let us = &totals.residence_us;
+        self.write_columns([
+            format!("{:.0}", per_second(totals.received)),
+            format!("{:.0}", per_second(totals.replied)),
+            format!("{:.3}", per_second(totals.bytes_replied * 8) / 1e9),
+            totals.dropped.values().sum::<u64>().to_string(),
+            totals.send_errors.values().sum::<u64>().to_string(),
+            totals.kernel.kernel_drops.to_string(),
+            format!("{:.1}", us.p50),
+            format!("{:.1}", us.p99),
+            format!("{:.1}", us.p99_9),
+        ])
+    }
+
+    /// A number that is wider than its column moves the others, and never runs into the next.
+    fn write_columns(&mut self, cells: [String; COLUMNS.len()]) -> io::Result<()> {
+        let is_wide = self.width > WIDE;
+        for (index, (cell, (_, narrow, wide))) in cells.iter().zip(COLUMNS).enumerate() {
+            let gap = if index == 0 { "" } else { " " };
+            let width = if is_wide { wide } else { narrow };
+            write!(self.out, "{gap}{cell:>width$}")?;
+        }
+        writeln!(self.out)
     }
 
     fn write_summary(&mut self, summary: &Summary) -> io::Result<()> {
@@ -192,27 +209,52 @@ impl<W: Write> Reporter<W> {
         }
         let us = &totals.residence_us;
         if us.count > 0 {
-            writeln!(
-                out,
-                "  residence us      min {:.1}  p50 {:.1}  p90 {:.1}  p99 {:.1}  p99.9 {:.1}  \
-                 max {:.1}",
-                us.min, us.p50, us.p90, us.p99, us.p99_9, us.max
-            )?;
+            let mut table = Table::new([Align::Left].into_iter().chain([Align::Right; 6]));
+            table.row(&[
+                &"residence",
+                &"min",
+                &"p50",
+                &"p90",
+                &"p99",
+                &"p99.9",
+                &"max",
+            ]);
+            let times = [us.min, us.p50, us.p90, us.p99, us.p99_9, us.max];
+            let times = times.map(|time| format!("{time:.1}"));
+            table.push([vec!["us".to_owned()], times.to_vec()].concat());
+            write!(out, "\n{table}")?;
         }
-        for share in &summary.per_worker {
-            let of_all = 100.0 * share.received as f64 / totals.received.max(1) as f64;
-            let cpu = share
-                .cpu
-                .map_or("not pinned".to_owned(), |cpu| format!("cpu {cpu}"));
-            writeln!(
-                out,
-                "  worker {:<3} {cpu:<10} {:>11} received {of_all:>6.1} %  {:>11} replied  {:>9} \
-                 batches  {:>9} kernel drops",
-                share.worker, share.received, share.replied, share.batches, share.kernel_drops
-            )?;
-        }
-        Ok(())
+        write!(out, "\n{}", workers(summary))
     }
+}
+
+/// A row for each worker.
+fn workers(summary: &Summary) -> Table {
+    let received = summary.totals.received.max(1) as f64;
+    let mut table = Table::new([Align::Right; 7]);
+    table.row(&[
+        &"worker",
+        &"cpu",
+        &"received",
+        &"share",
+        &"replied",
+        &"batches",
+        &"kernel drops",
+    ]);
+    for share in &summary.per_worker {
+        let of_all = 100.0 * share.received as f64 / received;
+        let cpu = share.cpu.map_or("any".to_owned(), |cpu| cpu.to_string());
+        table.row(&[
+            &share.worker,
+            &cpu,
+            &share.received,
+            &format!("{of_all:.1} %"),
+            &share.replied,
+            &share.batches,
+            &share.kernel_drops,
+        ]);
+    }
+    table
 }
 
 #[cfg(test)]
@@ -226,7 +268,7 @@ mod tests {
     }
 
     fn reporter(json: bool) -> Reporter<Vec<u8>> {
-        Reporter::new(Vec::new(), json)
+        Reporter::new(Vec::new(), json, 80)
     }
 
     #[test]
@@ -247,8 +289,27 @@ mod tests {
         let mut reporter = reporter(false);
         reporter.write_interval(&totals()).unwrap();
         let text = String::from_utf8(reporter.out).unwrap();
-        let mut lines = text.lines();
-        assert_eq!(lines.next().unwrap().len(), lines.next().unwrap().len());
+        let lines: Vec<_> = text.lines().map(str::len).collect();
+        assert_eq!(lines, [79, 79]);
+    }
+
+    #[test]
+    fn what_people_read_fits_eighty_columns() {
+        let mut reporter = reporter(false);
+        let mut totals = totals();
+        (totals.received, totals.replied) = (12_345_678_901, 12_345_678_901);
+        (totals.bytes_received, totals.bytes_replied) = (1 << 37, 1 << 37);
+        totals.residence_us.count = 1;
+        totals.residence_us.max = 9_999_999.9;
+        reporter.write_interval(&totals).unwrap();
+        let mut summary = Summary::default();
+        summary.totals = totals;
+        reporter.write_summary(&summary).unwrap();
+        let text = String::from_utf8(reporter.out).unwrap();
+        assert!(
+            text.lines().all(|line| line.chars().count() <= 80),
+            "{text}"
+        );
     }
 
     #[test]
