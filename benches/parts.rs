@@ -264,7 +264,7 @@ fn push_message(control: &mut Vec<u8>, level: i32, kind: i32, value: &[u8]) {
 
 /// Ports, address classes and lists, with the lists as they are by default.
 fn guard(peer: fn(u16) -> SocketAddr) -> Run {
-    let mut guard = Guard::new(&Rules::default(), [PORT]);
+    let guard = Guard::new(&Rules::default(), [PORT]);
     let arrivals: Vec<Arrival> = (0..SLOTS)
         .map(|index| {
             let mut arrival = Arrival::EMPTY;

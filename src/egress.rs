@@ -252,7 +252,7 @@ impl Egress {
     }
 
     /// Counts a message that the kernel took.
-    pub fn sent(&mut self, message: usize, stats: &mut Stats) {
+    pub fn sent(&self, message: usize, stats: &mut Stats) {
         let train = self.trains.get(message);
         stats
             .counters

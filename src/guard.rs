@@ -171,7 +171,7 @@ impl Guard {
     ///
     /// # Errors
     /// The first of `SourcePort`, `SourceAddress`, `NotAllowed`, `HopLimit` that applies.
-    pub fn admit(&mut self, arrival: &Arrival) -> Result<(), DropReason> {
+    pub fn admit(&self, arrival: &Arrival) -> Result<(), DropReason> {
         let peer = &arrival.flow.peer;
         if self.ports.contains(peer.port()) {
             return Err(DropReason::SourcePort);
@@ -239,7 +239,7 @@ mod tests {
     }
 
     fn admit(guard: &Guard, peer: &str) -> Result<(), DropReason> {
-        guard.clone().admit(&arrival(peer))
+        guard.admit(&arrival(peer))
     }
 
     #[test]

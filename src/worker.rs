@@ -70,7 +70,7 @@ impl<R: Responder> Worker<R> {
         while obeyed.read(&self.control, &mut self.guard) == Command::Run {
             engine.receive(&mut batch, &mut stats, Wait::Idle)?;
             if !self.coalesce.is_zero() && !batch.is_empty() {
-                std::thread::sleep(self.coalesce);
+                wait_for_more(self.coalesce);
                 engine.receive(&mut batch, &mut stats, Wait::Never)?;
             }
             let refused = self.respond(&mut batch, &mut stats);
@@ -148,6 +148,15 @@ impl<R: Responder> Worker<R> {
         }
         refused
     }
+}
+
+/// Leaves what is queued where it is, so that it can be joined by more.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "--coalesce is the wish to sleep with datagrams in hand"
+)]
+fn wait_for_more(coalesce: Duration) {
+    std::thread::sleep(coalesce);
 }
 
 /// What the responder is told of an arrival of `count` datagrams on `port`.
