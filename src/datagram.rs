@@ -165,6 +165,7 @@ pub fn segment_count(payload_len: usize, segment_len: u32) -> u64 {
 
 /// What becomes of one datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Verdict {
     /// The first `len` bytes of the payload, as the responder left them, go back.
     Reply {
@@ -177,6 +178,7 @@ pub enum Verdict {
 
 /// Why a datagram gets no reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum DropReason {
     /// A wildcard socket was not told which address was asked, so any reply could be wrong.
     NoPktinfo,

@@ -47,6 +47,7 @@ impl Listener {
 
 /// Which engine is asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum EngineChoice {
     /// io_uring where it is available, else recvmmsg(2) and sendmmsg(2).
     #[default]

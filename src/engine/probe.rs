@@ -17,6 +17,7 @@ use reflector_udp::wake::Wake;
 
 /// Why io_uring is not available, and what would change that.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Blocker {
     /// What is in the way.
     pub what: String,
@@ -26,6 +27,7 @@ pub struct Blocker {
 
 /// What a ring can do here, beyond what the engine rests on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Abilities {
     /// Whether a receive that finds nothing leaves its buffer in the buffer ring. Older kernels,
     /// Linux 6.6 for one, complete it with EAGAIN and count the buffer as used (`io_queue_async`

@@ -89,7 +89,7 @@ pub struct Totals {
 
 impl Totals {
     /// The counts in `stats`, taken over `seconds`.
-    pub fn new(seconds: f64, stats: &Stats, in_flight: u64, kernel: KernelLoss) -> Self {
+    pub(crate) fn new(seconds: f64, stats: &Stats, in_flight: u64, kernel: KernelLoss) -> Self {
         let counters = &stats.counters;
         Self {
             seconds,
@@ -141,7 +141,12 @@ pub struct WorkerShare {
 
 impl WorkerShare {
     /// The share in `counters`.
-    pub fn new(worker: usize, cpu: Option<usize>, counters: &Counters, kernel_drops: u64) -> Self {
+    pub(crate) fn new(
+        worker: usize,
+        cpu: Option<usize>,
+        counters: &Counters,
+        kernel_drops: u64,
+    ) -> Self {
         let &Counters {
             received,
             replied,

@@ -125,6 +125,6 @@ fn parse_hex(text: &str) -> Result<Payload, String> {
 }
 
 fn try_io_uring() -> Result<(), Blocked> {
-    let blocked = |Blocker { what, remedy }| Blocked { what, remedy };
+    let blocked = |Blocker { what, remedy, .. }| Blocked { what, remedy };
     probe::probe().map(drop).map_err(blocked)
 }
