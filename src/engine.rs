@@ -52,9 +52,9 @@ impl Engine {
     /// # Errors
     /// A socket that cannot be received from, with what the kernel said; the engine is of no use
     /// then.
-    pub fn arm(&mut self) -> io::Result<()> {
+    pub fn arm(&mut self, stats: &mut Stats) -> io::Result<()> {
         match self {
-            Self::Uring(engine) => engine.arm(),
+            Self::Uring(engine) => engine.arm(stats),
             Self::Mmsg(engine) => engine.arm(),
         }
     }

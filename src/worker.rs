@@ -58,7 +58,7 @@ impl<R: Responder> Worker<R> {
             // Otherwise a sleep may last 50 µs longer than asked (PR_SET_TIMERSLACK(2const)).
             let _ = rustix::thread::set_current_timer_slack(Some(NonZero::<u64>::MIN));
         }
-        engine.arm()?;
+        engine.arm(&mut stats)?;
         // The server is there for as long as its workers are.
         let _ = self.reports.send(WorkerReport::Armed {
             worker: self.index,

@@ -150,7 +150,7 @@ impl<R: Ring> Uring<R> {
     ///
     /// # Errors
     /// What io_uring_enter(2) says, or a receive that failed: the socket is not served then.
-    pub fn arm(&mut self) -> io::Result<()> {
+    pub fn arm(&mut self, stats: &mut Stats) -> io::Result<()> {
         self.queue_receives();
         self.enter(false)?;
         loop {
@@ -163,7 +163,7 @@ impl<R: Ring> Uring<R> {
                 {
                     self.receptions[socket].failed_to_arm(errno)?;
                 }
-                self.note(completion, &mut Stats::new())?;
+                self.note(completion, stats)?;
             }
             // What has been submitted in part may still fail.
             if !self.ring.is_behind() {

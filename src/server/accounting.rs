@@ -19,6 +19,8 @@ pub struct Accounting {
     start: Instant,
     interval_start: Instant,
     interval: Stats,
+    /// What a worker has handed over, on its way into the sums; zero in between.
+    collected: Stats,
     workers: Vec<Share>,
     /// How long a worker may sleep with datagrams in its hands.
     coalesce: Duration,
@@ -74,6 +76,7 @@ impl Accounting {
             start,
             interval_start: start,
             interval: Stats::new(),
+            collected: Stats::new(),
             coalesce: config.coalesce,
             workers: sockets.iter().enumerate().map(share).collect(),
             interval_loss: loss,
@@ -90,29 +93,28 @@ impl Accounting {
         }
     }
 
-    /// Takes what has been handed over; says whether that is all. Waits for nobody: a worker that
-    /// is late is warned about, and its counters come with a later report.
+    /// Takes what has been handed over; says whether that is all. Waits for nobody: a worker that is
+    /// late is warned about, and its counters come with a later report.
     pub fn collect(&mut self, controls: &[Arc<Control>], now: Instant) -> bool {
-        let mut is_complete = true;
-        for (worker, control) in controls.iter().enumerate() {
-            let mut stats = Stats::new();
-            let has_answered = control.counters.collect(&mut stats);
-            self.add(worker, &stats);
-            let share = &mut self.workers[worker];
+        let stuck_after = STUCK + self.coalesce;
+        for (worker, (share, control)) in self.workers.iter_mut().zip(controls).enumerate() {
+            let Some(asked) = share.asked else {
+                continue;
+            };
+            let has_answered = control.counters.collect(&mut self.collected);
+            self.interval.add(&self.collected);
+            share.total.add(&self.collected);
+            self.collected.reset();
             if has_answered {
                 (share.asked, share.is_stuck) = (None, false);
-                continue;
-            }
-            is_complete = false;
-            let waited = share.asked.map(|asked| now.duration_since(asked));
-            if waited.is_some_and(|waited| waited >= STUCK + self.coalesce) && !share.is_stuck {
+            } else if now.duration_since(asked) >= stuck_after && !share.is_stuck {
                 share.is_stuck = true;
                 tracing::warn!(
                     "worker {worker} is stuck: it has not handed over its counters for {STUCK:?}"
                 );
             }
         }
-        is_complete
+        self.workers.iter().all(|share| share.asked.is_none())
     }
 
     /// Adds what `worker` counted.

@@ -54,10 +54,12 @@ fn broken(errno: i32) -> Driver {
 #[test]
 fn nothing_is_ready_while_a_socket_cannot_be_received_from() {
     for errno in [libc::EACCES, libc::EBADF, libc::ENOMEM] {
-        let error = broken(errno).engine.arm().unwrap_err().to_string();
+        let Driver { engine, stats, .. } = &mut broken(errno);
+        let error = engine.arm(stats).unwrap_err().to_string();
         assert!(error.contains("cannot be received from"), "{error}");
     }
-    Driver::new(1).engine.arm().unwrap();
+    let Driver { engine, stats, .. } = &mut Driver::new(1);
+    engine.arm(stats).unwrap();
 }
 
 #[test]
