@@ -74,17 +74,7 @@ pub(crate) fn read(
         };
         match added {
             Ok(()) => {}
-            Err(said) if line.is_whole => return Err(Fault::at(line.number, said)),
-            Err(_) if !series.is_empty() => warnings.push(format!(
-                "{name}: line {} is cut off and left out",
-                line.number
-            )),
-            Err(_) => {
-                return Err(Fault::at(
-                    line.number,
-                    "it is cut off, and it is the only one",
-                ));
-            }
+            Err(said) => warnings.push(line.left_out(name, said, !series.is_empty())?),
         }
     }
     if series.is_empty() {

@@ -96,17 +96,7 @@ pub(crate) fn read(mut lines: Lines<impl BufRead>, name: &str) -> Result<Saved, 
         }
         match parse(&line) {
             Ok(object) => contents.add(object, line.number)?,
-            Err(said) if line.is_whole => return Err(Fault::at(line.number, said)),
-            Err(_) if !contents.is_empty() => warnings.push(format!(
-                "{name}: line {} is cut off and left out",
-                line.number
-            )),
-            Err(_) => {
-                return Err(Fault::at(
-                    line.number,
-                    "it is cut off, and it is the only one",
-                ));
-            }
+            Err(said) => warnings.push(line.left_out(name, said, !contents.is_empty())?),
         }
     }
     contents.finish(name, warnings)

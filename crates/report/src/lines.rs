@@ -40,6 +40,31 @@ pub(crate) struct Line {
     pub(crate) is_whole: bool,
 }
 
+impl Line {
+    /// What is warned of where this line of the file `name` is left out, which could not be read
+    /// for what was `said` of it: only the last one may be, where its writer was killed in the
+    /// middle of it and there `are_others`.
+    ///
+    /// # Errors
+    /// A whole line that cannot be read, or one that is cut off and the only one.
+    pub(crate) fn left_out(
+        &self,
+        name: &str,
+        said: impl std::fmt::Display,
+        are_others: bool,
+    ) -> Result<String, Fault> {
+        let number = self.number;
+        if self.is_whole {
+            Err(Fault::at(number, said))
+        } else if are_others {
+            Ok(format!("{name}: line {number} is cut off and left out"))
+        } else {
+            let said = "it is cut off, and it is the only one";
+            Err(Fault::at(number, said))
+        }
+    }
+}
+
 /// The lines of a file, which can be peeked at before they are read.
 pub(crate) struct Lines<R> {
     reader: R,
@@ -154,5 +179,18 @@ mod tests {
         assert_eq!(lines.read().unwrap_err().said(), "line 2: it is not text");
         let mut lines = Lines::new(&b"\x1f\x8b\x08"[..]);
         assert!(lines.read().unwrap_err().said().contains("gunzip"));
+    }
+
+    #[test]
+    fn only_a_last_line_among_others_is_left_out() {
+        let mut lines = Lines::new(&b"whole\nhal"[..]);
+        let [whole, half] = [(); 2].map(|()| lines.read().unwrap().unwrap());
+        let left_out = |line: &Line, are_others| line.left_out("f", "it is odd", are_others);
+        let said = left_out(&whole, true).unwrap_err().said();
+        assert_eq!(said, "line 1: it is odd");
+        let warning = left_out(&half, true).unwrap();
+        assert_eq!(warning, "f: line 2 is cut off and left out");
+        let said = left_out(&half, false).unwrap_err().said();
+        assert_eq!(said, "line 2: it is cut off, and it is the only one");
     }
 }
