@@ -68,6 +68,12 @@ impl Facts {
         attempt.is_right(self.asked)
     }
 
+    /// Whether an answer reached the interface, although no socket got it.
+    pub(crate) fn is_dropped_here(&self) -> bool {
+        let seen = self.seen_on_interface.as_ref();
+        seen.is_some_and(|it| !it.is_empty())
+    }
+
     /// The first ICMP error among the attempts.
     pub(crate) fn first_refusal(&self) -> Option<Refusal> {
         self.attempts.iter().find_map(|it| match it.outcome {

@@ -154,11 +154,7 @@ fn silent(facts: &Facts) -> Vec<Remedy> {
         )];
     }
     let mut remedies = Vec::new();
-    if facts
-        .seen_on_interface
-        .as_ref()
-        .is_some_and(|it| !it.is_empty())
-    {
+    if facts.is_dropped_here() {
         remedies.push(command(
             "Find the rule of this host that drops the answer:",
             "nft list ruleset".to_owned(),

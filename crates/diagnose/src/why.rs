@@ -251,11 +251,7 @@ fn silent(facts: &Facts) -> Vec<Finding> {
         ));
         return findings;
     }
-    if facts
-        .seen_on_interface
-        .as_ref()
-        .is_some_and(|it| !it.is_empty())
-    {
+    if facts.is_dropped_here() {
         findings.push(finding(
             "dropped_here",
             format!(
