@@ -1,9 +1,5 @@
 //! The bytes of a question, as typed in hexadecimal digits.
 
-/// The longest payload of a UDP datagram over IPv4, in bytes: 65 535 less the IP and UDP headers
-/// (RFC 768, RFC 791).
-pub const LEN_MAX_IPV4: usize = 65_507;
-
 /// Bytes to send, typed in hexadecimal digits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Payload(pub Vec<u8>);

@@ -10,8 +10,9 @@ use reflector_diagnose::machine::Blocked;
 use reflector_diagnose::question::{DnsName, Question};
 use reflector_measure::error::Error;
 use reflector_measure::exit::Exit;
-use reflector_measure::payload::{self, Payload};
+use reflector_measure::payload::Payload;
 use reflector_measure::target::Target;
+use reflector_udp::PAYLOAD_V4_MAX;
 
 use crate::help::Ending;
 use crate::values::{WAIT_FOR_ANSWER, number, time};
@@ -121,7 +122,7 @@ pub fn run(args: &DiagnoseArgs) -> Result<Exit, Error> {
 }
 
 fn parse_hex(text: &str) -> Result<Payload, String> {
-    Payload::from_hex(text, payload::LEN_MAX_IPV4)
+    Payload::from_hex(text, PAYLOAD_V4_MAX as usize)
 }
 
 fn try_io_uring() -> Result<(), Blocked> {
