@@ -46,6 +46,11 @@ impl Series {
         median(self.samples.iter().flatten().map(pick))
     }
 
+    /// Whether any round has measured it.
+    fn has_samples(&self) -> bool {
+        self.samples.iter().any(Option::is_some)
+    }
+
     /// What `pick` finds here, over what it finds in `other`; nothing if no round has both.
     pub fn ratios(&self, other: &Self, pick: impl Fn(&Sample) -> f64) -> Option<Ratios> {
         let rounds = self.samples.iter().zip(&other.samples);
@@ -100,10 +105,7 @@ fn print_rates(base: &Series, all: &[Series], payload_len: u16) {
         "  {:<46}{:>11}{:>22}{:>8}{:>8}{:>22}{:>7}{:>9}{:>9}",
         "", "per s", "rate x", "Gbit/s", "cpu ns", "1 / cpu x", "batch", "loss %", "RSS KiB"
     );
-    for series in all
-        .iter()
-        .filter(|it| it.samples.iter().any(Option::is_some))
-    {
+    for series in all.iter().filter(|it| it.has_samples()) {
         let rate = series.median(|it| it.rate);
         println!(
             "  {:<46}{rate:>11.0}{:>22}{:>8.2}{:>8.0}{:>22}{:>7}{:>9.4}{:>9.0}{}",
@@ -125,10 +127,7 @@ fn print_times(base: &Series, all: &[Series]) {
         "  {:<46}{:>11}{:>9}{:>22}{:>9}{:>9}{:>8}{:>9}{:>9}",
         "", "per s", "p50 us", "p50 x", "p99 us", "p99.9 us", "cpu ns", "loss %", "RSS KiB"
     );
-    for series in all
-        .iter()
-        .filter(|it| it.samples.iter().any(Option::is_some))
-    {
+    for series in all.iter().filter(|it| it.has_samples()) {
         let us = |index: usize| series.median(|it| it.rtt_us[index]);
         println!(
             "  {:<46}{:>11.0}{:>9.1}{:>22}{:>9.1}{:>9.1}{:>8.0}{:>9.4}{:>9.0}{}",
