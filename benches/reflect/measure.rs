@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::process::Command;
 use std::time::Duration;
 
+use reflector_measure::quantiles::Quantiles;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -75,11 +76,11 @@ pub fn measure(
                 generator::round_trips(target, spinning, duration / 5)?;
                 let before = server.usage()?;
                 let times = generator::round_trips(target, spinning, duration)?;
-                let at = |quantile| times.value_at_quantile(quantile) as f64 / 1000.0;
+                let us = Quantiles::from_ns(&times);
                 Ok(Sample {
-                    rate: times.len() as f64 / duration.as_secs_f64(),
-                    rtt_us: [at(0.5), at(0.99), at(0.999)],
-                    ..used(&before, &server.usage()?, times.len())
+                    rate: us.count as f64 / duration.as_secs_f64(),
+                    rtt_us: [us.p50, us.p99, us.p99_9],
+                    ..used(&before, &server.usage()?, us.count)
                 })
             }
         }
