@@ -973,7 +973,7 @@ on_both_engines! {
         assert!(told("summary of ").ends_with(" s"));
         assert!(told("received ").ends_with(" 4 bytes"));
         assert!(told("received ").contains(" /s "));
-        assert!(told("residence us ").contains(" p99.9 "));
+        assert!(told("residence ").contains(" p99.9 "));
         assert!(told("worker 0 ").contains(" 100.0 % "));
         // Names are shorter than this, and counts end in one column.
         let count_end = |start| ends_of_words(told(start)).find(|&column| column > 20);
