@@ -5,8 +5,20 @@
 //! program hears nothing. Then from an unconnected one, which takes an answer from anywhere and so
 //! shows a wrong source.
 //!
-//! Usage: `ask ADDR:PORT`. Ends with 0 if both answers came from there, 4 if one came from
-//! somewhere else, 3 if there was none, 2 if the address makes no sense, 1 if it could not ask.
+//! ```text
+//! cargo run --example ask ADDR:PORT
+//! ```
+//!
+//! It prints one line, and ends with 0 if both answers came from there, 4 if one came from
+//! somewhere else, 3 if there was none, 2 if the address makes no sense, 1 if it could not ask:
+//!
+//! ```text
+//! answer from 172.16.13.13:9007, connected or not
+//! connected: silence, refused here by ICMP; unconnected: answer from 172.17.0.1:9007
+//! ```
+//!
+//! It uses nothing of the reflector that it judges, so that it can be copied into any container;
+//! `reflector diagnose` says more, and why.
 
 use std::env;
 use std::fmt;

@@ -6,9 +6,14 @@
 //! its kernel knows no socket that talks to that address, drops the reply and sends an ICMP port
 //! unreachable; behind NAT or a stateful filter, the reply belongs to no flow. The remedy is to
 //! take the address asked out of the request's pktinfo and to put it into the reply's, as
-//! `reflector` does.
+//! `reflector` does; the example `echo` is this server, done right.
 //!
-//! Usage: `naive_echo [ADDR:PORT]`, by default on every address, port 9007.
+//! ```text
+//! cargo run --example naive_echo [ADDR:PORT]    default: 0.0.0.0:9007
+//! cargo run --example ask HOST_ADDR:9007        in a container, at another address of the host
+//! ```
+//!
+//! It prints where it listens, `listening on 0.0.0.0:9007`, and each reply that it cannot send.
 
 use std::env;
 use std::io;
