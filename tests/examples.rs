@@ -1,8 +1,11 @@
-//! Each example, run once as its first lines say, does what they promise.
+//! Each example, run once as its first lines say, does what they promise; the one of the README is
+//! compiled.
 
 use std::env;
+use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::net::{SocketAddr, UdpSocket};
+use std::path::Path;
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
@@ -140,4 +143,25 @@ fn responder_tells_the_peer_its_address_and_when_the_question_came() {
         let seconds: f64 = time.parse().expect(answer);
         assert!(seconds > 1.7e9, "{answer}");
     });
+}
+
+/// The code between two lines of `text`, without what begins each of its lines.
+fn code(text: &str, from: &str, to: &str, begin: &str) -> Vec<String> {
+    text.lines()
+        .skip_while(|line| *line != from)
+        .skip(1)
+        .take_while(|line| *line != to)
+        .map(|line| line.strip_prefix(begin).expect(line).trim().to_owned())
+        .collect()
+}
+
+#[test]
+fn the_readme_shows_the_library_as_its_page_does_where_it_is_compiled() {
+    let read = |path| fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap();
+    let mut compiled = code(&read("src/lib.rs"), "//! ```no_run", "//! ```", "//!");
+    // What rustdoc compiles and does not show.
+    compiled.retain(|line| !line.starts_with('#'));
+    assert!(!compiled.is_empty(), "the page has an example");
+    let shown = code(&read("README.md"), "```rust,no_run", "```", "");
+    assert_eq!(shown, compiled);
 }
