@@ -240,9 +240,13 @@ fn notes(plan: &Plan, summary: &Summary) -> Vec<String> {
     }
     match summary.limited_by {
         Some("generator") => notes.push(format!(
-            "limited by the generator, not by the target: the p99 of the send lag is {:.1} us, and \
-             {} datagrams were not sent; lower --rate, add --cores, or send trains with --burst 64",
-            totals.send_lag_us.p99, summary.unsent
+            "limited by the generator, not by the target: the p99 of the send lag is {:.1} us{}; \
+             lower --rate, add --cores, or send trains with --burst 64",
+            totals.send_lag_us.p99,
+            match summary.unsent {
+                0 => String::new(),
+                unsent => format!(", and {unsent} datagrams were not sent"),
+            }
         )),
         Some(_) => notes.push(format!(
             "limited by the window: answers came too slowly for this rate, and {} datagrams were \
