@@ -3,8 +3,6 @@
 
 #![deny(unsafe_code)]
 
-mod support;
-
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::collections::BTreeSet;
 use std::fs;
@@ -17,11 +15,12 @@ use reflector::responder::echo::Echo;
 use reflector::responder::{Request, Responder};
 use reflector::{DropReason, Verdict};
 use reflector_netlab::topology::DockerHost;
+use reflector_testkit::in_process::{InProcess, on_port};
+use reflector_testkit::random::Random;
+use reflector_testkit::train::Client;
+use reflector_testkit::{Engine, on_both_engines};
 use rustix::thread::gettid;
 use serde_json::Value;
-use support::in_process::{InProcess, on_port};
-use support::random::Random;
-use support::train::Client;
 
 /// The system's allocator, which counts what the watched thread asks of it.
 struct Counting;
@@ -136,7 +135,7 @@ static SERIAL: Mutex<()> = Mutex::new(());
 /// What the worker of a server with `responder` allocates during thousands of datagrams, after a
 /// first few, and the server's summary.
 fn watch<R: Responder + Send + 'static>(
-    engine: support::Engine,
+    engine: Engine,
     responder: impl Fn() -> R + Send + 'static,
     count_replies: impl Fn(&[Vec<u8>]) -> usize,
 ) -> (u64, Value) {

@@ -1,7 +1,5 @@
 //! What is answered, what is not, and how it ends.
 
-mod support;
-
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, UdpSocket};
 use std::time::Duration;
@@ -14,16 +12,16 @@ use reflector::{Prefixes, Rules};
 use reflector_netlab::capture::Capture;
 use reflector_netlab::naive::{NaiveServer, Wildcard};
 use reflector_netlab::topology::{DockerHost, Namespace, Route, in_namespaces, net};
+use reflector_testkit::in_process::{InProcess, answer_queued, config, on, on_port, open_socket};
+use reflector_testkit::queue::{Delivered, stop, while_stopped};
+use reflector_testkit::random::Random;
+use reflector_testkit::raw::send_forged;
+use reflector_testkit::train::Client;
+use reflector_testkit::wire::{Udp, outgoing, outgoing_udp};
+use reflector_testkit::{Engine, Reflector, on_both_engines};
 use reflector_udp::sockopt;
 use rustix::process::Signal;
 use serde_json::Value;
-use support::in_process::{InProcess, answer_queued, config, on, on_port, open_socket};
-use support::queue::{Delivered, stop, while_stopped};
-use support::random::Random;
-use support::raw::send_forged;
-use support::train::Client;
-use support::wire::{Udp, outgoing, outgoing_udp};
-use support::{Engine, Reflector};
 
 const PORT: u16 = 5151;
 const LISTEN: [&str; 4] = ["--listen", "0.0.0.0:5151", "--listen", "[::]:5151"];

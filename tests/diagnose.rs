@@ -5,7 +5,6 @@
 mod filters;
 #[path = "diagnose/machine.rs"]
 mod machine;
-mod support;
 
 use std::fs;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
@@ -18,8 +17,8 @@ use std::time::Duration;
 use reflector_measure::json::SCHEMA;
 use reflector_netlab::naive::{NaiveServer, Wildcard};
 use reflector_netlab::topology::{DockerHost, Namespace, in_namespaces};
+use reflector_testkit::{Reflector, command, on_both_engines};
 use serde_json::Value;
-use support::{Reflector, command};
 
 const PORT: u16 = 5151;
 

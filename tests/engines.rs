@@ -5,17 +5,15 @@
 //! `kernel.io_uring_disabled`, old kernels and locked memory are settings of the whole machine,
 //! which other tests share: how they are told apart is tested in `engine::probe`.
 
-mod support;
-
 use std::collections::BTreeMap;
 use std::env::consts::ARCH;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command};
 
 use reflector_netlab::topology::{Namespace, in_namespaces, skip};
+use reflector_testkit::{Client, Engine, Reflector, command, on_both_engines, text};
 use rustix::process::Signal;
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, apply_filter};
-use support::{Client, Engine, Reflector, command, text};
 
 /// The system calls of io_uring(7).
 const IO_URING: [i64; 3] = [
@@ -112,7 +110,7 @@ fn the_filter_that_mmsg_survives_kills_the_others() {
 
 /// Runs `body` where the machine itself has no objection to io_uring, which would be named first.
 fn where_io_uring_is_allowed(test_name: &str, body: impl FnOnce()) {
-    match support::io_uring() {
+    match reflector_testkit::io_uring() {
         Ok(_) => in_namespaces(test_name, body),
         Err(blocker) => skip(test_name, "uring", &blocker.what),
     }

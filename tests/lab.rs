@@ -2,15 +2,14 @@
 
 #[path = "lab/processes.rs"]
 mod processes;
-mod support;
 
 use std::process::Command;
 
 use reflector_measure::json::SCHEMA;
 use reflector_netlab::topology::skip;
+use reflector_testkit::{command, program};
 use reflector_udp::netns::{self, Ability};
 use serde_json::{Value, json};
-use support::command;
 
 /// The command, not started; `None`, and said so, where nobody lets us make namespaces.
 fn lab(test_name: &str, args: &[&str]) -> Option<Command> {
@@ -270,7 +269,7 @@ fn socat_is_wrong_and_serves_one_family() {
 }
 
 fn reflector_command(options: &str) -> String {
-    format!("'{}' {options}", env!("CARGO_BIN_EXE_reflector"))
+    format!("'{}' {options}", program().display())
 }
 
 #[test]

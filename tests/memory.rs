@@ -1,16 +1,14 @@
 //! Resident memory under load stays below what is promised: 16 MiB, and for each worker 12 MiB
 //! with GRO and 6 MiB without. The kernel's socket buffers are not counted.
 
-mod support;
-
 use std::fs;
 use std::net::SocketAddr;
 
 use reflector_netlab::topology::DockerHost;
-use support::queue::while_stopped;
-use support::random::Random;
-use support::train::Client;
-use support::{Engine, Reflector};
+use reflector_testkit::queue::while_stopped;
+use reflector_testkit::random::Random;
+use reflector_testkit::train::Client;
+use reflector_testkit::{Engine, Reflector, on_both_engines};
 
 const MIB: usize = 1 << 20;
 const WORKERS: usize = 2;

@@ -1,8 +1,6 @@
 //! The program as people and programs meet it: what it refuses and how it says so, options and
 //! their environment variables, workers, reports, signals.
 
-mod support;
-
 use std::collections::HashSet;
 use std::env;
 use std::fs;
@@ -18,10 +16,13 @@ use hdrhistogram::Histogram;
 use hdrhistogram::serialization::Deserializer;
 use hdrhistogram::serialization::interval_log::{IntervalLogIterator, LogEntry};
 use reflector_netlab::topology::{DockerHost, Namespace, in_namespaces, net};
+use reflector_testkit::{
+    Client, Engine, Reflector, command, on_both_engines, program, run_to_end, text, to_end,
+    wait_until,
+};
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 use rustix::thread::{CapabilitySet, remove_capability_from_bounding_set};
 use serde_json::Value;
-use support::{Client, Reflector, command, run_to_end, text, to_end};
 
 /// Documented: something could not be set up, or failed.
 const FAILED: i32 = 1;
@@ -302,7 +303,7 @@ fn a_limit_on_open_files_ends_it_before_it_is_ready() {
         let host = Namespace::new().unwrap();
         // Too few for the sockets; enough for them, but not for what the workers need.
         for (limit, attempted) in [(6, "cannot open a socket"), (18, "cannot start a worker")] {
-            let program = env!("CARGO_BIN_EXE_reflector");
+            let program = program().display().to_string();
             let script = format!("ulimit -n {limit} && exec {program} \"$@\"");
             let output = host
                 .run(|| {
@@ -1020,7 +1021,7 @@ fn logged(bytes: &[u8]) -> Vec<Histogram<u64>> {
 /// writes to stdout. It ends by itself after a while, so that no reader waits for ever.
 fn start_for_people(
     namespace: &Namespace,
-    engine: support::Engine,
+    engine: Engine,
     interval: &str,
     args: &[&str],
 ) -> (process::Child, SocketAddr, BufReader<process::ChildStdout>) {
@@ -1139,9 +1140,9 @@ fn wait_until_taken(namespace: &Namespace) {
         queues.ends_with(":00000000")
     };
     let table = || namespace.run(|| fs::read_to_string("/proc/thread-self/net/udp").unwrap());
-    while !table().lines().skip(1).all(is_empty) {
-        std::thread::yield_now();
-    }
+    wait_until("all datagrams are taken", || {
+        table().lines().skip(1).all(is_empty)
+    });
 }
 
 #[test]

@@ -1,8 +1,6 @@
 //! Programs that people have, in the container, ask the host's other address: the reflector's
 //! answer reaches them, the naive server's does not.
 
-mod support;
-
 use std::env;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{IpAddr, SocketAddr};
@@ -10,8 +8,8 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use reflector_netlab::naive::Wildcard;
 use reflector_netlab::topology::{DockerHost, Namespace, skip};
-use support::asking::{beside_naive_server, eventually, no_ports, watch_packets};
-use support::{Engine, Reflector};
+use reflector_testkit::asking::{beside_naive_server, no_ports, watch_packets};
+use reflector_testkit::{Engine, Reflector, on_both_engines, wait_until};
 
 const PORT: u16 = 5151;
 const LISTEN: [&str; 4] = ["--listen", "0.0.0.0:5151", "--listen", "[::]:5151"];
@@ -97,7 +95,7 @@ fn prove_for_a_talker(engine: Engine, command: impl Fn(SocketAddr) -> Command) {
             beside_naive_server(&docker.host, Wildcard::DualStack, PORT, || {
                 let before = no_ports(&docker.container, asked);
                 let talker = Talker::start(&docker.container, command());
-                eventually("the container has no such port", || {
+                wait_until("the container has no such port", || {
                     no_ports(&docker.container, asked) > before
                 });
                 talker.end()

@@ -1,16 +1,12 @@
 //! `reflector report` on files that the program itself wrote, on damaged ones, and on foreign ones.
 
-mod support;
-#[path = "support/targets.rs"]
-mod targets;
-
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
+use reflector_testkit::command;
+use reflector_testkit::targets::{Fault, Target};
 use serde_json::Value;
-use support::command;
-use targets::{Fault, Target};
 
 /// A folder that goes with the test.
 struct Folder(PathBuf);

@@ -1,8 +1,6 @@
 //! The reply leaves from the address that was asked: seen on the wire, with a naive server that
 //! fails the same test.
 
-mod support;
-
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
@@ -12,14 +10,15 @@ use reflector_netlab::ethtool;
 use reflector_netlab::naive::Wildcard;
 use reflector_netlab::observe::{ConntrackEntry, conntrack, counter};
 use reflector_netlab::topology::{DockerHost, Namespace, Route, in_force, net, nft};
+use reflector_testkit::asking::{
+    PAYLOAD, Question, beside_naive_server, client, no_ports, queue, reachable, watch,
+    watch_packets, wildcard_of,
+};
+use reflector_testkit::frames::{Frame, watch_frames};
+use reflector_testkit::queue::while_stopped;
+use reflector_testkit::{Engine, Reflector, on_both_engines, wait_until};
 use reflector_udp::sockopt;
 use serde_json::{Value, json};
-use support::asking::{
-    PAYLOAD, Question, beside_naive_server, client, eventually, no_ports, queue, reachable, watch,
-    watch_packets, while_stopped, wildcard_of,
-};
-use support::frames::{Frame, watch_frames};
-use support::{Engine, Reflector};
 
 const PORT: u16 = 5151;
 
@@ -79,7 +78,7 @@ fn assert_refuses(docker: &DockerHost, naive: IpAddr, ask: impl FnOnce() -> Ques
     let before = no_ports(&docker.container, naive);
     let (question, wire) = watch(&docker.host, "docker0", || {
         let question = ask();
-        eventually("the container has no such port", || {
+        wait_until("the container has no such port", || {
             no_ports(&docker.container, naive) > before
         });
         question
@@ -298,7 +297,7 @@ on_both_engines! {
         let (question, wire) = watch(&docker.host, "eth0", || {
             beside_naive_server(&docker.outside, Wildcard::Ipv4, PORT, || {
                 let question = ask();
-                eventually("the host refuses the answer", || {
+                wait_until("the host refuses the answer", || {
                     counter(&docker.host, "Icmp", "OutDestUnreachs").unwrap() == 1
                 });
                 question
@@ -346,7 +345,7 @@ on_both_engines! {
             watch(&docker.host, "eth0", || {
                 beside_naive_server(&docker.outside, Wildcard::Ipv4, PORT, || {
                     let question = ask();
-                    eventually("the naive server answers", || {
+                    wait_until("the naive server answers", || {
                         counter(&docker.outside, "Udp", "OutDatagrams").unwrap() == 1
                     });
                     question
@@ -480,7 +479,7 @@ on_both_engines! {
         for address in ["172.16.13.77/24", "fd13::77/64"] {
             docker.host.delete_address("eth0", net(address)).unwrap();
         }
-        let plain = docker.host.run(|| support::command(&listen).output().unwrap());
+        let plain = docker.host.run(|| reflector_testkit::command(&listen).output().unwrap());
         assert_eq!(plain.status.code(), Some(1), "without the option it cannot be bound");
     }
 }
@@ -851,7 +850,7 @@ on_both_engines! {
                 let load = scope.spawn(load);
                 let some_load = || {
                     let enough = rounds.load(Ordering::Relaxed) + 20;
-                    eventually("the load goes on", || {
+                    wait_until("the load goes on", || {
                         load.is_finished() || rounds.load(Ordering::Relaxed) >= enough
                     });
                 };

@@ -1,8 +1,6 @@
 //! Trains in, trains out: fewer messages, the same datagrams, in the same order, from the address
 //! asked.
 
-mod support;
-
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
@@ -11,13 +9,13 @@ use reflector::{Attributes, DropReason, Verdict};
 use reflector_netlab::capture::{Capture, Kind};
 use reflector_netlab::ethtool;
 use reflector_netlab::topology::{DockerHost, Namespace, net};
+use reflector_testkit::in_process::{InProcess, answer_queued, config, on_port, open_socket};
+use reflector_testkit::queue::{Delivered, while_stopped};
+use reflector_testkit::random::Random;
+use reflector_testkit::train::{Client, Message};
+use reflector_testkit::wire::{Udp, outgoing, outgoing_udp};
+use reflector_testkit::{Engine, Reflector, on_both_engines};
 use reflector_udp::sockopt;
-use support::in_process::{InProcess, answer_queued, config, on_port, open_socket};
-use support::queue::{Delivered, while_stopped};
-use support::random::Random;
-use support::train::{Client, Message};
-use support::wire::{Udp, outgoing, outgoing_udp};
-use support::{Engine, Reflector};
 
 const PORT: u16 = 5151;
 const LISTEN: [&str; 4] = ["--listen", "0.0.0.0:5151", "--listen", "[::]:5151"];

@@ -6,7 +6,7 @@ use std::net::UdpSocket;
 use reflector_netlab::naive::{NaiveServer, Wildcard};
 use reflector_netlab::topology::{DockerHost, Route, in_force, in_namespaces, net, nft, skip};
 
-use super::{BRIEF, PATIENT, PORT, SHORT, ask, diagnose, kinds, on_host, outcomes, run, support};
+use super::{BRIEF, PATIENT, PORT, SHORT, ask, diagnose, kinds, on_host, outcomes, run};
 
 #[test]
 fn what_this_hosts_firewall_drops_is_told_from_silence() {
@@ -156,7 +156,8 @@ fn a_stale_flow_is_found_by_its_port_and_deleted_by_the_command() {
         let idle = docker
             .host
             .run(|| UdpSocket::bind(on_host(DockerHost::HOST)).unwrap());
-        idle.set_read_timeout(Some(support::PATIENCE)).unwrap();
+        idle.set_read_timeout(Some(reflector_testkit::PATIENCE))
+            .unwrap();
         let early = docker
             .container
             .run(|| UdpSocket::bind("0.0.0.0:40000").unwrap());

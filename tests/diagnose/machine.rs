@@ -4,8 +4,8 @@ use std::thread;
 
 use reflector_netlab::topology::{DockerHost, in_namespaces};
 
-use super::support::command;
 use super::{diagnose, run};
+use reflector_testkit::command;
 
 #[test]
 fn a_machine_is_checked_and_what_hinders_is_named() {

@@ -6,13 +6,12 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::PathBuf;
 use std::process::{Child, Command};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::thread;
-use std::time::Duration;
 
 use reflector_netlab::topology::skip;
+use reflector_testkit::{program, wait_until};
 use rustix::process::{Pid, Signal, getuid, kill_process};
 
-use super::{lab, support, this_program};
+use super::{lab, this_program};
 
 /// A lab whose server never answers, and a number that only its processes have in their command.
 fn waiting_lab(test_name: &str, script: &str) -> Option<(Child, String)> {
@@ -21,7 +20,7 @@ fn waiting_lab(test_name: &str, script: &str) -> Option<(Child, String)> {
     let marker = format!("{}.{count}", 100_000_000 + std::process::id());
     let server = script
         .replace("MARKER", &marker)
-        .replace("REFLECTOR", env!("CARGO_BIN_EXE_reflector"));
+        .replace("REFLECTOR", &program().display().to_string());
     let args = [
         "--case",
         "hairpin",
@@ -49,16 +48,9 @@ fn marked(lab: &Child, marker: &str) -> usize {
         .count()
 }
 
-fn wait_for_marked(lab: &mut Child, marker: &str, wanted: usize) {
-    for _ in 0..support::PATIENCE.as_millis() / 10 {
-        if marked(lab, marker) == wanted {
-            return;
-        }
-        thread::sleep(Duration::from_millis(10));
-    }
-    let found = marked(lab, marker);
-    let _ = lab.kill();
-    panic!("{found} processes instead of {wanted}");
+fn wait_for_marked(lab: &Child, marker: &str, wanted: usize) {
+    let what = format!("{wanted} processes are left of the lab");
+    wait_until(&what, || marked(lab, marker) == wanted);
 }
 
 fn signal(lab: &Child, signal: Signal) {
@@ -78,10 +70,10 @@ fn an_interrupted_lab_leaves_nobody_behind() {
             return;
         };
         // The shell, whose script holds the marker, and the two that sleep.
-        wait_for_marked(&mut lab, &marker, 3);
+        wait_for_marked(&lab, &marker, 3);
         signal(&lab, sent);
         assert_eq!(lab.wait().unwrap().signal(), Some(number));
-        wait_for_marked(&mut lab, &marker, 0);
+        wait_for_marked(&lab, &marker, 0);
     }
 }
 
@@ -93,10 +85,10 @@ fn the_server_of_a_killed_lab_dies_with_it() {
     let Some((mut lab, marker)) = waiting_lab(name, &server) else {
         return;
     };
-    wait_for_marked(&mut lab, &marker, 1);
+    wait_for_marked(&lab, &marker, 1);
     signal(&lab, Signal::KILL);
     assert_eq!(lab.wait().unwrap().signal(), Some(9));
-    wait_for_marked(&mut lab, &marker, 0);
+    wait_for_marked(&lab, &marker, 0);
 }
 
 /// Root becomes nobody for this; an ordinary user is one in all tests of this file.
@@ -109,9 +101,9 @@ fn an_ordinary_user_can_run_it() {
     let folder = PathBuf::from(format!("/tmp/reflector-lab-{}", std::process::id()));
     fs::create_dir(&folder).unwrap();
     fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).unwrap();
-    let program = folder.join("reflector");
-    fs::copy(env!("CARGO_BIN_EXE_reflector"), &program).unwrap();
-    let output = Command::new(&program)
+    let copy = folder.join("reflector");
+    fs::copy(program(), &copy).unwrap();
+    let output = Command::new(&copy)
         .args(["lab", "--case", "hairpin"])
         .uid(65534)
         .gid(65534)

@@ -8,10 +8,10 @@ use reflector_netlab::naive::{NaiveServer, Wildcard};
 use reflector_netlab::topology::{DockerHost, Namespace, NftError, in_namespaces, nft, skip};
 
 use super::{count, load};
-use crate::support::Reflector;
-use crate::targets::{Fault, Target};
+use reflector_testkit::targets::{Fault, Target};
+use reflector_testkit::{Reflector, on_both_engines, wait_until};
 
-crate::on_both_engines! {
+on_both_engines! {
     fn a_reflector_answers_everything(engine: Engine) {
         let namespace = Namespace::new().unwrap();
         let reflector = Reflector::start(&namespace, engine, &[
@@ -82,11 +82,12 @@ fn socat_is_an_echo_service_as_well() {
         return;
     };
     // It is listening once it answers.
-    let is_ready = (0..100).any(|_| load(target, "--count 1 --timeout 200ms").code == 0);
+    wait_until("socat answers", || {
+        load(target, "--count 1 --timeout 200ms").code == 0
+    });
     let ended = load(target, "--count 50 --rate 100 --flows 2 --timeout 10s");
     socat.kill().unwrap();
     socat.wait().unwrap();
-    assert!(is_ready, "socat answers");
     assert_eq!((ended.code, count(&ended.summary()["received"])), (0, 50));
 }
 

@@ -6,8 +6,8 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use super::{Running, count, load, parse, words};
-use crate::support::command;
-use crate::targets::{Fault, Target};
+use reflector_testkit::command;
+use reflector_testkit::targets::{Fault, Target};
 
 #[test]
 fn thresholds_decide_the_exit_code() {

@@ -3,11 +3,6 @@
 //! Counts are asserted, and times only where a bound holds on a busy machine as well. What depends
 //! on an idle one is ignored here, and run by its name.
 
-#[path = "../support/mod.rs"]
-mod support;
-#[path = "../support/targets.rs"]
-mod targets;
-
 mod answers;
 mod ends;
 mod people;
@@ -19,7 +14,7 @@ use std::process::{Child, ChildStdout, Output};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use support::command;
+use reflector_testkit::command;
 
 /// How a run of `reflector load --json` ended.
 struct Ended {

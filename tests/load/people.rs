@@ -3,8 +3,8 @@
 use reflector_netlab::topology::{Namespace, in_namespaces};
 
 use super::{load, words};
-use crate::support::command;
-use crate::targets::{Fault, Target};
+use reflector_testkit::command;
+use reflector_testkit::targets::{Fault, Target};
 
 #[test]
 fn bad_input_is_one_sentence() {

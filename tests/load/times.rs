@@ -12,8 +12,8 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use super::{Running, count, load};
-use crate::support::{Engine, Reflector};
-use crate::targets::{Fault, Target};
+use reflector_testkit::targets::{Fault, Target};
+use reflector_testkit::{Engine, Reflector};
 
 #[test]
 fn the_warm_up_is_not_counted() {

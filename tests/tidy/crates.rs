@@ -11,6 +11,8 @@ use crate::tables::Row;
 /// The root package. What it needs always is the heart's, what is optional is the program's.
 const HEART: &str = "reflector";
 const PROGRAM: &str = "program";
+/// What tests share.
+const TESTKIT: &str = "reflector-testkit";
 
 /// A package of the workspace and what it depends on.
 #[derive(Clone, Debug)]
@@ -96,13 +98,16 @@ pub fn check_owners(packages: &[Package], owners: &[Row]) -> Vec<Finding> {
     findings
 }
 
-/// Circles among the crates of this workspace, dev-dependencies included. A package may name itself
-/// there, to have a feature of its own on in its tests.
+/// Circles among the crates of this workspace, dev-dependencies included. Two are none: a package
+/// may name itself there, to have a feature of its own on in its tests, and it may name the
+/// testkit, which is above all and which only tests name.
 pub fn check_circles(packages: &[Package]) -> Vec<Finding> {
     let own: BTreeSet<&str> = packages.iter().map(|it| it.name.as_str()).collect();
     let edges = packages.iter().flat_map(|package| {
         let dependencies = package.dependencies.iter();
-        dependencies.map(|it| (package.name.as_str(), it.name.as_str()))
+        dependencies
+            .filter(|it| !(it.is_dev && it.name == TESTKIT))
+            .map(|it| (package.name.as_str(), it.name.as_str()))
     });
     circles(edges.filter(|(user, used)| user != used && own.contains(used)))
         .into_iter()
@@ -134,6 +139,7 @@ fn short(name: &str) -> &str {
 fn finding(user: &str, what: String) -> Finding {
     let path = match user {
         HEART | PROGRAM => "Cargo.toml".to_owned(),
+        _ if user == short(TESTKIT) => "tests/support/Cargo.toml".to_owned(),
         _ => format!("crates/{user}/Cargo.toml"),
     };
     Finding {
@@ -162,7 +168,11 @@ mod tests {
 
     /// Of ["user", "used", kind, optional].
     fn planted(dependencies: Value) -> Vec<Package> {
+        let users = list(&dependencies).map(|it| it[0].as_str().expect("a name"));
         let packages: Vec<Value> = ["reflector", "reflector-udp", "reflector-lab"]
+            .into_iter()
+            .chain(users)
+            .collect::<BTreeSet<_>>()
             .into_iter()
             .map(|name| {
                 let mine: Vec<Value> = list(&dependencies)
@@ -244,6 +254,8 @@ mod tests {
             ["reflector-lab", "reflector-udp", null, false],
             ["reflector-udp", "reflector-lab", "dev", false],
             ["reflector", "reflector", "dev", false],
+            ["reflector", "reflector-testkit", "dev", false],
+            ["reflector-testkit", "reflector", null, false],
         ]));
         assert_eq!(
             whats(&check_circles(&packages)),

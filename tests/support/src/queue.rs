@@ -4,7 +4,7 @@ use reflector_netlab::observe::{counter, counter6};
 use reflector_netlab::topology::Namespace;
 use rustix::process::{Pid, Signal, WaitOptions, waitpid};
 
-use super::Reflector;
+use crate::{Reflector, wait_until};
 
 /// Runs `send` while `reflector` stands still; it finds all that `send` sent in its queues.
 pub fn while_stopped<T>(reflector: &Reflector, send: impl FnOnce() -> T) -> T {
@@ -32,6 +32,7 @@ pub struct Delivered<'a> {
 }
 
 impl<'a> Delivered<'a> {
+    /// Counts from now on in `namespace`.
     pub fn count(namespace: &'a Namespace) -> Self {
         Self {
             namespace,
@@ -41,13 +42,9 @@ impl<'a> Delivered<'a> {
 
     /// Waits until `messages` more have been delivered.
     pub fn wait_for(&self, messages: u64) {
-        for _ in 0..10_000 {
-            if Self::read(self.namespace) >= self.before + messages {
-                return;
-            }
-            std::thread::yield_now();
-        }
-        panic!("{messages} messages have not arrived");
+        wait_until("all that was sent has arrived", || {
+            Self::read(self.namespace) >= self.before + messages
+        });
     }
 
     /// Packets delivered to a protocol, less those of neighbour discovery and the like, which

@@ -12,7 +12,7 @@ use reflector_udp::mmsg::Inbox;
 use reflector_udp::sockopt;
 use socket2::{MsgHdr, SockRef};
 
-use super::PATIENCE;
+use crate::PATIENCE;
 
 /// Room for all the answers that a test lets queue up.
 const RECEIVE_BUFFER_LEN: i32 = 8 << 20;
@@ -24,6 +24,7 @@ const PAYLOAD_MAX: u32 = 65_535;
 /// A UDP socket connected to the reflector, so that the kernel lets through what comes from the
 /// address asked and nothing else.
 pub struct Client {
+    /// For what [`Client`] has no method for.
     pub socket: UdpSocket,
     inbox: Inbox,
     /// Buffers on their way back to the inbox.
@@ -34,6 +35,7 @@ pub struct Client {
 /// What one receive brought: a datagram, or a train of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {
+    /// The payloads, one after the other.
     pub bytes: Vec<u8>,
     /// Bytes of each datagram; the last may be shorter.
     pub segment_len: usize,
@@ -44,6 +46,7 @@ pub struct Message {
 }
 
 impl Message {
+    /// A message whose hop limit and type of service nobody asked for.
     pub fn new(bytes: Vec<u8>, segment_len: usize) -> Self {
         Self {
             bytes,
@@ -53,6 +56,7 @@ impl Message {
         }
     }
 
+    /// Each datagram by itself.
     pub fn datagrams(&self) -> Vec<Vec<u8>> {
         if self.bytes.is_empty() {
             return vec![Vec::new()];
@@ -98,6 +102,7 @@ impl Client {
         Self::connect(namespace, from.parse::<SocketAddr>().expect("literal"), to)
     }
 
+    /// Where it sends from.
     pub fn addr(&self) -> SocketAddr {
         self.socket.local_addr().expect("it is bound")
     }
@@ -138,6 +143,7 @@ impl Client {
         sockopt::set_int(&self.socket, level, option, tos.into()).expect("any byte");
     }
 
+    /// Sends one datagram.
     pub fn send(&self, datagram: &[u8]) {
         self.socket.send(datagram).expect("the datagram is sent");
     }

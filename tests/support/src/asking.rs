@@ -3,16 +3,13 @@
 use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, UdpSocket};
-use std::thread;
-use std::time::Duration;
 
 use reflector_netlab::capture::{Capture, Packet};
 use reflector_netlab::naive::{NaiveServer, Wildcard};
 use reflector_netlab::observe::{counter, counter6};
 use reflector_netlab::topology::Namespace;
-use rustix::process::{Pid, Signal, WaitOptions, waitpid};
 
-use super::{PATIENCE, Reflector};
+use crate::{PATIENCE, wait_until};
 
 /// What a client sends; the reply is the same.
 pub const PAYLOAD: &[u8] = b"ping";
@@ -166,18 +163,6 @@ pub fn no_ports(namespace: &Namespace, ip: IpAddr) -> u64 {
     .expect("every kernel counts it")
 }
 
-/// Waits until `condition` holds, looked at every millisecond.
-pub fn eventually(what: &str, condition: impl Fn() -> bool) {
-    let tries = PATIENCE.as_millis();
-    let held = (0..tries).any(|_| {
-        condition() || {
-            thread::sleep(Duration::from_millis(1));
-            false
-        }
-    });
-    assert!(held, "in vain: {what}");
-}
-
 /// Runs `body` beside a naive server, and frees the port for the next.
 pub fn beside_naive_server<T>(
     namespace: &Namespace,
@@ -189,23 +174,9 @@ pub fn beside_naive_server<T>(
     let result = body();
     drop(server);
     // A child that another test forks at this moment has a copy of the socket until it execs.
-    eventually("the port is free again", || {
+    wait_until("the port is free again", || {
         sockets_on(namespace, port).is_empty()
     });
-    result
-}
-
-/// Runs `body` while the program stands still, so that what is sent to it waits in its sockets.
-pub fn while_stopped<T>(reflector: &Reflector, body: impl FnOnce() -> T) -> T {
-    reflector.signal(Signal::STOP);
-    let pid = Pid::from_raw(reflector.pid().cast_signed());
-    // Returns only when every thread has stopped.
-    let (_, status) = waitpid(pid, WaitOptions::UNTRACED)
-        .expect("it is our child")
-        .expect("waitpid waits");
-    assert!(status.stopped(), "it ended instead");
-    let result = body();
-    reflector.signal(Signal::CONT);
     result
 }
 
@@ -215,7 +186,7 @@ pub fn queue(client: &UdpSocket, payload: &[u8], server: &Namespace, asked: Sock
     client
         .send_to(payload, asked)
         .expect("the client's kernel takes a datagram");
-    eventually("the datagram is queued", || {
+    wait_until("the datagram is queued", || {
         queued_bytes(server, asked.port()) > before
     });
 }

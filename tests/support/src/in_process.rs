@@ -24,7 +24,8 @@ use reflector::server::Server;
 use reflector_netlab::topology::Namespace;
 use serde_json::Value;
 
-use super::{Engine, PATIENCE, assert_books_close};
+use crate::server::assert_books_close;
+use crate::{Engine, PATIENCE};
 
 /// Settings with `engine`.
 pub fn on(engine: Engine) -> Builder {
@@ -48,6 +49,7 @@ pub fn config(engine: Engine) -> Config {
 
 /// A server on threads of this process.
 pub struct InProcess {
+    /// The addresses that it listens on.
     pub listen: Vec<SocketAddr>,
     handle: Handle,
     thread: JoinHandle<Result<Summary, Error>>,

@@ -9,7 +9,9 @@ use reflector_udp::packet::{FRAME_LEN_MAX, PacketSocket};
 /// A UDP datagram, or a train of them, as an interface saw it.
 #[derive(Debug)]
 pub struct Frame {
+    /// Whom it came from.
     pub source: SocketAddr,
+    /// Bytes of payload.
     pub payload_len: usize,
     /// Whether the checksum is right; it is not yet where the device is to fill it in.
     pub has_checksum: bool,

@@ -7,8 +7,11 @@ use reflector_netlab::capture::{Capture, Kind, Packet};
 /// One UDP packet: a datagram, or a train that the device would cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Udp {
+    /// Whom it came from.
     pub source: SocketAddr,
+    /// Whom it was for.
     pub destination: SocketAddr,
+    /// Bytes of payload.
     pub len: usize,
 }
 

@@ -1,7 +1,5 @@
 //! UDP echo services with one known fault each, on loopback: what a judge of answers is judged by.
 
-#![allow(dead_code, reason = "each test program uses its own part of this")]
-
 use std::collections::VecDeque;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::os::fd::AsFd;

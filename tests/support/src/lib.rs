@@ -1,0 +1,32 @@
+//! What the tests of the reflector share.
+//!
+//! The program under test is [started](Reflector) in a namespace and asked by clients: one that
+//! [asks and waits](Client), one that speaks [trains](train::Client), one that tells an answer from
+//! a [refusal](asking::Question), and [forged](raw) senders. What went over an interface is seen
+//! in a [capture](wire) or [frame by frame](frames). A server of the library runs
+//! [in the test program](in_process) itself. [`on_both_engines!`] makes a test of each engine, and
+//! [`wait_until`] is the one way to wait for what announces itself to nobody.
+//!
+//! Nothing here is tested by itself, and everything panics: a helper that fails has failed its
+//! test.
+
+pub mod asking;
+mod client;
+mod engine;
+pub mod frames;
+pub mod in_process;
+mod program;
+pub mod queue;
+pub mod random;
+pub mod raw;
+mod server;
+pub mod targets;
+pub mod train;
+mod wait;
+pub mod wire;
+
+pub use client::Client;
+pub use engine::{Engine, io_uring};
+pub use program::{command, program, run_to_end, text, to_end};
+pub use server::Reflector;
+pub use wait::{PATIENCE, wait_until};
