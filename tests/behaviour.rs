@@ -18,7 +18,7 @@ use reflector_testkit::random::Random;
 use reflector_testkit::raw::send_forged;
 use reflector_testkit::train::Client;
 use reflector_testkit::wire::{Udp, outgoing, outgoing_udp};
-use reflector_testkit::{Engine, Reflector, on_both_engines};
+use reflector_testkit::{Engine, Reflector, on_both_engines, wait_until};
 use reflector_udp::sockopt;
 use rustix::process::Signal;
 use serde_json::Value;
@@ -43,12 +43,6 @@ fn ping(client: &mut Client) {
 
 fn dropped(summary: &Value, reason: &str) -> u64 {
     summary["dropped"][reason].as_u64().expect("a count")
-}
-
-/// Reads reports until `is_enough` says so, and for no more than twenty seconds of them.
-fn report_until(reflector: &Reflector, mut is_enough: impl FnMut(&Value) -> bool) {
-    let has_come = (0..1000).any(|_| is_enough(&reflector.next_report()));
-    assert!(has_come, "what was waited for has not come");
 }
 
 /// Addresses that reach the host and every other: directed and limited broadcast, all hosts of
@@ -295,7 +289,7 @@ on_both_engines! {
         let other = Reflector::start(&picture.container, engine, &there);
         send_forged(&picture.container, forged, to, 8, b"hi");
         let mut replied = 0;
-        report_until(&other, |interval| {
+        other.wait_for_report("100 replies are counted", |interval| {
             replied += interval["replied"].as_u64().expect("a count");
             replied >= 100
         });
@@ -307,7 +301,9 @@ on_both_engines! {
         let other = Reflector::start(&picture.container, engine, &[&there[..], &guard].concat());
         send_forged(&picture.container, forged, to, 8, b"hi");
         // Sent with 8, answered with 7, 6 … and the one with 1 left gets no answer.
-        report_until(&other, |interval| dropped(interval, "hop_limit") > 0);
+        other.wait_for_report("a datagram has used up its hops", |interval| {
+            dropped(interval, "hop_limit") > 0
+        });
         let (one, other) = (one.stop(), other.stop());
         assert_eq!((&one["received"], &one["replied"]), (&4.into(), &4.into()), "{one}");
         assert_eq!((&other["received"], &other["replied"]), (&4.into(), &3.into()), "{other}");
@@ -358,10 +354,10 @@ on_both_engines! {
         let mut rules = Rules::default();
         rules.deny = Prefixes::new([IpAddr::from(DockerHost::CONTAINER).into()]);
         server.handle().set_rules(rules);
-        while is_answered() {}
+        wait_until("the new rules refuse", || !is_answered());
         (0..10).for_each(|_| assert!(!is_answered()));
         server.handle().set_rules(Rules::default());
-        while !is_answered() {}
+        wait_until("the old rules admit again", &mut is_answered);
         (0..10).for_each(|_| assert!(is_answered()));
         let summary = server.stop();
         assert!(dropped(&summary, "not_allowed") >= 10, "{summary}");

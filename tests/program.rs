@@ -867,7 +867,7 @@ on_both_engines! {
         let client = Client::connect(&host, reflector.listen(0));
         for _ in 0..2 {
             client.ask(b"ping");
-            next_busy_interval(&reflector);
+            reflector.wait_for_report("something is received", |it| it["received"] != 0);
         }
         // Left for the part of an interval that the end closes.
         client.ask(b"ping");
@@ -988,17 +988,6 @@ on_both_engines! {
 fn ends_of_words(line: &str) -> impl Iterator<Item = usize> + '_ {
     let is_space = |column: usize| line.as_bytes().get(column).is_none_or(|&byte| byte == b' ');
     (0..line.len()).filter(move |&column| !is_space(column) && is_space(column + 1))
-}
-
-/// The next report of an interval in which something was received.
-fn next_busy_interval(reflector: &Reflector) -> Value {
-    loop {
-        let report = reflector.next_report();
-        assert_eq!(report["type"], "interval");
-        if report["received"] != 0 {
-            return report;
-        }
-    }
 }
 
 /// The histograms of an interval log, as any reader of the format sees them.

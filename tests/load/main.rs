@@ -85,12 +85,12 @@ impl Running {
             reports: BufReader::new(reports).lines(),
             lines: Vec::new(),
         };
-        running.wait_until(|line| line["sent"].as_u64().is_some_and(|sent| sent > 0));
+        running.wait_for_report(|line| line["sent"].as_u64().is_some_and(|sent| sent > 0));
         running
     }
 
     /// Waits for a report.
-    fn wait_until(&mut self, is_wanted: impl Fn(&Value) -> bool) {
+    fn wait_for_report(&mut self, is_wanted: impl Fn(&Value) -> bool) {
         loop {
             let line = self.reports.next().expect("it goes on");
             self.lines.push(parse(&line.expect("reports are text")));

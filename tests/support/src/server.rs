@@ -11,7 +11,7 @@ use reflector_netlab::topology::Namespace;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use crate::{Engine, PATIENCE, command};
+use crate::{Engine, PATIENCE, command, wait_until};
 
 /// The program under test, listening. Killed when dropped.
 pub struct Reflector {
@@ -104,12 +104,29 @@ impl Reflector {
         self.lines.recv_timeout(PATIENCE).expect("a report comes")
     }
 
-    /// Ends it by SIGTERM; returns the summary, whose books must close.
-    pub fn stop(self) -> Value {
-        self.stop_with_log().0
+    /// Waits for the report of an interval that `is_wanted`. `what` says in words which that is.
+    #[track_caller]
+    pub fn wait_for_report(&self, what: &str, mut is_wanted: impl FnMut(&Value) -> bool) -> Value {
+        let mut report = Value::Null;
+        wait_until(what, || {
+            report = self.next_report();
+            assert_eq!(report["type"], "interval");
+            is_wanted(&report)
+        });
+        report
     }
 
-    /// The same, and what it wrote to stderr.
+    /// Ends it by SIGTERM; returns the summary, whose counts must add up. That it has warned of
+    /// nothing is asserted too.
+    #[track_caller]
+    pub fn stop(self) -> Value {
+        let (summary, log) = self.stop_with_log();
+        assert_no_warning(&log);
+        summary
+    }
+
+    /// The same where a warning is expected, or may be: the summary, and what went to stderr.
+    #[track_caller]
     pub fn stop_with_log(self) -> (Value, String) {
         self.signal(Signal::TERM);
         let (summary, log, status) = self.wait();
@@ -146,6 +163,16 @@ impl Drop for Reflector {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Asserts that `log` has no line of level WARN or ERROR, but for the one that a machine with fewer
+/// CPUs than workers brings about.
+#[track_caller]
+fn assert_no_warning(log: &str) {
+    let is_warning = |line: &&str| line.starts_with(" WARN ") || line.starts_with("ERROR ");
+    let mut warnings = log.lines().filter(is_warning);
+    let unexpected = warnings.find(|line| !line.contains(" workers share "));
+    assert_eq!(unexpected, None, "not expected in the log: {log}");
 }
 
 /// `received = replied + Σ dropped + Σ send_errors`, since nothing is in flight at the end.
