@@ -25,7 +25,7 @@ const PORT: u16 = 5151;
 /// For questions that are answered: long, since an answer ends the wait.
 const PATIENT: [&str; 4] = ["--tries", "1", "--timeout", "10s"];
 /// For connected sockets that never get the answer: they wait it out.
-const BRIEF: [&str; 4] = ["--tries", "1", "--timeout", "2s"];
+const BRIEF: [&str; 4] = ["--tries", "1", "--timeout", "1s"];
 /// For what stays silent, however long one waits.
 const SHORT: [&str; 4] = ["--tries", "2", "--timeout", "200ms"];
 
@@ -123,7 +123,7 @@ on_both_engines! {
     fn the_reflector_answers_from_every_address(engine: Engine) {
         let docker = DockerHost::new().unwrap();
         let listen = ["--listen", "0.0.0.0:5151", "--listen", "[::]:5151"];
-        let _reflector = Reflector::start(&docker.host, engine, &listen);
+        let reflector = Reflector::start(&docker.host, engine, &listen);
         for target in [
             IpAddr::from(DockerHost::HOST),
             DockerHost::DOCKER0.into(),
@@ -136,11 +136,12 @@ on_both_engines! {
             assert_eq!(object["attempts"][0]["is_expected"], true);
             assert_eq!(object["findings"], serde_json::json!([]));
         }
+        reflector.stop();
     }
 
     fn a_link_local_address_is_asked_by_its_interface(engine: Engine) {
         let docker = DockerHost::new().unwrap();
-        let _reflector = Reflector::start(&docker.host, engine, &["--listen", "[::]:5151"]);
+        let reflector = Reflector::start(&docker.host, engine, &["--listen", "[::]:5151"]);
         let addresses = docker
             .host
             .run(|| fs::read_to_string("/proc/thread-self/net/if_inet6"))
@@ -155,6 +156,7 @@ on_both_engines! {
         let (exit, object) = diagnose(&docker.container, &[&PATIENT[..], &[&target]].concat());
         assert_eq!(exit, 0, "{object}");
         assert_eq!(object["route"]["interface"], "eth0");
+        reflector.stop();
     }
 }
 

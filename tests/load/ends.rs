@@ -12,9 +12,9 @@ use reflector_testkit::targets::{Fault, Target};
 #[test]
 fn thresholds_decide_the_exit_code() {
     let target = Target::start(Fault::DropTenth);
-    let options = "--count 100 --rate 1k --timeout 2s --max-loss";
+    let options = "--count 100 --rate 1k --timeout 1s --max-loss";
     assert_eq!(load(target.addr, &format!("{options} 50%")).code, 0);
-    let ended = load(target.addr, &format!("{options} 5% --max-p99 1s"));
+    let ended = load(target.addr, &format!("{options} 5% --max-p99 500ms"));
     assert_eq!(
         (
             ended.code,
@@ -50,7 +50,7 @@ fn the_highest_rate_is_searched_and_the_ladder_is_told() {
     }
 
     let target = Target::start(Fault::DropTenth);
-    let options = "--rate 1k --duration 100ms --timeout 1s --find-rate";
+    let options = "--rate 1k --duration 100ms --timeout 500ms --find-rate";
     let ended = load(target.addr, &format!("{options} 5%"));
     let found = ended.lines.last().unwrap();
     assert_eq!(

@@ -36,9 +36,10 @@ fn a_stall_of_the_target_is_in_the_tail() {
         let args = ["--listen", "127.0.0.1:5151", "--cores", "1"];
         let reflector = Reflector::start(&namespace, Engine::Mmsg, &args);
         let run = |options: &str| {
-            let options = format!("--rate 1k --count 2000 --timeout 10s --flows 1 {options}");
+            let options = format!("--rate 1k --count 1000 --timeout 10s --flows 1 {options}");
             let running = namespace.run(|| Running::start("127.0.0.1:5151", &options));
             reflector.signal(Signal::STOP);
+            // The stall itself: a fifth of what is sent waits.
             thread::sleep(Duration::from_millis(200));
             reflector.signal(Signal::CONT);
             let ended = running.end();
@@ -62,8 +63,9 @@ fn a_stall_of_the_target_is_in_the_tail() {
 #[test]
 fn a_stall_of_the_generator_is_its_own() {
     let target = Target::start(Fault::None);
-    let running = Running::start(target.addr, "--rate 1k --count 2000 --timeout 10s");
+    let running = Running::start(target.addr, "--rate 1k --count 1000 --timeout 10s");
     running.signal(Signal::STOP);
+    // The stall itself.
     thread::sleep(Duration::from_millis(300));
     running.signal(Signal::CONT);
     let ended = running.end();
@@ -86,7 +88,7 @@ fn the_histogram_log_holds_every_datagram() {
     let target = Target::start(Fault::DropTenth);
     let path = std::env::temp_dir().join(format!("reflector-load-{}.hlog", std::process::id()));
     let options = format!(
-        "--count 1000 --rate 2k --timeout 2s --interval 100ms --hdr {}",
+        "--count 1000 --rate 2k --timeout 500ms --interval 100ms --hdr {}",
         path.display()
     );
     let ended = load(target.addr, &options);
@@ -111,12 +113,13 @@ fn a_capture_agrees_on_the_median() {
         let docker = DockerHost::new().unwrap();
         // Each answer in a frame of its own: a capture shows a train as one.
         let args = ["--listen", "0.0.0.0:5151", "--cores", "1", "--gso", "off"];
-        let _reflector = Reflector::start(&docker.host, Engine::Mmsg, &args);
+        let reflector = Reflector::start(&docker.host, Engine::Mmsg, &args);
         let capture = Capture::start(&docker.container, "eth0").unwrap();
         let target = SocketAddr::from((DockerHost::HOST, 5151));
         let ended = docker
             .container
             .run(|| load(target, "--count 2000 --rate 2k --flows 1"));
+        reflector.stop();
         let mut sent = BTreeMap::new();
         let mut round_trips = Vec::new();
         for packet in capture.stop().unwrap() {
