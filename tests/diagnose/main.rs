@@ -1,9 +1,7 @@
 //! `reflector diagnose` against right, wrong, silent and absent servers, in namespaces; with NAT and
 //! filters on the way; and without a target.
 
-#[path = "diagnose/filters.rs"]
 mod filters;
-#[path = "diagnose/machine.rs"]
 mod machine;
 
 use std::fs;

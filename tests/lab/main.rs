@@ -1,6 +1,5 @@
 //! `reflector lab`, run as people run it: what it shows, and how it ends.
 
-#[path = "lab/processes.rs"]
 mod processes;
 
 use std::process::Command;
