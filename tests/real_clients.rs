@@ -9,10 +9,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use reflector_netlab::naive::Wildcard;
 use reflector_netlab::topology::{DockerHost, Namespace, skip};
 use reflector_testkit::asking::{beside_naive_server, no_ports, watch_packets};
-use reflector_testkit::{Engine, Reflector, on_both_engines, wait_until};
-
-const PORT: u16 = 5151;
-const LISTEN: [&str; 4] = ["--listen", "0.0.0.0:5151", "--listen", "[::]:5151"];
+use reflector_testkit::{Engine, LISTEN, PORT, Reflector, on_both_engines, wait_until};
 
 /// The host's other addresses, and the ones that the naive server answers from.
 const ASKED: [(IpAddr, IpAddr); 2] = [
@@ -56,12 +53,13 @@ on_both_engines! {
             return;
         }
         let docker = DockerHost::new().unwrap();
-        let is_right = |line: &String| line.contains(&format!("UDP {}:{PORT} > ", DockerHost::HOST));
+        let right = format!("UDP {}:{PORT} > ", DockerHost::HOST);
+        let is_right = |line: &String| line.contains(&right);
         let answers = beside_naive_server(&docker.host, Wildcard::Ipv4, PORT, || {
             nping(&docker.container)
         });
         assert!(!answers.iter().any(is_right), "{answers:?}");
-        let reflector = Reflector::start(&docker.host, engine, &LISTEN);
+        let reflector = Reflector::start(&docker.host, engine, LISTEN);
         let answers = nping(&docker.container);
         assert!(!answers.is_empty(), "no answer");
         assert!(answers.iter().all(is_right), "{answers:?}");
@@ -103,7 +101,7 @@ fn prove_for_a_talker(engine: Engine, command: impl Fn(SocketAddr) -> Command) {
         });
         assert_eq!((said.as_str(), sources), ("", vec![naive]));
 
-        let reflector = Reflector::start(&docker.host, engine, &LISTEN);
+        let reflector = Reflector::start(&docker.host, engine, LISTEN);
         let (said, sources) = sources_of_replies(&docker, || {
             let mut talker = Talker::start(&docker.container, command());
             let line = talker.next_line();

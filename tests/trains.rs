@@ -2,37 +2,22 @@
 //! asked.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
-use reflector::responder::{Needs, Request, Responder};
-use reflector::{Attributes, DropReason, Verdict};
 use reflector_netlab::capture::{Capture, Kind};
 use reflector_netlab::ethtool;
 use reflector_netlab::topology::{DockerHost, Namespace, net};
-use reflector_testkit::in_process::{InProcess, answer_queued, config, on_port, open_socket};
+use reflector_testkit::in_process::{answer_queued, config, open_socket};
 use reflector_testkit::queue::{Delivered, while_stopped};
 use reflector_testkit::random::Random;
 use reflector_testkit::train::{Client, Message};
 use reflector_testkit::wire::{Udp, outgoing, outgoing_udp};
-use reflector_testkit::{Engine, Reflector, on_both_engines};
+use reflector_testkit::{ASKED, Engine, LISTEN, Reflector, at, on_both_engines};
 use reflector_udp::sockopt;
-
-const PORT: u16 = 5151;
-const LISTEN: [&str; 4] = ["--listen", "0.0.0.0:5151", "--listen", "[::]:5151"];
-
-/// The host's addresses that are not the one which the route to the container prefers.
-const ASKED: [IpAddr; 2] = [
-    IpAddr::V4(DockerHost::HOST),
-    IpAddr::V6(DockerHost::HOST_V6),
-];
 
 fn start(picture: &DockerHost, engine: Engine, args: &[&str]) -> Reflector {
     let args: Vec<_> = LISTEN.iter().chain(args).copied().collect();
     Reflector::start(&picture.host, engine, &args)
-}
-
-fn at(ip: impl Into<IpAddr>) -> SocketAddr {
-    SocketAddr::new(ip.into(), PORT)
 }
 
 on_both_engines! {
@@ -337,116 +322,5 @@ on_both_engines! {
         assert_eq!(stats.counters.trains_refused, 1);
         assert_eq!(stats.counters.trains_sent, 0);
         assert_eq!(stats.counters.send_errors_total(), 0);
-    }
-
-    fn each_datagram_of_a_train_gets_the_verdict_of_the_responder(engine: Engine) {
-        let picture = DockerHost::new().unwrap();
-        let server = InProcess::start(&picture.host, on_port(engine, PORT), || Picky);
-        for ip in ASKED {
-            let mut client = Client::any(&picture.container, at(ip));
-            let mut bytes = Random::new(11).bytes(64 * 30);
-            (0..30).for_each(|index| bytes[64 * index] = index as u8);
-            let mut expected = vec![Message::new(Vec::new(), 64)];
-            for datagram in client.send_train(&bytes, 64) {
-                let mut reply = datagram;
-                let Verdict::Reply { len } = Picky::decide(&mut reply) else { continue };
-                let last = expected.last_mut().expect("there is always one");
-                last.bytes.extend(&reply[..len]);
-                // A shorter datagram ends a train, and the next one opens another.
-                if len < 64 {
-                    expected.push(Message::new(Vec::new(), 64));
-                }
-            }
-            for message in expected {
-                assert_eq!(client.receive(), message);
-            }
-        }
-        let summary = server.stop();
-        assert_eq!(summary["dropped"]["malformed"], 2 * 10, "{summary}");
-        assert_eq!(summary["replied"], 2 * 20);
-        assert_eq!(summary["trains_received"], 2);
-    }
-
-    /// Datagrams that differ in their type of service are told apart, and so are their replies.
-    fn a_responder_is_told_what_it_needs_and_says_how_its_replies_leave(engine: Engine) {
-        let picture = DockerHost::new().unwrap();
-        let server = InProcess::start(&picture.host, on_port(engine, PORT), || Telling);
-        for ip in ASKED {
-            let mut client = Client::any(&picture.container, at(ip));
-            client.watch_hop_limits();
-            client.watch_tos();
-            client.set_hop_limit(77);
-            // Neither ECN nor class selector: nothing on the way changes it.
-            for (tos, count) in [(0xb8, 3), (0x28, 1), (0xb8, 2)] {
-                client.set_tos(tos);
-                client.send_train(&vec![0; 64 * count], 64);
-                let message = client.receive();
-                assert_eq!(message.segment_len, 64);
-                assert_eq!((message.tos, message.hop_limit), (Some(tos), Some(99)));
-                let told: Vec<_> = (0..count as u8)
-                    .map(|index| [77, tos, index, count as u8, 1, 1])
-                    .collect();
-                let seen = message.bytes.chunks(64).map(|it| it[..6].to_vec());
-                assert_eq!(seen.collect::<Vec<_>>(), told);
-            }
-        }
-        server.stop();
-    }
-}
-
-/// Writes what it was told into the replies, which leave as the requests came, with 99 hops.
-struct Telling;
-
-impl Responder for Telling {
-    fn needs(&self) -> Needs {
-        let mut needs = Needs::default();
-        (needs.receive_stamps, needs.hop_limit, needs.tos) = (true, true, true);
-        needs
-    }
-
-    fn attributes(&mut self, request: &Request) -> Attributes {
-        Attributes::NONE
-            .with_hop_limit(99)
-            .with_tos(request.tos.expect("asked for"))
-    }
-
-    fn respond(&mut self, request: &Request, payload: &mut [u8]) -> Verdict {
-        let is_asked = ASKED.contains(&request.local.ip()) && request.local.port() == PORT;
-        let told = [
-            request.hop_limit.unwrap_or(0),
-            request.tos.unwrap_or(0),
-            request.index as u8,
-            request.count as u8,
-            u8::from(request.received_ns.is_some()),
-            u8::from(is_asked),
-        ];
-        payload[..told.len()].copy_from_slice(&told);
-        Verdict::Reply { len: payload.len() }
-    }
-}
-
-/// Drops every third datagram, shortens every fifth, and edits what it answers. The first byte
-/// says which one it is.
-struct Picky;
-
-impl Picky {
-    fn decide(payload: &mut [u8]) -> Verdict {
-        let number = payload[0];
-        if number % 3 == 2 {
-            return Verdict::Drop(DropReason::Malformed);
-        }
-        payload[1] = !payload[1];
-        let len = if number % 5 == 4 {
-            payload.len() / 2
-        } else {
-            payload.len()
-        };
-        Verdict::Reply { len }
-    }
-}
-
-impl Responder for Picky {
-    fn respond(&mut self, _request: &Request, payload: &mut [u8]) -> Verdict {
-        Self::decide(payload)
     }
 }

@@ -5,8 +5,9 @@ use std::net::UdpSocket;
 
 use reflector_netlab::naive::{NaiveServer, Wildcard};
 use reflector_netlab::topology::{DockerHost, Route, in_force, in_namespaces, net, nft, skip};
+use reflector_testkit::{PORT, at};
 
-use super::{BRIEF, PATIENT, PORT, SHORT, ask, diagnose, kinds, on_host, outcomes, run};
+use super::{BRIEF, PATIENT, SHORT, ask, diagnose, kinds, outcomes, run};
 
 #[test]
 fn what_this_hosts_firewall_drops_is_told_from_silence() {
@@ -155,13 +156,13 @@ fn a_stale_flow_is_found_by_its_port_and_deleted_by_the_command() {
         // A flow that is tracked before the port is published stays where it went.
         let idle = docker
             .host
-            .run(|| UdpSocket::bind(on_host(DockerHost::HOST)).unwrap());
+            .run(|| UdpSocket::bind(at(DockerHost::HOST)).unwrap());
         idle.set_read_timeout(Some(reflector_testkit::PATIENCE))
             .unwrap();
         let early = docker
             .container
             .run(|| UdpSocket::bind("0.0.0.0:40000").unwrap());
-        early.send_to(b"early", on_host(DockerHost::HOST)).unwrap();
+        early.send_to(b"early", at(DockerHost::HOST)).unwrap();
         idle.recv_from(&mut [0; 8]).unwrap();
         drop(early);
         let published = nft(

@@ -1,5 +1,5 @@
-//! `reflector diagnose` against right, wrong, silent and absent servers, in namespaces; with NAT and
-//! filters on the way; and without a target.
+//! `reflector diagnose` against right, wrong, silent and absent servers, in namespaces; with NAT
+//! and filters on the way; and without a target.
 
 mod filters;
 mod machine;
@@ -15,10 +15,8 @@ use std::time::Duration;
 use reflector_measure::json::SCHEMA;
 use reflector_netlab::naive::{NaiveServer, Wildcard};
 use reflector_netlab::topology::{DockerHost, Namespace, in_namespaces};
-use reflector_testkit::{Reflector, command, on_both_engines};
+use reflector_testkit::{LISTEN, PORT, Reflector, at, command, on_both_engines};
 use serde_json::Value;
-
-const PORT: u16 = 5151;
 
 /// For questions that are answered: long, since an answer ends the wait.
 const PATIENT: [&str; 4] = ["--tries", "1", "--timeout", "10s"];
@@ -113,15 +111,10 @@ impl Drop for Responder {
     }
 }
 
-fn on_host(ip: impl Into<IpAddr>) -> SocketAddr {
-    SocketAddr::new(ip.into(), PORT)
-}
-
 on_both_engines! {
     fn the_reflector_answers_from_every_address(engine: Engine) {
         let docker = DockerHost::new().unwrap();
-        let listen = ["--listen", "0.0.0.0:5151", "--listen", "[::]:5151"];
-        let reflector = Reflector::start(&docker.host, engine, &listen);
+                let reflector = Reflector::start(&docker.host, engine, LISTEN);
         for target in [
             IpAddr::from(DockerHost::HOST),
             DockerHost::DOCKER0.into(),
@@ -248,9 +241,7 @@ fn a_silent_socket_and_a_closed_port_differ() {
     in_namespaces("a_silent_socket_and_a_closed_port_differ", || {
         let docker = DockerHost::new().unwrap();
         for target in [IpAddr::from(DockerHost::HOST), DockerHost::HOST_V6.into()] {
-            let idle = docker
-                .host
-                .run(|| UdpSocket::bind(on_host(target)).unwrap());
+            let idle = docker.host.run(|| UdpSocket::bind(at(target)).unwrap());
             let (exit, object) = ask(&docker.container, target, &SHORT);
             assert_eq!(
                 (exit, &object["verdict"]),
@@ -287,7 +278,7 @@ fn a_neighbour_that_is_not_there_is_told() {
 fn a_dns_server_is_asked_in_its_own_words() {
     in_namespaces("a_dns_server_is_asked_in_its_own_words", || {
         let docker = DockerHost::new().unwrap();
-        let _server = Responder::start(&docker.host, on_host(DockerHost::HOST), |query| {
+        let _server = Responder::start(&docker.host, at(DockerHost::HOST), |query| {
             let is_query = query[2] & 0x80 == 0 && query[12..].starts_with(b"\x07example\x03com\0");
             let mut answer = query.to_vec();
             answer[2] |= 0x80;
@@ -320,7 +311,7 @@ fn a_dns_server_is_asked_in_its_own_words() {
 fn any_service_can_be_asked_with_bytes_of_the_users() {
     in_namespaces("any_service_can_be_asked_with_bytes_of_the_users", || {
         let docker = DockerHost::new().unwrap();
-        let _server = Responder::start(&docker.host, on_host(DockerHost::HOST), |question| {
+        let _server = Responder::start(&docker.host, at(DockerHost::HOST), |question| {
             (question == b"ping").then(|| b"pong".to_vec())
         });
         let options = [&PATIENT[..], &["--payload-hex", "7069 6e67"]].concat();

@@ -10,6 +10,7 @@
 //! Nothing here is tested by itself, and everything panics: a helper that fails has failed its
 //! test.
 
+mod addresses;
 pub mod asking;
 mod client;
 mod engine;
@@ -25,6 +26,7 @@ pub mod train;
 mod wait;
 pub mod wire;
 
+pub use addresses::{ASKED, LISTEN, PORT, at};
 pub use client::Client;
 pub use engine::{Engine, io_uring};
 pub use program::{command, program, run_to_end, text, to_end};

@@ -1,0 +1,79 @@
+//! Ports that are taken, and ports that are shared.
+
+use std::fs;
+use std::net::{SocketAddr, UdpSocket};
+
+use reflector_netlab::topology::{Namespace, in_namespaces};
+use reflector_testkit::{Client, Reflector, on_both_engines, run_to_end};
+
+use super::{FAILED, PEERS, TempFile, assert_refused, clients, count};
+
+#[test]
+fn a_port_that_another_program_has_is_refused_and_nothing_is_touched() {
+    in_namespaces(
+        "ports::a_port_that_another_program_has_is_refused_and_nothing_is_touched",
+        || {
+            let host = Namespace::new().unwrap();
+            let foreign = host.run(|| UdpSocket::bind("127.0.0.1:0")).unwrap();
+            let addr = foreign.local_addr().unwrap();
+            let log = TempFile::new("port-in-use");
+            fs::write(&log.0, "of an earlier run").unwrap();
+            let (listen, hdr) = (addr.to_string(), log.path());
+            let output = run_to_end(&host, &["--listen", &listen, "--hdr", hdr]);
+            assert_refused(&output, FAILED, &port_taken(addr));
+            assert_eq!(fs::read_to_string(&log.0).unwrap(), "of an earlier run");
+        },
+    );
+}
+
+on_both_engines! {
+    fn a_second_reflector_on_the_port_is_refused(engine: Engine) {
+        let host = Namespace::new().unwrap();
+        // Two workers: their sockets share the port among themselves, and with nobody else.
+        for cores in ["1", "2"] {
+            let listen = ["--listen", "127.0.0.1:0", "--cores", cores];
+            let first = Reflector::start(&host, engine, &listen);
+            let addr = first.listen(0);
+            let second = run_to_end(&host, &["--listen", &addr.to_string(), "--cores", cores]);
+            assert_refused(&second, FAILED, &port_taken(addr));
+            Client::connect(&host, addr).ask(b"still there");
+            assert_eq!(first.stop()["replied"], 1);
+        }
+    }
+
+    fn a_port_is_shared_only_where_both_agree(engine: Engine) {
+        let host = Namespace::new().unwrap();
+        let listen = ["--cores", "1", "--share-port", "--listen"];
+        let with = |addr| [&listen[..], &[addr]].concat();
+        let first = Reflector::start(&host, engine, &with("127.0.0.1:0"));
+        let addr = first.listen(0);
+        let alone = run_to_end(&host, &["--listen", &addr.to_string()]);
+        assert_refused(&alone, FAILED, &port_taken(addr));
+
+        let second = Reflector::start(&host, engine, &with(&addr.to_string()));
+        let clients = clients(&host, addr);
+        clients.iter().for_each(|client| client.ask(b"either of you"));
+        let shares = [first, second].map(|reflector| count(&reflector.stop()["replied"]));
+        assert_eq!(shares[0] + shares[1], PEERS as u64);
+        assert!(shares.iter().all(|&share| share > 0), "{shares:?}");
+    }
+
+    fn a_single_reflector_does_not_share_with_one_that_would(engine: Engine) {
+        let host = Namespace::new().unwrap();
+        let args = ["--listen", "127.0.0.1:0", "--cores", "1"];
+        let first = Reflector::start(&host, engine, &args);
+        let addr = first.listen(0);
+        let second = run_to_end(&host, &["--share-port", "--listen", &addr.to_string()]);
+        assert_refused(&second, FAILED, &port_taken(addr));
+        first.stop();
+    }
+}
+
+/// What is said where `addr` is taken.
+fn port_taken(addr: SocketAddr) -> String {
+    format!(
+        "ERROR cannot bind {addr}: Address already in use (os error 98); another program has the \
+         port: `ss -lunp 'sport = {}'` shows which; --share-port shares it with one that agrees",
+        addr.port()
+    )
+}

@@ -1,0 +1,143 @@
+//! Reports and logs for people, and readers that leave.
+
+use std::collections::HashSet;
+use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
+use std::process;
+
+use reflector_netlab::topology::Namespace;
+use reflector_testkit::{Client, Engine, command, on_both_engines};
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::FAILED;
+
+on_both_engines! {
+    fn people_read_columns_and_units(engine: Engine) {
+        let host = Namespace::new().unwrap();
+        let (mut child, addr, mut reader) = start_for_people(&host, engine, "10ms", &[]);
+        Client::connect(&host, addr).ask(b"ping");
+        let mut lines = (&mut reader).lines().map(Result::unwrap);
+        let (header, row) = (lines.next().unwrap(), lines.next().unwrap());
+        assert!(header.contains("received/s") && header.contains("Gbit/s"));
+        assert!(header.contains("p99 us"));
+        let ends = |line: &str| ends_of_words(line).collect::<HashSet<_>>();
+        assert!(
+            ends(&row).is_subset(&ends(&header)),
+            "the columns do not line up:\n{header}\n{row}"
+        );
+
+        kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+        assert!(child.wait().unwrap().success());
+        let summary: Vec<_> = lines.collect();
+        let told = |start: &str| {
+            summary
+                .iter()
+                .find(|line| line.trim_start().starts_with(start))
+                .unwrap_or_else(|| panic!("no {start} in {summary:#?}"))
+        };
+        assert!(told("summary of ").ends_with(" s"));
+        assert!(told("received ").ends_with(" 4 bytes"));
+        assert!(told("received ").contains(" /s "));
+        assert!(told("residence ").contains(" p99.9 "));
+        assert!(told("worker 0 ").contains(" 100.0 % "));
+        // Names are shorter than this, and counts end in one column.
+        let count_end = |start| ends_of_words(told(start)).find(|&column| column > 20);
+        for start in ["replied ", "kernel drops ", "trains received "] {
+            assert_eq!(count_end(start), count_end("received "), "{summary:#?}");
+        }
+    }
+
+    fn a_reader_of_reports_that_leaves_does_not_end_the_service(engine: Engine) {
+        let host = Namespace::new().unwrap();
+        let (mut child, addr, reader) = start_for_people(&host, engine, "1ms", &["--verbose"]);
+        drop(reader);
+        let client = Client::connect(&host, addr);
+        // Not idle, so that there is something to write.
+        client.ask(b"ping");
+        let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
+        let told = log.find(|line| {
+            let line = line.as_ref().unwrap();
+            line == "DEBUG nobody reads the reports: Broken pipe (os error 32)"
+        });
+        assert!(told.is_some());
+        client.ask(b"still there");
+        kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+        assert!(child.wait().unwrap().success());
+    }
+
+    fn a_reader_of_the_log_that_leaves_does_not_end_the_service(engine: Engine) {
+        let host = Namespace::new().unwrap();
+        let only_one = ["--allow", "127.0.0.1"];
+        let (mut child, addr, mut reader) = start_for_people(&host, engine, "1h", &only_one);
+        drop(child.stderr.take());
+        let source = "127.0.0.2:0".parse().unwrap();
+        let stranger = Client::connect_from(&host, source, addr);
+        let client = Client::connect(&host, addr);
+        // The refusal is logged, to nobody, before the second batch is received.
+        stranger.send(b"refused");
+        client.ask(b"ping");
+        client.ask(b"still there");
+        kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+        assert!(child.wait().unwrap().success());
+        let mut rest = String::new();
+        reader.read_to_string(&mut rest).unwrap();
+        assert!(rest.contains("summary of"), "{rest}");
+    }
+
+    fn a_histogram_log_that_fails_does_not_end_the_service_but_its_exit_code_tells(
+        engine: Engine
+    ) {
+        let host = Namespace::new().unwrap();
+        // A file that can be written until its reader leaves.
+        let hdr = ["--hdr", "/dev/stderr"];
+        let (mut child, addr, mut reader) = start_for_people(&host, engine, "5ms", &hdr);
+        drop(child.stderr.take());
+        let client = Client::connect(&host, addr);
+        client.ask(b"ping");
+        // The line of the interval is written after its histogram.
+        let mut header_and_row = [String::new(), String::new()];
+        for line in &mut header_and_row {
+            reader.read_line(line).unwrap();
+        }
+        client.ask(b"still there");
+        kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(FAILED));
+        let mut rest = String::new();
+        reader.read_to_string(&mut rest).unwrap();
+        assert!(rest.contains("summary of"), "{rest}");
+    }
+}
+
+/// The columns at which the words of `line` end.
+fn ends_of_words(line: &str) -> impl Iterator<Item = usize> + '_ {
+    let is_space = |column: usize| line.as_bytes().get(column).is_none_or(|&byte| byte == b' ');
+    (0..line.len()).filter(move |&column| !is_space(column) && is_space(column + 1))
+}
+
+/// The program with reports for people, once it is ready: where it listens, and what else it
+/// writes to stdout. It ends by itself after a while, so that no reader waits for ever.
+fn start_for_people(
+    namespace: &Namespace,
+    engine: Engine,
+    interval: &str,
+    args: &[&str],
+) -> (process::Child, SocketAddr, BufReader<process::ChildStdout>) {
+    let listen = [
+        "--listen",
+        "127.0.0.1:0",
+        "--cores",
+        "1",
+        "--engine",
+        engine.name(),
+    ];
+    let ends = ["--interval", interval, "--duration", "20s"];
+    let mut command = command(&[&listen[..], &ends, args].concat());
+    let mut child = namespace.run(|| command.spawn()).unwrap();
+    let mut reader = BufReader::new(child.stdout.take().unwrap());
+    let mut ready = String::new();
+    reader.read_line(&mut ready).unwrap();
+    let rest = ready.strip_prefix("ready: echo on ").expect("it is ready");
+    let (addr, rest) = rest.split_once(", ").unwrap();
+    assert_eq!(rest, format!("1 worker, engine {}\n", engine.name()));
+    (child, addr.parse().unwrap(), reader)
+}
