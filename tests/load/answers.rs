@@ -44,28 +44,31 @@ on_both_engines! {
 
 #[test]
 fn a_naive_server_is_a_wrong_source_every_time() {
-    in_namespaces("a_naive_server_is_a_wrong_source_every_time", || {
-        let docker = DockerHost::new().unwrap();
-        let naive = NaiveServer::start(&docker.host, Wildcard::Ipv4, 0).unwrap();
-        let target = SocketAddr::from((DockerHost::HOST, naive.port()));
-        let options = "--count 200 --rate 2k --timeout 5s";
-        let ended = docker.container.run(|| load(target, options));
-        let summary = ended.summary();
-        assert_eq!(ended.code, 4);
-        assert_eq!(
-            (count(&summary["received"]), count(&summary["lost"])),
-            (0, 200)
-        );
-        let wrong = &summary["wrong_source"];
-        let seen = SocketAddr::from((DockerHost::DOCKER0, naive.port()));
-        assert_eq!(wrong["total"], 200);
-        assert_eq!(wrong["expected"], target.to_string());
-        assert_eq!(wrong["seen"][seen.to_string()], 200);
-        assert!(
-            summary["notes"][0].as_str().unwrap().contains("pktinfo"),
-            "{summary}"
-        );
-    });
+    in_namespaces(
+        "answers::a_naive_server_is_a_wrong_source_every_time",
+        || {
+            let docker = DockerHost::new().unwrap();
+            let naive = NaiveServer::start(&docker.host, Wildcard::Ipv4, 0).unwrap();
+            let target = SocketAddr::from((DockerHost::HOST, naive.port()));
+            let options = "--count 200 --rate 2k --timeout 5s";
+            let ended = docker.container.run(|| load(target, options));
+            let summary = ended.summary();
+            assert_eq!(ended.code, 4);
+            assert_eq!(
+                (count(&summary["received"]), count(&summary["lost"])),
+                (0, 200)
+            );
+            let wrong = &summary["wrong_source"];
+            let seen = SocketAddr::from((DockerHost::DOCKER0, naive.port()));
+            assert_eq!(wrong["total"], 200);
+            assert_eq!(wrong["expected"], target.to_string());
+            assert_eq!(wrong["seen"][seen.to_string()], 200);
+            assert!(
+                summary["notes"][0].as_str().unwrap().contains("pktinfo"),
+                "{summary}"
+            );
+        },
+    );
 }
 
 #[test]
@@ -79,7 +82,11 @@ fn socat_is_an_echo_service_as_well() {
         .stderr(Stdio::null())
         .spawn();
     let Ok(mut socat) = socat else {
-        skip("socat_is_an_echo_service_as_well", "clients", "no socat");
+        skip(
+            "answers::socat_is_an_echo_service_as_well",
+            "clients",
+            "no socat",
+        );
         return;
     };
     // It is listening once it answers.
@@ -235,7 +242,7 @@ fn one_flow_of_several_that_is_never_answered_is_told_by_its_port() {
 
 #[test]
 fn what_this_host_refuses_to_send_is_no_loss_of_the_target() {
-    let test_name = "what_this_host_refuses_to_send_is_no_loss_of_the_target";
+    let test_name = "answers::what_this_host_refuses_to_send_is_no_loss_of_the_target";
     in_namespaces(test_name, || {
         let namespace = Namespace::new().unwrap();
         namespace.set_up("lo").unwrap();

@@ -49,7 +49,7 @@ fn bad_input_is_one_sentence() {
 
 #[test]
 fn an_unreachable_target_is_one_sentence() {
-    in_namespaces("an_unreachable_target_is_one_sentence", || {
+    in_namespaces("people::an_unreachable_target_is_one_sentence", || {
         let namespace = Namespace::new().unwrap();
         for target in ["192.0.2.1:7", "[2001:db8::1]:7"] {
             let ended = namespace.run(|| load(target, ""));

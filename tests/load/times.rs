@@ -31,7 +31,7 @@ fn the_warm_up_is_not_counted() {
 
 #[test]
 fn a_stall_of_the_target_is_in_the_tail() {
-    in_namespaces("a_stall_of_the_target_is_in_the_tail", || {
+    in_namespaces("times::a_stall_of_the_target_is_in_the_tail", || {
         let namespace = Namespace::new().unwrap();
         let args = ["--listen", "127.0.0.1:5151", "--cores", "1"];
         let reflector = Reflector::start(&namespace, Engine::Mmsg, &args);
@@ -109,7 +109,7 @@ fn the_histogram_log_holds_every_datagram() {
 #[test]
 #[ignore = "compares times, which a busy machine spoils; run it by name on a quiet one"]
 fn a_capture_agrees_on_the_median() {
-    in_namespaces("a_capture_agrees_on_the_median", || {
+    in_namespaces("times::a_capture_agrees_on_the_median", || {
         let docker = DockerHost::new().unwrap();
         // Each answer in a frame of its own: a capture shows a train as one.
         let args = ["--listen", "0.0.0.0:5151", "--cores", "1", "--gso", "off"];

@@ -36,7 +36,7 @@ impl Engine {
     }
 }
 
-/// Whether io_uring can be had, tried once.
+/// Whether io_uring is available, tried once.
 pub fn io_uring() -> &'static Result<Abilities, Blocker> {
     static PROBED: OnceLock<Result<Abilities, Blocker>> = OnceLock::new();
     PROBED.get_or_init(probe::probe)

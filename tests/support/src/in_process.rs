@@ -24,7 +24,7 @@ use reflector::server::Server;
 use reflector_netlab::topology::Namespace;
 use serde_json::Value;
 
-use crate::server::assert_books_close;
+use crate::server::assert_counts_add_up;
 use crate::{Engine, PATIENCE};
 
 /// Settings with `engine`.
@@ -98,12 +98,12 @@ impl InProcess {
         &self.handle
     }
 
-    /// Drains and ends it; returns the summary, whose books must close.
+    /// Drains and ends it; returns the summary, whose counts must add up.
     pub fn stop(self) -> Value {
         self.handle.stop();
         let summary = self.end().expect("it ends as it was asked to");
         let summary = serde_json::to_value(&summary).expect("it is made to be serialised");
-        assert_books_close(&summary);
+        assert_counts_add_up(&summary);
         summary
     }
 

@@ -151,7 +151,7 @@ impl Reflector {
             .join()
             .expect("no panic in the reader");
         if last["type"] == "summary" {
-            assert_books_close(&last);
+            assert_counts_add_up(&last);
         }
         (last, log, status)
     }
@@ -176,7 +176,7 @@ fn assert_no_warning(log: &str) {
 }
 
 /// `received = replied + Σ dropped + Σ send_errors`, since nothing is in flight at the end.
-pub(crate) fn assert_books_close(summary: &Value) {
+pub(crate) fn assert_counts_add_up(summary: &Value) {
     let count = |value: &Value| value.as_u64().expect("a count");
     let sum = |value: &Value| {
         value
