@@ -227,13 +227,7 @@ mod tests {
                 .filter(|packet| packet.is_about_udp())
                 .collect();
             assert!(
-                matches!(
-                    about_udp[0].kind,
-                    Kind::Udp {
-                        payload_len: 10,
-                        ..
-                    }
-                ),
+                matches!(about_udp[0].kind, Kind::Udp { payload_len: 8, .. }),
                 "{packets:?}"
             );
         });
