@@ -7,13 +7,10 @@ use std::io::{BufRead, BufReader, Read};
 use std::net::{SocketAddr, UdpSocket};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
-use std::time::Duration;
 
 use reflector_netlab::topology::{DockerHost, Namespace, in_namespaces};
+use reflector_testkit::PATIENCE;
 use rustix::process::{Pid, Signal, kill_process};
-
-/// Longer than anything here takes, also on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The program of an example, which cargo builds beside the tests.
 fn example(name: &str) -> Command {
@@ -93,56 +90,65 @@ fn ask_from_container(docker: &DockerHost, port: u16) -> (String, Option<i32>) {
 
 #[test]
 fn echo_answers_from_the_address_asked_and_says_how_many() {
-    in_namespaces("echo", || {
-        let docker = DockerHost::new().expect("namespaces are allowed");
-        let echo = Server::start(&docker.host, "echo", "0.0.0.0:0", "ready on ");
-        let port = echo.listen.port();
-        let said = format!("answer from {}:{port}, connected or not", DockerHost::HOST);
-        assert_eq!(ask_from_container(&docker, port), (said, Some(0)));
-        let (last, status) = echo.interrupt();
-        assert!(status.success(), "{status}");
-        let said = "ended: 2 received, 2 replied, residence time p99 ";
-        assert!(last.starts_with(said), "{last}");
-    });
+    in_namespaces(
+        "echo_answers_from_the_address_asked_and_says_how_many",
+        || {
+            let docker = DockerHost::new().expect("namespaces are allowed");
+            let echo = Server::start(&docker.host, "echo", "0.0.0.0:0", "ready on ");
+            let port = echo.listen.port();
+            let said = format!("answer from {}:{port}, connected or not", DockerHost::HOST);
+            assert_eq!(ask_from_container(&docker, port), (said, Some(0)));
+            let (last, status) = echo.interrupt();
+            assert!(status.success(), "{status}");
+            let said = "ended: 2 received, 2 replied, residence time p99 ";
+            assert!(last.starts_with(said), "{last}");
+        },
+    );
 }
 
 #[test]
 fn naive_echo_answers_from_another_address_which_only_an_unconnected_socket_hears() {
-    in_namespaces("naive_echo", || {
-        let docker = DockerHost::new().expect("namespaces are allowed");
-        let echo = Server::start(&docker.host, "naive_echo", "0.0.0.0:0", "listening on ");
-        let port = echo.listen.port();
-        let said = format!(
-            "connected: silence, refused here by ICMP; unconnected: answer from {}:{port}",
-            DockerHost::DOCKER0
-        );
-        assert_eq!(ask_from_container(&docker, port), (said, Some(4)));
-    });
+    in_namespaces(
+        "naive_echo_answers_from_another_address_which_only_an_unconnected_socket_hears",
+        || {
+            let docker = DockerHost::new().expect("namespaces are allowed");
+            let echo = Server::start(&docker.host, "naive_echo", "0.0.0.0:0", "listening on ");
+            let port = echo.listen.port();
+            let said = format!(
+                "connected: silence, refused here by ICMP; unconnected: answer from {}:{port}",
+                DockerHost::DOCKER0
+            );
+            assert_eq!(ask_from_container(&docker, port), (said, Some(4)));
+        },
+    );
 }
 
 #[test]
 fn responder_tells_the_peer_its_address_and_when_the_question_came() {
-    in_namespaces("responder", || {
-        let namespace = Namespace::new().expect("namespaces are allowed");
-        let server = Server::start(&namespace, "responder", "127.0.0.1:0", "ready on ");
-        let peer = namespace.run(|| UdpSocket::bind("127.0.0.1:0"));
-        let peer = peer.expect("the namespace has the address");
-        peer.connect(server.listen).expect("there is a route");
-        peer.set_read_timeout(Some(PATIENCE)).expect("not zero");
-        // The first has no room for its answer; the second is answered alone.
-        for question in ["who am I?".to_owned(), " ".repeat(192)] {
-            peer.send(question.as_bytes()).expect("there is a route");
-        }
-        let mut answer = [0; 192];
-        let len = peer.recv(&mut answer).expect("an answer comes");
-        let answer = std::str::from_utf8(&answer[..len]).expect("it answers in UTF-8");
-        let own = peer.local_addr().expect("it is bound");
-        let before = format!("{own} asked {} at ", server.listen);
-        let rest = answer.strip_prefix(&before).expect(answer);
-        let time = rest.strip_suffix(", 64 hops left\n").expect(answer);
-        let seconds: f64 = time.parse().expect(answer);
-        assert!(seconds > 1.7e9, "{answer}");
-    });
+    in_namespaces(
+        "responder_tells_the_peer_its_address_and_when_the_question_came",
+        || {
+            let namespace = Namespace::new().expect("namespaces are allowed");
+            let server = Server::start(&namespace, "responder", "127.0.0.1:0", "ready on ");
+            let peer = namespace.run(|| UdpSocket::bind("127.0.0.1:0"));
+            let peer = peer.expect("the namespace has the address");
+            peer.connect(server.listen).expect("there is a route");
+            peer.set_read_timeout(Some(PATIENCE)).expect("not zero");
+            // The first has no room for its answer; the second is answered alone.
+            for question in ["who am I?".to_owned(), " ".repeat(192)] {
+                peer.send(question.as_bytes()).expect("there is a route");
+            }
+            let mut answer = [0; 192];
+            let len = peer.recv(&mut answer).expect("an answer comes");
+            let answer = std::str::from_utf8(&answer[..len]).expect("it answers in UTF-8");
+            let own = peer.local_addr().expect("it is bound");
+            let before = format!("{own} asked {} at ", server.listen);
+            let rest = answer.strip_prefix(&before).expect(answer);
+            let time = rest.strip_suffix(", 64 hops left\n").expect(answer);
+            let seconds: f64 = time.parse().expect(answer);
+            assert!(seconds > 1.7e9, "{answer}");
+        },
+    );
 }
 
 /// The code between two lines of `text`, without what begins each of its lines.
