@@ -49,7 +49,7 @@ pub struct Target {
 }
 
 /// How long the thread sleeps in `recv_from` before it looks what else there is to do.
-const PATIENCE: Duration = Duration::from_millis(5);
+const POLL_INTERVAL: Duration = Duration::from_millis(5);
 /// Room for everything that a test sends, should the thread not run for a while.
 const RECEIVE_BUFFER_LEN: i32 = 64 << 20;
 
@@ -59,7 +59,7 @@ impl Target {
         let open = || UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a socket on loopback");
         let (socket, other) = (open(), open());
         socket
-            .set_read_timeout(Some(PATIENCE))
+            .set_read_timeout(Some(POLL_INTERVAL))
             .expect("a timeout above 0");
         enlarge(&socket);
         let addr = |socket: &UdpSocket| socket.local_addr().expect("it is bound");
