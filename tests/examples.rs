@@ -61,7 +61,7 @@ impl Server {
 
     /// Presses Ctrl-C; returns the last line and the status.
     fn interrupt(mut self) -> (String, ExitStatus) {
-        let pid = Pid::from_raw(self.child.id() as i32).expect("a child has a process id");
+        let pid = Pid::from_child(&self.child);
         kill_process(pid, Signal::INT).expect("the child is ours");
         let lines: Result<Vec<String>, _> = self.stdout.by_ref().lines().collect();
         let mut lines = lines.expect("it writes UTF-8");

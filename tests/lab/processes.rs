@@ -54,8 +54,7 @@ fn wait_for_marked(lab: &Child, marker: &str, wanted: usize) {
 }
 
 fn signal(lab: &Child, signal: Signal) {
-    let pid = Pid::from_raw(lab.id() as i32).expect("a child has a process id");
-    kill_process(pid, signal).expect("the child is ours");
+    kill_process(Pid::from_child(lab), signal).expect("the child is ours");
 }
 
 /// A shell with a background child and a daemon that has left its session, and the server.

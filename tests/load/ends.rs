@@ -97,8 +97,7 @@ fn an_interrupted_search_keeps_what_held() {
     assert_eq!(next().unwrap()["type"], "ready");
     let step = next().unwrap();
     assert_eq!(step["type"], "step");
-    let pid = Pid::from_raw(child.id() as i32).unwrap();
-    kill_process(pid, Signal::INT).unwrap();
+    kill_process(Pid::from_child(&child), Signal::INT).unwrap();
     let found = std::iter::from_fn(next).last().unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(0), "{found}");
     assert_eq!(found["interrupted"], true, "{found}");

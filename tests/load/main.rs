@@ -101,8 +101,7 @@ impl Running {
     }
 
     fn signal(&self, signal: Signal) {
-        let pid = Pid::from_raw(self.child.id() as i32).expect("a child has a process id");
-        kill_process(pid, signal).expect("the child is ours");
+        kill_process(Pid::from_child(&self.child), signal).expect("the child is ours");
     }
 
     /// Waits for its end.

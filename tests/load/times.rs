@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::thread;
 use std::time::Duration;
 
+use hdrhistogram::Histogram;
 use reflector_load::wire::Packet;
 use reflector_netlab::capture::{Capture, Kind};
 use reflector_netlab::topology::{DockerHost, Namespace, in_namespaces};
@@ -13,7 +14,7 @@ use serde_json::Value;
 
 use super::{Running, count, load};
 use reflector_testkit::targets::{Fault, Target};
-use reflector_testkit::{Engine, Reflector};
+use reflector_testkit::{Engine, HistogramLog, Reflector};
 
 #[test]
 fn the_warm_up_is_not_counted() {
@@ -80,28 +81,11 @@ fn a_stall_of_the_generator_is_its_own() {
 
 #[test]
 fn the_histogram_log_holds_every_datagram() {
-    use base64::{Engine as _, engine::general_purpose::STANDARD};
-    use hdrhistogram::Histogram;
-    use hdrhistogram::serialization::Deserializer;
-    use hdrhistogram::serialization::interval_log::{IntervalLogIterator, LogEntry};
-
     let target = Target::start(Fault::DropTenth);
-    let path = std::env::temp_dir().join(format!("reflector-load-{}.hlog", std::process::id()));
-    let options = format!(
-        "--count 1000 --rate 2k --timeout 500ms --interval 100ms --hdr {}",
-        path.display()
-    );
-    let ended = load(target.addr, &options);
-    let log = std::fs::read(&path).unwrap();
-    std::fs::remove_file(&path).unwrap();
-    let (mut total, mut deserializer) = (0, Deserializer::new());
-    for entry in IntervalLogIterator::new(&log) {
-        if let LogEntry::Interval(interval) = entry.unwrap() {
-            let bytes = STANDARD.decode(interval.encoded_histogram()).unwrap();
-            let times: Histogram<u64> = deserializer.deserialize(&mut &bytes[..]).unwrap();
-            total += times.len();
-        }
-    }
+    let log = HistogramLog::new("load");
+    let options = "--count 1000 --rate 2k --timeout 500ms --interval 100ms --hdr";
+    let ended = load(target.addr, &format!("{options} {}", log.path()));
+    let total: u64 = log.intervals().iter().map(Histogram::len).sum();
     assert_eq!(total, count(&ended.summary()["sent"]));
 }
 

@@ -10,11 +10,8 @@ mod refusals;
 mod reports;
 mod workers;
 
-use std::env;
-use std::fs;
 use std::net::SocketAddr;
-use std::path::PathBuf;
-use std::process::{self, Output};
+use std::process::Output;
 
 use reflector_netlab::topology::Namespace;
 use reflector_testkit::{Client, text};
@@ -70,25 +67,4 @@ fn reports(output: &Output) -> Vec<Value> {
     assert!(output.status.success(), "{}", text(&output.stderr));
     let parse = |line| serde_json::from_str(line).expect("every line is a JSON object");
     text(&output.stdout).lines().map(parse).collect()
-}
-
-/// A file of this test, gone when dropped.
-struct TempFile(PathBuf);
-
-impl TempFile {
-    fn new(name: &str) -> Self {
-        let name = format!("reflector-{}-{name}.hlog", process::id());
-        Self(env::temp_dir().join(name))
-    }
-
-    fn path(&self) -> &str {
-        self.0.to_str().expect("a path of ours is UTF-8")
-    }
-}
-
-impl Drop for TempFile {
-    fn drop(&mut self) {
-        // It may never have been made.
-        let _ = fs::remove_file(&self.0);
-    }
 }

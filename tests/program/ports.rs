@@ -4,9 +4,9 @@ use std::fs;
 use std::net::{SocketAddr, UdpSocket};
 
 use reflector_netlab::topology::{Namespace, in_namespaces};
-use reflector_testkit::{Client, Reflector, on_both_engines, run_to_end};
+use reflector_testkit::{Client, HistogramLog, Reflector, on_both_engines, run_to_end};
 
-use super::{FAILED, PEERS, TempFile, assert_refused, clients, count};
+use super::{FAILED, PEERS, assert_refused, clients, count};
 
 #[test]
 fn a_port_that_another_program_has_is_refused_and_nothing_is_touched() {
@@ -16,12 +16,12 @@ fn a_port_that_another_program_has_is_refused_and_nothing_is_touched() {
             let host = Namespace::new().unwrap();
             let foreign = host.run(|| UdpSocket::bind("127.0.0.1:0")).unwrap();
             let addr = foreign.local_addr().unwrap();
-            let log = TempFile::new("port-in-use");
-            fs::write(&log.0, "of an earlier run").unwrap();
+            let log = HistogramLog::new("port-in-use");
+            fs::write(log.path(), "of an earlier run").unwrap();
             let (listen, hdr) = (addr.to_string(), log.path());
             let output = run_to_end(&host, &["--listen", &listen, "--hdr", hdr]);
             assert_refused(&output, FAILED, &port_taken(addr));
-            assert_eq!(fs::read_to_string(&log.0).unwrap(), "of an earlier run");
+            assert_eq!(fs::read_to_string(log.path()).unwrap(), "of an earlier run");
         },
     );
 }

@@ -1,19 +1,13 @@
 //! Reports and logs for programs: JSON lines and histograms.
 
-use std::fs;
-
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use hdrhistogram::Histogram;
-use hdrhistogram::serialization::Deserializer;
-use hdrhistogram::serialization::interval_log::{IntervalLogIterator, LogEntry};
 use reflector_netlab::topology::{Namespace, in_namespaces};
 use reflector_testkit::queue::while_stopped;
-use reflector_testkit::{Client, Reflector, on_both_engines, run_to_end, text};
+use reflector_testkit::{Client, HistogramLog, Reflector, on_both_engines, run_to_end, text};
 use rustix::process::Signal;
 use serde_json::Value;
 
-use super::{FAILED, TempFile, clients, count, reports};
+use super::{FAILED, clients, count, reports};
 
 /// What every report of counts carries.
 const COUNTS: [&str; 17] = [
@@ -171,7 +165,7 @@ on_both_engines! {
 
     fn residence_times_are_logged_for_other_tools(engine: Engine) {
         let host = Namespace::new().unwrap();
-        let log = TempFile::new(engine.name());
+        let log = HistogramLog::new(engine.name());
         let args = ["--listen", "127.0.0.1:0", "--interval", "10ms", "--hdr", log.path()];
         let reflector = Reflector::start(&host, engine, &args);
         let client = Client::connect(&host, reflector.listen(0));
@@ -184,9 +178,8 @@ on_both_engines! {
         let summary = reflector.stop();
         assert_eq!(summary["residence_us"]["count"], 3);
 
-        let bytes = fs::read(&log.0).unwrap();
-        assert!(text(&bytes).contains("nanoseconds"));
-        let intervals = logged(&bytes);
+        assert!(log.text().contains("nanoseconds"));
+        let intervals = log.intervals();
         let busy = intervals.iter().filter(|interval| !interval.is_empty());
         assert!(busy.count() >= 2, "the intervals are told apart");
         let mut all = Histogram::<u64>::new(3).unwrap();
@@ -197,20 +190,4 @@ on_both_engines! {
         assert_eq!(summary["residence_us"]["p50"], us(all.value_at_quantile(0.5)));
         assert!(all.min() > 0);
     }
-}
-
-/// The histograms of an interval log, as any reader of the format sees them.
-fn logged(bytes: &[u8]) -> Vec<Histogram<u64>> {
-    let mut deserializer = Deserializer::new();
-    IntervalLogIterator::new(bytes)
-        .map(|entry| entry.expect("every line is of the format"))
-        .filter_map(|entry| match entry {
-            LogEntry::Interval(interval) => Some(interval),
-            LogEntry::StartTime(_) | LogEntry::BaseTime(_) => None,
-        })
-        .map(|interval| {
-            let bytes = STANDARD.decode(interval.encoded_histogram()).unwrap();
-            deserializer.deserialize(&mut &bytes[..]).unwrap()
-        })
-        .collect()
 }
