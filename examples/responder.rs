@@ -33,10 +33,7 @@ struct WhoAmI;
 impl Responder for WhoAmI {
     /// Each of these is a control message with every datagram; what is not asked for is not told.
     fn needs(&self) -> Needs {
-        let mut needs = Needs::default();
-        needs.receive_stamps = true;
-        needs.hop_limit = true;
-        needs
+        Needs::NONE.with_receive_stamps().with_hop_limit()
     }
 
     /// Writes the answer over the question. This runs for every datagram: it neither allocates nor

@@ -205,7 +205,7 @@ pub enum DropReason {
 
 impl DropReason {
     /// Every reason, in the order they are reported.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: &[Self] = &[
         Self::NoPktinfo,
         Self::Truncated,
         Self::NotUnicast,
@@ -264,8 +264,8 @@ mod tests {
 
     #[test]
     fn every_reason_has_its_place() {
-        for (index, reason) in DropReason::ALL.into_iter().enumerate() {
-            assert_eq!(reason as usize, index);
+        for (index, reason) in DropReason::ALL.iter().enumerate() {
+            assert_eq!(*reason as usize, index);
         }
     }
 }

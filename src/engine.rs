@@ -55,7 +55,7 @@ impl Engine {
     pub fn arm(&mut self, stats: &mut Stats) -> io::Result<()> {
         match self {
             Self::Uring(engine) => engine.arm(stats),
-            Self::Mmsg(engine) => engine.arm(),
+            Self::Mmsg(engine) => engine.arm(stats),
         }
     }
 
@@ -74,7 +74,8 @@ impl Engine {
     /// Sends the answers of all slots of `batch`, which is empty afterwards.
     ///
     /// # Errors
-    /// What the kernel refused of the engine; what it refuses of a reply is counted.
+    /// A ring that cannot be entered, or a receive that failed for good; what the kernel refuses of
+    /// a reply is counted.
     pub fn transmit(&mut self, batch: &mut Batch, stats: &mut Stats) -> io::Result<()> {
         match self {
             Self::Uring(engine) => engine.transmit(batch, stats),
@@ -89,7 +90,8 @@ impl Engine {
     /// brought is in `batch`, and the rest of the queues is left to plain system calls.
     ///
     /// # Errors
-    /// Of io_uring only: a ring that cannot be entered or unregistered.
+    /// Of io_uring only: a ring that cannot be entered or unregistered, or a receive that failed
+    /// for good.
     pub fn into_mmsg(self, batch: &mut Batch, stats: &mut Stats) -> io::Result<Mmsg> {
         match self {
             Self::Uring(engine) => engine.into_mmsg(batch, stats),

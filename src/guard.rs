@@ -16,7 +16,7 @@ use crate::datagram::{Arrival, Attributes, DropReason};
 /// Private (RFC 1918), loopback, link-local (RFC 3927), carrier-grade NAT (RFC 6598) and
 /// benchmarking (RFC 2544); loopback, link-local, unique local (RFC 4193) and benchmarking
 /// (RFC 5180) of IPv6.
-pub const DEFAULT_ALLOW: [&str; 11] = [
+pub const DEFAULT_ALLOW: &[&str] = &[
     "10.0.0.0/8",
     "172.16.0.0/12",
     "192.168.0.0/16",
@@ -35,7 +35,7 @@ pub const DEFAULT_ALLOW: [&str; 11] = [
 ///
 /// Not 53: a DNS server ignores its own response when it is echoed, since that is marked as one,
 /// and nping asks from 53 unless told otherwise.
-pub const DEFAULT_DENY_PORTS: [u16; 19] = [
+pub const DEFAULT_DENY_PORTS: &[u16] = &[
     7, 13, 17, 19, 37, 69, 111, 123, 137, 138, 161, 389, 500, 520, 1900, 3702, 5353, 5355, 11211,
 ];
 
@@ -130,7 +130,7 @@ impl Default for Rules {
     fn default() -> Self {
         let parse = |text: &str| text.parse().expect("the defaults are prefixes");
         Self {
-            allow: Prefixes::new(DEFAULT_ALLOW.map(parse)),
+            allow: Prefixes::new(DEFAULT_ALLOW.iter().copied().map(parse)),
             deny: Prefixes::default(),
             deny_ports: DEFAULT_DENY_PORTS.to_vec(),
             loop_guard: false,
@@ -244,7 +244,7 @@ mod tests {
 
     #[test]
     fn the_default_answers_what_is_not_routed_on_the_internet() {
-        let guard = guard(&DEFAULT_ALLOW, &[]);
+        let guard = guard(DEFAULT_ALLOW, &[]);
         for peer in [
             "172.17.0.3:4000",
             "127.0.0.1:4000",

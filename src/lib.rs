@@ -63,6 +63,7 @@ mod stats;
 pub use datagram::{Attributes, DropReason, SEGMENTS_MAX, Verdict};
 pub use engine::probe;
 pub use guard::{DEFAULT_ALLOW, DEFAULT_DENY_PORTS, Prefixes, Rules};
+pub use ipnet;
 pub use reflector_measure::error::Error;
 pub use stats::report;
 

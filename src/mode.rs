@@ -15,7 +15,7 @@ pub enum Mode {
 
 impl Mode {
     /// All of them.
-    pub const ALL: [Self; 1] = [Self::Echo];
+    pub const ALL: &[Self] = &[Self::Echo];
 
     /// Its name, on the command line and in reports.
     pub fn name(self) -> &'static str {
@@ -41,6 +41,12 @@ pub enum BuiltIn {
 }
 
 impl Responder for BuiltIn {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Echo(echo) => echo.name(),
+        }
+    }
+
     fn needs(&self) -> Needs {
         match self {
             Self::Echo(echo) => echo.needs(),

@@ -12,15 +12,16 @@ use crate::datagram::{Attributes, Verdict};
 pub struct Request {
     /// Who sent it.
     pub peer: SocketAddr,
-    /// Address and port it was sent to, which the reply leaves from. The scope of a link-local
-    /// address is the interface it came by.
+    /// Address and port it was sent to, which the reply leaves from. Only a link-local address has
+    /// a scope, the interface it came by.
     pub local: SocketAddr,
     /// When the kernel received it, nanoseconds of `CLOCK_REALTIME`; for a train, its first
-    /// datagram. `None` unless [needed](Needs::receive_stamps), and where the kernel tells none.
+    /// datagram. There only if [needed](Needs::receive_stamps), or by chance.
     pub received_ns: Option<u64>,
-    /// Hops that it had left. `None` unless [needed](Needs::hop_limit).
+    /// Hops that it had left. There only if [needed](Needs::hop_limit), or by chance.
     pub hop_limit: Option<u8>,
-    /// The type of service of its IP header, DSCP and ECN. `None` unless [needed](Needs::tos).
+    /// The type of service of its IP header, DSCP and ECN. There only if [needed](Needs::tos), or
+    /// by chance.
     pub tos: Option<u8>,
     /// Its place in the train that it came in, from 0.
     pub index: u32,
@@ -56,15 +57,53 @@ pub struct Needs {
     pub tos: bool,
 }
 
+impl Needs {
+    /// Nothing but addresses.
+    pub const NONE: Self = Self {
+        receive_stamps: false,
+        hop_limit: false,
+        tos: false,
+    };
+
+    /// The same, and receive stamps.
+    #[must_use]
+    pub fn with_receive_stamps(self) -> Self {
+        Self {
+            receive_stamps: true,
+            ..self
+        }
+    }
+
+    /// The same, and hop limits.
+    #[must_use]
+    pub fn with_hop_limit(self) -> Self {
+        Self {
+            hop_limit: true,
+            ..self
+        }
+    }
+
+    /// The same, and types of service.
+    #[must_use]
+    pub fn with_tos(self) -> Self {
+        Self { tos: true, ..self }
+    }
+}
+
 /// Decides the reply to each datagram, in place.
 ///
 /// A responder is pure: it sees bytes and facts and returns a verdict. It cannot tell which engine
 /// runs it. Each socket of each worker has its own, so it needs no lock; it must not block or
 /// allocate, since it runs on the datagram path.
 pub trait Responder {
-    /// What it needs of the kernel. Asked once, before the sockets are opened.
+    /// Its name in reports.
+    fn name(&self) -> &'static str {
+        "custom"
+    }
+
+    /// What it needs of the kernel. Asked before the sockets are opened.
     fn needs(&self) -> Needs {
-        Needs::default()
+        Needs::NONE
     }
 
     /// Whether every datagram goes back as it came. A train is then answered whole, and neither

@@ -26,9 +26,12 @@ use reflector_measure::error::Error;
 use sockets::Sockets;
 use workers::Workers;
 
-/// How long an interval waits for counters that a worker has not handed over. Longer than any
-/// batch takes; what comes later is in the next one.
+/// How long an interval waits for counters that a worker has not handed over; what comes later is
+/// in the next one.
 const HANDOVER_MAX: Duration = Duration::from_millis(250);
+
+/// How long the workers may take to get ready, together.
+const START_MAX: Duration = Duration::from_secs(10);
 
 /// A reflector that has all its sockets, and serves once it is [`run`](Server::run).
 pub struct Server<R> {
@@ -40,8 +43,9 @@ pub struct Server<R> {
 }
 
 impl<R: Responder + Send + 'static> Server<R> {
-    /// Opens every socket of every worker. `responder` makes one responder for each socket.
-    /// Nothing is served yet, and nothing stays open if anything fails.
+    /// Opens every socket of every worker. `responder` makes one responder for each socket of each
+    /// worker, and before that one for each listener, which is only asked what it needs. Nothing is
+    /// served yet, and nothing stays open if anything fails.
     ///
     /// # Errors
     /// The first thing that was not available: an address (EADDRNOTAVAIL), its port (EADDRINUSE,
@@ -74,37 +78,37 @@ impl<R: Responder + Send + 'static> Server<R> {
         self.sockets.listeners.iter().map(|it| it.addr).collect()
     }
 
-    /// Serves until it is stopped, and tells `observe` how it goes, on this thread.
+    /// Serves until it is stopped, and tells `observe` how it goes, on this thread. However it ends
+    /// once it was ready, the last two reports are what was left to count and the summary.
     ///
     /// # Errors
-    /// A worker could not start, or died: its share of the peers would be unheard.
+    /// A worker could not start, or died: its share of the peers would be unheard. A drain that
+    /// took too long, or was cut short by a second stop.
     pub fn run(mut self, mut observe: impl FnMut(Report<'_>)) -> Result<Summary, Error> {
         self.log_settings();
+        let ready = self.ready();
         let mut workers = Workers::default();
-        let served = self.serve(&mut workers, &mut observe);
+        let started = self
+            .start(&mut workers)
+            .and_then(|()| self.wait_until_armed());
+        if let Err(error) = started {
+            workers.leave();
+            return Err(error);
+        }
+        let start = clock::monotonic();
+        let mut accounting = Accounting::new(start, &self.config, &self.sockets.by_worker);
+        observe(Report::Ready(&ready));
+        let served = self
+            .reflect(&workers.controls, &mut accounting, start, &mut observe)
+            .and_then(|()| self.drain(&workers.controls, &mut accounting));
         // After a drain there is nobody left to wait for.
         workers.leave();
-        let mut accounting = served?;
+        accounting.collect_rest(&workers.controls);
         let now = clock::monotonic();
         observe(Report::Interval(&accounting.close_interval(now, true)));
         let summary = accounting.summary(now);
         observe(Report::Summary(&summary));
-        Ok(summary)
-    }
-
-    fn serve(
-        &mut self,
-        workers: &mut Workers,
-        observe: &mut impl FnMut(Report<'_>),
-    ) -> Result<Accounting, Error> {
-        self.start(workers)?;
-        self.wait_until_armed()?;
-        let now = clock::monotonic();
-        let mut accounting = Accounting::new(now, &self.config, &self.sockets.by_worker);
-        observe(Report::Ready(&self.ready()));
-        self.reflect(&workers.controls, &mut accounting, now, observe)?;
-        self.drain(&workers.controls, &mut accounting)?;
-        Ok(accounting)
+        served.map(|()| summary)
     }
 
     fn log_settings(&self) {
@@ -150,6 +154,19 @@ impl<R: Responder + Send + 'static> Server<R> {
         )
     }
 
+    /// Hands each worker a guard that applies `rules`.
+    fn set_rules(&self, rules: &Rules, controls: &[Arc<Control>]) {
+        if rules.loop_guard {
+            for pair in self.sockets.by_worker.iter().flat_map(|pairs| pairs.iter()) {
+                if let Err(error) = pair.receiver.tell_hop_limits() {
+                    tracing::warn!("cannot learn hop limits, so the loop guard is off: {error}");
+                }
+            }
+        }
+        let guard = self.guard(rules);
+        controls.iter().for_each(|it| it.set_guard(guard.clone()));
+    }
+
     fn start(&mut self, workers: &mut Workers) -> Result<(), Error> {
         let guard = self.guard(&self.config.rules);
         let cannot = |e| Error::system("cannot start a worker", &e);
@@ -180,8 +197,10 @@ impl<R: Responder + Send + 'static> Server<R> {
     fn wait_until_armed(&self) -> Result<(), Error> {
         let mut armed = 0;
         let mut early = Vec::new();
+        let mut is_stopped = false;
+        let until = clock::monotonic() + START_MAX;
         while armed < self.sockets.by_worker.len() {
-            match self.mailbox.next(None) {
+            match self.mailbox.next(Some(until)) {
                 Event::Report(WorkerReport::Armed { worker, is_pinned }) => {
                     armed += 1;
                     tracing::debug!("worker {worker} is armed");
@@ -193,8 +212,18 @@ impl<R: Responder + Send + 'static> Server<R> {
                     return Err(not_started(worker, &reason));
                 }
                 Event::Report(WorkerReport::Refused { peer }) => log_refused(peer),
-                Event::Order(order) => early.push(order),
-                Event::Report(WorkerReport::Ended { .. }) | Event::Woken | Event::TimedOut => {}
+                Event::Order(Order::Stop) if is_stopped => {
+                    return Err(Error::new("the start was cut short", "stopped twice"));
+                }
+                Event::Order(order) => {
+                    is_stopped |= matches!(order, Order::Stop);
+                    early.push(order);
+                }
+                Event::TimedOut => {
+                    let said = format!("only {armed} of them are ready after {START_MAX:?}");
+                    return Err(Error::new("cannot start the workers", said));
+                }
+                Event::Report(WorkerReport::Ended { .. }) | Event::Woken => {}
             }
         }
         // Ordered while starting: obeyed as soon as there is somebody to obey.
@@ -206,13 +235,8 @@ impl<R: Responder + Send + 'static> Server<R> {
 
     fn ready(&self) -> Ready {
         let socket = &self.sockets.by_worker[0][0].receiver;
-        let mut modes: Vec<_> = self
-            .sockets
-            .listeners
-            .iter()
-            .map(|it| it.mode.name())
-            .collect();
-        modes.dedup();
+        let modes: BTreeSet<_> = self.responders[0].iter().map(R::name).collect();
+        let modes: Vec<_> = modes.into_iter().collect();
         let blocker = self.config.engine_blocker.as_ref();
         Ready {
             listen: self.listen_addrs(),
@@ -244,10 +268,7 @@ impl<R: Responder + Send + 'static> Server<R> {
             let next = collecting.or(next_report);
             match self.mailbox.next(next.into_iter().chain(deadline).min()) {
                 Event::Order(Order::Stop) => return Ok(()),
-                Event::Order(Order::SetRules(rules)) => {
-                    let guard = self.guard(&rules);
-                    controls.iter().for_each(|it| it.set_guard(guard.clone()));
-                }
+                Event::Order(Order::SetRules(rules)) => self.set_rules(&rules, controls),
                 Event::Report(WorkerReport::Died { worker, reason }) => {
                     return Err(died(worker, &reason));
                 }
@@ -294,10 +315,8 @@ impl<R: Responder + Send + 'static> Server<R> {
         let mut running: BTreeSet<usize> = (0..controls.len()).collect();
         while !running.is_empty() {
             match self.mailbox.next(until) {
-                Event::Report(WorkerReport::Ended { worker, mut stats }) => {
+                Event::Report(WorkerReport::Ended { worker }) => {
                     running.remove(&worker);
-                    controls[worker].counters.collect(&mut stats);
-                    accounting.add(worker, &stats);
                 }
                 Event::Order(Order::Stop) => {
                     return Err(Error::new(

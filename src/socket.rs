@@ -127,6 +127,15 @@ impl Socket {
         self.inner.set_cpu_affinity(cpu)
     }
 
+    /// From now on the kernel tells the hop limit of each datagram.
+    ///
+    /// # Errors
+    /// `ENOPROTOOPT` on a kernel that does not know the option.
+    pub fn tell_hop_limits(&self) -> io::Result<()> {
+        let takes_v4 = self.endpoint.addr.is_ipv4() || self.settings.dual_stack;
+        options::tell_hop_limits(&self.inner, self.endpoint.addr.is_ipv6(), takes_v4)
+    }
+
     /// Bytes that may wait to be received, as the kernel counts them.
     pub fn receive_buffer_len(&self) -> usize {
         self.inner.recv_buffer_size().unwrap_or(0)

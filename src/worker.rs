@@ -41,24 +41,23 @@ pub struct Worker<R> {
 }
 
 impl<R: Responder> Worker<R> {
-    /// Reflects on the calling thread until told to drain. Returns the counts since they were last
-    /// handed over.
+    /// Reflects on the calling thread until told to drain, and counts into `stats` what has not
+    /// been handed over.
     ///
     /// # Errors
     /// An engine that cannot be opened, a socket that cannot be received from, a ring that cannot
     /// be entered.
-    pub fn run(mut self) -> io::Result<Stats> {
+    pub fn run(mut self, stats: &mut Stats) -> io::Result<()> {
         let is_pinned = self.core.is_none_or(core_affinity::set_for_current);
         let slots_max = usize::from(self.engine.buffers);
         // Allocated after pinning, so that the memory is this core's.
         let mut batch = Batch::new(slots_max);
-        let mut stats = Stats::new();
         let mut engine = Engine::open(&self.engine, self.resources.clone())?;
         if !self.coalesce.is_zero() {
             // Otherwise a sleep may last 50 µs longer than asked (PR_SET_TIMERSLACK(2const)).
             let _ = rustix::thread::set_current_timer_slack(Some(NonZero::<u64>::MIN));
         }
-        engine.arm(&mut stats)?;
+        engine.arm(stats)?;
         // The server is there for as long as its workers are.
         let _ = self.reports.send(WorkerReport::Armed {
             worker: self.index,
@@ -68,23 +67,23 @@ impl<R: Responder> Worker<R> {
         let mut obeyed = Obeyed::default();
         let mut has_refused = false;
         while obeyed.read(&self.control, &mut self.guard) == Command::Run {
-            engine.receive(&mut batch, &mut stats, Wait::Idle)?;
+            engine.receive(&mut batch, stats, Wait::Idle)?;
             if !self.coalesce.is_zero() && !batch.is_empty() {
-                wait_for_more(self.coalesce);
-                engine.receive(&mut batch, &mut stats, Wait::Never)?;
+                // Interrupted where there are orders.
+                self.resources.wake.wait(Some(self.coalesce));
+                engine.receive(&mut batch, stats, Wait::Never)?;
             }
-            let refused = self.respond(&mut batch, &mut stats);
-            engine.transmit(&mut batch, &mut stats)?;
+            let refused = self.respond(&mut batch, stats);
+            engine.transmit(&mut batch, stats)?;
             if self.control.counters.is_requested() {
-                self.control.counters.publish(&mut stats);
+                self.control.counters.publish(stats);
                 self.reports.published();
             }
             if let (Some(peer), false) = (refused, has_refused) {
                 has_refused = self.reports.try_send(WorkerReport::Refused { peer });
             }
         }
-        self.drain(engine, &mut obeyed, &mut batch, &mut stats)?;
-        Ok(stats)
+        self.drain(engine, &mut obeyed, &mut batch, stats)
     }
 
     /// Answers what is queued. The server has shut the sockets to what is new.
@@ -99,13 +98,14 @@ impl<R: Responder> Worker<R> {
         loop {
             self.respond(batch, stats);
             engine.transmit(batch, stats);
-            // A batch is empty as well where nothing in it can be answered; the queue goes on.
-            let received = stats.counters.received;
+            // A batch is empty as well where nothing in it can be answered, or a receive has
+            // failed; the queue goes on.
+            let before = progress(stats);
             if obeyed.read(&self.control, &mut self.guard) == Command::Leave {
                 return Ok(());
             }
             engine.receive(batch, stats, Wait::Never)?;
-            if stats.counters.received == received {
+            if progress(stats) == before {
                 return Ok(());
             }
         }
@@ -131,12 +131,8 @@ impl<R: Responder> Worker<R> {
                 }
                 Ok(()) if responder.is_echo() => Answer::Whole,
                 Ok(()) => {
-                    let port = self.resources.sockets[socket]
-                        .receiver
-                        .endpoint()
-                        .addr
-                        .port();
-                    let request = request(arrival, port, slot.count());
+                    let bound = self.resources.sockets[socket].receiver.endpoint().addr;
+                    let request = request(arrival, bound, slot.count());
                     slot.attributes = responder.attributes(&request);
                     let first = verdicts.len() as u32;
                     let segment_len = arrival.segment_len as usize;
@@ -150,21 +146,29 @@ impl<R: Responder> Worker<R> {
     }
 }
 
-/// Leaves what is queued where it is, so that it can be joined by more.
-#[allow(
-    clippy::disallowed_methods,
-    reason = "--coalesce is the wish to sleep with datagrams in hand"
-)]
-fn wait_for_more(coalesce: Duration) {
-    std::thread::sleep(coalesce);
+/// Datagrams received and receives that failed: while one of them goes up, there may be more.
+fn progress(stats: &Stats) -> (u64, u64) {
+    let counters = &stats.counters;
+    (counters.received, counters.receive_errors_total())
 }
 
-/// What the responder is told of an arrival of `count` datagrams on `port`.
-fn request(arrival: &Arrival, port: u16, count: u64) -> Request {
+/// What the responder is told of an arrival of `count` datagrams at the socket bound to `bound`.
+fn request(arrival: &Arrival, bound: SocketAddr, count: u64) -> Request {
     let LocalAddr { addr, interface } = arrival.flow.local;
-    let local = match addr {
-        IpAddr::V4(ip) => SocketAddr::from((ip, port)),
-        IpAddr::V6(ip) => SocketAddrV6::new(ip, port, 0, interface).into(),
+    let local = match (addr, bound) {
+        (IpAddr::V4(ip), _) => SocketAddr::from((ip, bound.port())),
+        // Bound to that address, so the kernel does not tell the interface again.
+        (IpAddr::V6(ip), SocketAddr::V6(bound)) if interface == 0 && *bound.ip() == ip => {
+            bound.into()
+        }
+        (IpAddr::V6(ip), _) => {
+            let scope_id = if ip.is_unicast_link_local() {
+                interface
+            } else {
+                0
+            };
+            SocketAddrV6::new(ip, bound.port(), 0, scope_id).into()
+        }
     };
     Request {
         received_ns: arrival.received_ns,

@@ -16,6 +16,8 @@ use reflector_measure::host::kernel_is_at_least;
 
 /// The longest wait for more datagrams: they wait, and so does whoever stops the worker.
 const COALESCE_MAX: Duration = Duration::from_secs(10);
+/// Receive buffers that a worker may have; the ring has an entry for each.
+const BUFFERS_MAX: u16 = 4096;
 /// Segments that a train may have before Linux 6.9 (linux/udp.h).
 const SEGMENTS_MAX_OLD: usize = 64;
 
@@ -33,6 +35,12 @@ impl Builder {
             return Err(Error::usage(
                 format!("cannot wait {:?} for more datagrams", self.coalesce),
                 format!("--coalesce takes at most {COALESCE_MAX:?}"),
+            ));
+        }
+        if !(1..=BUFFERS_MAX).contains(&self.buffers) {
+            return Err(Error::usage(
+                format!("cannot receive into {} buffers", self.buffers),
+                format!("--buffers takes 1 to {BUFFERS_MAX}"),
             ));
         }
         let (kind, abilities, engine_blocker) = choose_engine(self.engine)?;
@@ -69,7 +77,7 @@ impl Builder {
     }
 
     fn rounded_buffers(&self, notes: &mut Vec<String>) -> u16 {
-        let buffers = self.buffers.max(1).next_power_of_two();
+        let buffers = self.buffers.next_power_of_two();
         if buffers != self.buffers {
             notes.push(format!(
                 "--buffers {} is rounded up to {buffers}",
@@ -123,6 +131,19 @@ mod tests {
         let config = mmsg().buffers(100).build().unwrap();
         assert_eq!(config.engine.buffers, 128);
         assert!(config.notes[0].contains("rounded up"));
+    }
+
+    #[test]
+    fn no_buffers_no_workers_and_too_many_are_refused() {
+        for builder in [
+            mmsg().buffers(0),
+            mmsg().buffers(4097),
+            mmsg().cores(0),
+            mmsg().cpus([]),
+        ] {
+            assert!(builder.build().unwrap_err().is_usage());
+        }
+        assert!(mmsg().buffers(4096).build().is_ok());
     }
 
     #[test]

@@ -80,11 +80,16 @@ impl Builder {
 
     /// Listens at `addr` as [`listen`](Self::listen) does, in another mode. A server of your own
     /// responder looks at no mode.
-    pub fn listen_as(mut self, addr: SocketAddr, mode: Mode) -> Self {
-        self.listen.push(Listener {
+    pub fn listen_as(self, addr: SocketAddr, mode: Mode) -> Self {
+        self.listener(Listener {
             mode,
             ..Listener::new(addr)
-        });
+        })
+    }
+
+    /// Listens as `listener` says, besides what was named before.
+    pub fn listener(mut self, listener: Listener) -> Self {
+        self.listen.push(listener);
         self
     }
 

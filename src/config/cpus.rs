@@ -9,12 +9,18 @@ use reflector_measure::error::Error;
 /// One entry per worker: the CPU that it is pinned to, if to any.
 ///
 /// # Errors
-/// A CPU in `cpus` that this process may not run on.
+/// No worker at all, or a CPU in `cpus` that this process may not run on.
 pub fn workers(
     cores: Option<u16>,
     cpus: Option<&[usize]>,
     notes: &mut Vec<String>,
 ) -> Result<Vec<Option<CoreId>>, Error> {
+    if cores == Some(0) || cpus.is_some_and(<[usize]>::is_empty) {
+        return Err(Error::usage(
+            "cannot run without a worker",
+            "--cores takes 1 or more, --cpus a list of CPUs",
+        ));
+    }
     let allowed = core_affinity::get_core_ids().unwrap_or_default();
     if let Some(cpus) = cpus {
         return on_cpus(cpus, &allowed, notes);

@@ -13,6 +13,11 @@ use reflector_measure::{clock, errno};
 /// How long a socket may fail without a receive that works before its worker gives up: a socket
 /// without a reader would swallow its share of the peers.
 const FAILING_MAX: Duration = Duration::from_secs(1);
+/// Failures that are further apart are not one row: a socket that fails for good fails at once when
+/// it is received from again.
+const ROW_GAP_MAX: Duration = Duration::from_millis(100);
+/// How long an engine waits after a failure, so that a row of them does not take a whole core.
+pub const PAUSE: Duration = Duration::from_millis(1);
 
 /// What a failed receive concerns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,7 +37,9 @@ enum Scope {
 fn scope(errno: i32) -> Scope {
     match errno {
         libc::EAGAIN | libc::EINTR | libc::ENOBUFS | libc::ECANCELED => Scope::Again,
+        // The last is that of a socket that `ss --kill` has destroyed, told once.
         libc::ECONNREFUSED
+        | libc::ECONNABORTED
         | libc::ECONNRESET
         | libc::EHOSTDOWN
         | libc::EHOSTUNREACH
@@ -57,24 +64,19 @@ fn scope(errno: i32) -> Scope {
 #[derive(Clone, Debug)]
 pub struct Health {
     addr: SocketAddr,
-    /// Since when every receive has failed.
-    failing_since: Option<Instant>,
-    failing_max: Duration,
+    /// When the first and the last of a row of failures were.
+    row: Option<(Instant, Instant)>,
 }
 
 impl Health {
     /// Of the socket at `addr`, which has not failed.
     pub fn new(addr: SocketAddr) -> Self {
-        Self {
-            addr,
-            failing_since: None,
-            failing_max: FAILING_MAX,
-        }
+        Self { addr, row: None }
     }
 
     /// A receive worked, or found nothing.
     pub fn worked(&mut self) {
-        self.failing_since = None;
+        self.row = None;
     }
 
     /// A receive failed with `errno`, which is counted where it means anything. Says whether it
@@ -91,25 +93,37 @@ impl Health {
         match scope {
             Scope::Again | Scope::Datagram => Ok(true),
             Scope::Worker => Err(self.error(errno, "cannot be received from")),
-            Scope::Socket => {
-                let now = clock::monotonic();
-                let since = *self.failing_since.get_or_insert(now);
-                if now.duration_since(since) < self.failing_max {
-                    return Ok(true);
-                }
-                let what = format!("has not been received from for {:?}", self.failing_max);
+            Scope::Socket if self.has_failed_for_long(clock::monotonic()) => {
+                let what = format!("has not been received from for {FAILING_MAX:?}");
                 Err(self.error(errno, &what))
             }
+            Scope::Socket => Ok(true),
         }
     }
 
-    /// A receive failed with `errno` before the first one worked.
+    /// Whether a failure `now` is the end of a long row of them.
+    fn has_failed_for_long(&mut self, now: Instant) -> bool {
+        let first = match self.row {
+            Some((first, last)) if now.duration_since(last) <= ROW_GAP_MAX => first,
+            _ => now,
+        };
+        self.row = Some((first, now));
+        now.duration_since(first) >= FAILING_MAX
+    }
+
+    /// A receive failed with `errno` before the first one worked; it is counted where it means
+    /// anything. Says whether to try once more, since what failed is over.
     ///
     /// # Errors
-    /// Whatever means anything: a socket is proven to receive, or not served.
-    pub fn failed_to_arm(&self, errno: i32) -> io::Result<()> {
-        match scope(errno) {
-            Scope::Again | Scope::Datagram => Ok(()),
+    /// The socket is not proven to receive, so it must not be served.
+    pub fn failed_to_arm(&self, errno: i32, stats: &mut Stats) -> io::Result<bool> {
+        let scope = scope(errno);
+        if scope == Scope::Again {
+            return Ok(false);
+        }
+        stats.counters.receive_error(errno);
+        match scope {
+            Scope::Again | Scope::Datagram => Ok(true),
             Scope::Socket | Scope::Worker => Err(self.error(errno, "cannot be received from")),
         }
     }
@@ -126,11 +140,8 @@ impl Health {
 mod tests {
     use super::*;
 
-    fn health(failing_max: Duration) -> Health {
-        Health {
-            failing_max,
-            ..Health::new("127.0.0.1:9007".parse().unwrap())
-        }
+    fn health() -> Health {
+        Health::new("127.0.0.1:9007".parse().unwrap())
     }
 
     fn errors(stats: &Stats) -> Vec<(i32, u64)> {
@@ -141,14 +152,14 @@ mod tests {
     fn what_means_nothing_is_not_counted() {
         let mut stats = Stats::new();
         for errno in [libc::EAGAIN, libc::EINTR, libc::ENOBUFS, libc::ECANCELED] {
-            assert!(!health(Duration::ZERO).failed(errno, &mut stats).unwrap());
+            assert!(!health().failed(errno, &mut stats).unwrap());
         }
         assert_eq!(errors(&stats), []);
     }
 
     #[test]
     fn a_datagram_s_error_is_counted_however_often_it_comes() {
-        let (mut stats, mut health) = (Stats::new(), health(Duration::ZERO));
+        let (mut stats, mut health) = (Stats::new(), health());
         for _ in 0..1000 {
             assert!(health.failed(libc::EHOSTUNREACH, &mut stats).unwrap());
         }
@@ -156,43 +167,56 @@ mod tests {
     }
 
     #[test]
-    fn a_socket_may_fail_for_a_while_and_is_given_up_after_that() {
-        let mut stats = Stats::new();
-        let mut patient = health(Duration::MAX);
-        for _ in 0..1000 {
-            assert!(patient.failed(libc::ENOMEM, &mut stats).unwrap());
+    fn a_row_of_failures_ends_the_socket_and_single_ones_do_not() {
+        let ms = Duration::from_millis;
+        let start = clock::monotonic();
+        let mut health = health();
+        let mut fails_at = |time| health.has_failed_for_long(start + time);
+        // Each is the first of its row.
+        for seconds in 0..10 {
+            assert!(!fails_at(ms(1000 * seconds)));
         }
-        let error = health(Duration::ZERO).failed(libc::EACCES, &mut stats);
-        assert_eq!(
-            error.unwrap_err().to_string(),
-            "the socket at 127.0.0.1:9007 has not been received from for 0ns: Permission denied \
-             (os error 13) (EACCES)"
-        );
-        assert_eq!(errors(&stats), [(libc::ENOMEM, 1000), (libc::EACCES, 1)]);
+        for time in 10_000..11_000 {
+            assert!(!fails_at(ms(time)), "{time}");
+        }
+        assert!(fails_at(ms(11_000)));
+        health.worked();
+        assert!(!health.has_failed_for_long(start + ms(11_001)));
     }
 
     #[test]
-    fn a_receive_that_works_starts_the_time_anew() {
-        let (mut stats, mut health) = (Stats::new(), health(Duration::MAX));
-        health.failed(libc::ENOMEM, &mut stats).unwrap();
-        assert!(health.failing_since.is_some());
-        health.worked();
-        assert!(health.failing_since.is_none());
+    fn what_is_given_up_says_what_the_kernel_said() {
+        let error = health().error(libc::EACCES, "cannot be received from");
+        assert_eq!(
+            error.to_string(),
+            "the socket at 127.0.0.1:9007 cannot be received from: Permission denied (os error 13) \
+             (EACCES)"
+        );
+    }
+
+    #[test]
+    fn a_socket_s_failure_is_counted_and_gone_on_with() {
+        let (mut stats, mut health) = (Stats::new(), health());
+        assert!(health.failed(libc::ENOMEM, &mut stats).unwrap());
+        assert_eq!(errors(&stats), [(libc::ENOMEM, 1)]);
     }
 
     #[test]
     fn a_lost_descriptor_is_fatal_at_once_and_counted() {
-        let (mut stats, mut health) = (Stats::new(), health(Duration::MAX));
+        let (mut stats, mut health) = (Stats::new(), health());
         assert!(health.failed(libc::EBADF, &mut stats).is_err());
         assert_eq!(errors(&stats), [(libc::EBADF, 1)]);
     }
 
     #[test]
-    fn nothing_but_silence_lets_a_socket_pass_for_armed() {
-        let health = health(Duration::MAX);
-        assert!(health.failed_to_arm(libc::EAGAIN).is_ok());
+    fn a_socket_is_armed_in_silence_or_after_an_error_that_is_over() {
+        let (mut stats, health) = (Stats::new(), health());
+        assert!(!health.failed_to_arm(libc::EAGAIN, &mut stats).unwrap());
+        let again = health.failed_to_arm(libc::ECONNABORTED, &mut stats);
+        assert!(again.unwrap());
         for errno in [libc::ENOMEM, libc::EACCES, libc::EBADF] {
-            assert!(health.failed_to_arm(errno).is_err());
+            assert!(health.failed_to_arm(errno, &mut stats).is_err());
         }
+        assert_eq!(stats.counters.receive_errors().count(), 4);
     }
 }

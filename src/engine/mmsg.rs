@@ -4,12 +4,13 @@
 //! drain, whatever the engine was.
 
 use std::io;
+use std::mem;
 use std::os::fd::AsFd;
 
 use crate::batch::Batch;
 use crate::datagram::Endpoint;
 use crate::egress::{Egress, errno};
-use crate::engine::fault::Health;
+use crate::engine::fault::{Health, PAUSE};
 use crate::engine::settings::{Resources, Settings, Wait};
 use crate::ingress;
 use crate::stats::Stats;
@@ -19,6 +20,9 @@ use reflector_udp::mmsg::{Inbox, Poll};
 
 /// Times that a spinning engine polls before it lets the worker look at its control.
 const SPINS: usize = 256;
+
+/// Times that a socket is asked before it is taken as it is.
+const ARMINGS_MAX: usize = 3;
 
 /// The distance between buffers: their room and an odd number of cache lines, so that their first
 /// lines do not all compete for the same cache sets.
@@ -40,6 +44,8 @@ pub struct Mmsg {
     /// Socket that is asked first: each in turn, so that none can starve the others of buffers.
     first: usize,
     spin: bool,
+    /// Whether a receive has failed since the engine paused for it.
+    has_failed: bool,
 }
 
 impl Mmsg {
@@ -86,6 +92,7 @@ impl Mmsg {
             poll,
             first: 0,
             spin,
+            has_failed: false,
         }
     }
 
@@ -93,10 +100,16 @@ impl Mmsg {
     ///
     /// # Errors
     /// What recvmmsg(2) says of a socket, other than that there is nothing.
-    pub fn arm(&mut self) -> io::Result<()> {
+    pub fn arm(&mut self, stats: &mut Stats) -> io::Result<()> {
         for (pair, health) in self.resources.sockets.iter().zip(&self.health) {
-            if let Err(error) = self.inbox.peek(pair.receiver.as_fd()) {
-                health.failed_to_arm(errno(&error))?;
+            // What is over has been told with the first; a socket may have been told two.
+            for _ in 0..ARMINGS_MAX {
+                let Err(error) = self.inbox.peek(pair.receiver.as_fd()) else {
+                    break;
+                };
+                if !health.failed_to_arm(errno(&error), stats)? {
+                    break;
+                }
             }
         }
         Ok(())
@@ -110,6 +123,9 @@ impl Mmsg {
         self.receive_now(batch, stats)?;
         if wait == Wait::Never || !batch.is_empty() {
             return Ok(());
+        }
+        if mem::take(&mut self.has_failed) {
+            self.resources.wake.wait(Some(PAUSE));
         }
         if self.spin {
             for _ in 0..SPINS {
@@ -146,7 +162,9 @@ impl Mmsg {
                     received
                 }
                 Err(error) => {
-                    if !health.failed(errno(&error), stats)? {
+                    if health.failed(errno(&error), stats)? {
+                        self.has_failed = true;
+                    } else {
                         health.worked();
                     }
                     0

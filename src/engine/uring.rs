@@ -31,7 +31,7 @@ pub(super) use ring::{Completion, FdPair, Ring};
 use crate::batch::Batch;
 use crate::datagram::Endpoint;
 use crate::egress::Egress;
-use crate::engine::fault::Health;
+use crate::engine::fault::{Health, PAUSE};
 use crate::engine::mmsg::Mmsg;
 use crate::engine::settings::{Resources, Settings, Wait};
 use crate::ingress;
@@ -39,6 +39,9 @@ use crate::stats::Stats;
 
 /// Times that a spinning engine polls before it lets the worker look at its control.
 const SPINS: usize = 4096;
+
+/// Times that sockets are armed before they are given up.
+const ARMINGS_MAX: usize = 3;
 
 /// The engine of one worker.
 pub struct Uring<R = KernelRing> {
@@ -151,9 +154,22 @@ impl<R: Ring> Uring<R> {
     /// # Errors
     /// What io_uring_enter(2) says, or a receive that failed: the socket is not served then.
     pub fn arm(&mut self, stats: &mut Stats) -> io::Result<()> {
-        self.queue_receives();
-        self.enter(false)?;
+        for _ in 0..ARMINGS_MAX {
+            self.queue_receives();
+            if !self.has_to_arm_again(stats)? {
+                return Ok(());
+            }
+        }
+        Err(io::Error::other(
+            "a socket fails each time that it is armed",
+        ))
+    }
+
+    /// Submits what is queued, and says whether a receive has ended with an error that is over.
+    fn has_to_arm_again(&mut self, stats: &mut Stats) -> io::Result<bool> {
+        let mut again = false;
         loop {
+            self.enter(false)?;
             while let Some(completion) = self.ring.reap() {
                 if let Completion::Received {
                     socket,
@@ -161,15 +177,17 @@ impl<R: Ring> Uring<R> {
                     ..
                 } = completion
                 {
-                    self.receptions[socket].failed_to_arm(errno)?;
+                    let reception = &mut self.receptions[socket];
+                    again |= reception.failed_to_arm(errno, stats)?;
+                    reception.ended();
+                } else {
+                    self.note(completion, stats)?;
                 }
-                self.note(completion, stats)?;
             }
             // What has been submitted in part may still fail.
             if !self.ring.is_behind() {
-                return Ok(());
+                return Ok(again);
             }
-            self.enter(false)?;
         }
     }
 
@@ -196,8 +214,12 @@ impl<R: Ring> Uring<R> {
             self.exchange(Wait::Idle, stats)?;
         }
         self.settle(stats);
+        let has_failed = self.receptions.iter().any(Reception::has_failed);
         self.receptions.iter_mut().for_each(Reception::close);
         self.take_arrived(batch, stats);
+        if has_failed && batch.is_empty() {
+            self.resources.wake.wait(Some(PAUSE));
+        }
         Ok(())
     }
 

@@ -8,6 +8,10 @@ use crate::datagram::Verdict;
 pub struct Echo;
 
 impl Responder for Echo {
+    fn name(&self) -> &'static str {
+        "echo"
+    }
+
     fn is_echo(&self) -> bool {
         true
     }

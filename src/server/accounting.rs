@@ -87,14 +87,26 @@ impl Accounting {
 
     /// Asks every worker for its counters at `now`.
     pub fn request(&mut self, controls: &[Arc<Control>], now: Instant) {
+        // What came too late for the last interval is no answer to the next request.
+        self.collect(controls, now);
         for (share, control) in self.workers.iter_mut().zip(controls) {
             control.request_counters();
             share.asked.get_or_insert(now);
         }
     }
 
-    /// Takes what has been handed over; says whether that is all. Waits for nobody: a worker that is
-    /// late is warned about, and its counters come with a later report.
+    /// Takes what workers that have ended have left.
+    pub fn collect_rest(&mut self, controls: &[Arc<Control>]) {
+        for (share, control) in self.workers.iter_mut().zip(controls) {
+            control.counters.collect(&mut self.collected);
+            self.interval.add(&self.collected);
+            share.total.add(&self.collected);
+            self.collected.reset();
+        }
+    }
+
+    /// Takes what has been handed over; says whether that is all. Waits for nobody: a worker that
+    /// is late is warned about, and its counters come with a later report.
     pub fn collect(&mut self, controls: &[Arc<Control>], now: Instant) -> bool {
         let stuck_after = STUCK + self.coalesce;
         for (worker, (share, control)) in self.workers.iter_mut().zip(controls).enumerate() {
@@ -110,17 +122,12 @@ impl Accounting {
             } else if now.duration_since(asked) >= stuck_after && !share.is_stuck {
                 share.is_stuck = true;
                 tracing::warn!(
-                    "worker {worker} is stuck: it has not handed over its counters for {STUCK:?}"
+                    "worker {worker} is stuck: it has not handed over its counters for \
+                     {stuck_after:?}"
                 );
             }
         }
         self.workers.iter().all(|share| share.asked.is_none())
-    }
-
-    /// Adds what `worker` counted.
-    pub fn add(&mut self, worker: usize, stats: &Stats) {
-        self.interval.add(stats);
-        self.workers[worker].total.add(stats);
     }
 
     /// Reads the kernel's loss counters for the last time.

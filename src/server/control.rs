@@ -2,13 +2,9 @@
 //! channels, one place to wait at.
 
 use std::io;
-use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender, SyncSender};
 use std::time::{Duration, Instant};
-
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::Errno;
 
 use crate::guard::Rules;
 use crate::worker::control::{Reports, WorkerReport};
@@ -106,7 +102,7 @@ impl Mailbox {
         if timeout == Some(Duration::ZERO) {
             return Event::TimedOut;
         }
-        let is_woken = wait(&self.wake, timeout);
+        let is_woken = self.wake.wait(timeout);
         // Cleared before the queues are looked at again: what is queued afterwards wakes anew.
         self.wake.clear();
         match self.queued() {
@@ -119,18 +115,6 @@ impl Mailbox {
     fn queued(&self) -> Option<Event> {
         let order = self.orders.1.try_recv().ok().map(Event::Order);
         order.or_else(|| self.reports.1.try_recv().ok().map(Event::Report))
-    }
-}
-
-/// Waits at `wake` for `timeout` at most; says whether it was woken, or a signal came.
-fn wait(wake: &Wake, timeout: Option<Duration>) -> bool {
-    let mut fds = [PollFd::from_borrowed_fd(wake.as_fd(), PollFlags::IN)];
-    // A time beyond the clock's range never comes.
-    let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
-    match poll(&mut fds, timeout.as_ref()) {
-        Ok(count) => count > 0,
-        Err(Errno::INTR) => true,
-        Err(errno) => unreachable!("poll of one descriptor that is ours: {errno}"),
     }
 }
 

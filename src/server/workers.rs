@@ -7,6 +7,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use crate::responder::Responder;
+use crate::stats::Stats;
 use crate::worker::Worker;
 use crate::worker::control::{Command, Control, WorkerReport};
 use reflector_measure::clock;
@@ -59,11 +60,9 @@ impl Workers {
 fn watched<R: Responder>(worker: Worker<R>) {
     let (index, reports) = (worker.index, worker.reports.clone());
     let control = Arc::clone(&worker.control);
-    let report = match panic::catch_unwind(AssertUnwindSafe(|| worker.run())) {
-        Ok(Ok(stats)) => WorkerReport::Ended {
-            worker: index,
-            stats: Box::new(stats),
-        },
+    let mut stats = Stats::new();
+    let report = match panic::catch_unwind(AssertUnwindSafe(|| worker.run(&mut stats))) {
+        Ok(Ok(())) => WorkerReport::Ended { worker: index },
         Ok(Err(error)) => WorkerReport::Died {
             worker: index,
             reason: error.to_string(),
@@ -73,6 +72,8 @@ fn watched<R: Responder>(worker: Worker<R>) {
             reason: "it panicked".to_owned(),
         },
     };
+    // However it ended, what it counted is not lost.
+    control.counters.publish(&mut stats);
     control.counters.close();
     // Nobody listens any more if the server has given up, which is as well.
     let _ = reports.send(report);

@@ -73,12 +73,7 @@ pub fn set_options(
         sockopt::enable(socket, level, option)?;
     }
     if settings.hop_limits {
-        if is_v6 {
-            sockopt::enable(socket, libc::SOL_IPV6, libc::IPV6_RECVHOPLIMIT)?;
-        }
-        if takes_v4 {
-            sockopt::enable(socket, libc::SOL_IP, libc::IP_RECVTTL)?;
-        }
+        tell_hop_limits(socket, is_v6, takes_v4)?;
     }
     if settings.tos {
         if is_v6 {
@@ -101,6 +96,20 @@ pub fn set_options(
     }
     if let Some(len) = settings.send_buffer_len {
         set_buffer(socket, libc::SO_SNDBUFFORCE, libc::SO_SNDBUF, len)?;
+    }
+    Ok(())
+}
+
+/// Asks for the hop limit of each datagram.
+///
+/// # Errors
+/// `ENOPROTOOPT` on a kernel that does not know the option.
+pub fn tell_hop_limits(socket: &socket2::Socket, is_v6: bool, takes_v4: bool) -> io::Result<()> {
+    if is_v6 {
+        sockopt::enable(socket, libc::SOL_IPV6, libc::IPV6_RECVHOPLIMIT)?;
+    }
+    if takes_v4 {
+        sockopt::enable(socket, libc::SOL_IP, libc::IP_RECVTTL)?;
     }
     Ok(())
 }

@@ -84,7 +84,7 @@ impl Counters {
 
     /// Drops by reason, all reasons, in their order.
     pub fn dropped(&self) -> impl Iterator<Item = (DropReason, u64)> {
-        DropReason::ALL.into_iter().zip(self.dropped)
+        DropReason::ALL.iter().copied().zip(self.dropped)
     }
 
     /// Datagrams dropped for any reason.
@@ -102,6 +102,11 @@ impl Counters {
         (0..)
             .zip(self.receive_errors)
             .filter(|&(_, count)| count > 0)
+    }
+
+    /// Receives that failed.
+    pub fn receive_errors_total(&self) -> u64 {
+        self.receive_errors.iter().sum()
     }
 
     /// Replies that the kernel refused.

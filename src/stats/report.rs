@@ -29,7 +29,7 @@ pub struct Ready {
     pub engine: &'static str,
     /// Why it is not the preferred one.
     pub engine_reason: Option<String>,
-    /// What becomes of the datagrams: the modes of the listeners.
+    /// What becomes of the datagrams: the names of the responders.
     pub mode: String,
     /// Effective receive buffer of each socket, as the kernel counts it.
     pub receive_buffer_bytes: usize,

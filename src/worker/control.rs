@@ -39,8 +39,6 @@ pub enum WorkerReport {
     Ended {
         /// Which worker.
         worker: usize,
-        /// What it counted since it last handed its counters over.
-        stats: Box<Stats>,
     },
 }
 

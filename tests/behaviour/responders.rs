@@ -153,9 +153,10 @@ struct Telling;
 
 impl Responder for Telling {
     fn needs(&self) -> Needs {
-        let mut needs = Needs::default();
-        (needs.receive_stamps, needs.hop_limit, needs.tos) = (true, true, true);
-        needs
+        Needs::NONE
+            .with_receive_stamps()
+            .with_hop_limit()
+            .with_tos()
     }
 
     fn attributes(&mut self, request: &Request) -> Attributes {

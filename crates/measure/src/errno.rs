@@ -21,6 +21,13 @@ pub fn name(errno: i32) -> String {
         libc::ENOBUFS => "ENOBUFS",
         libc::EHOSTDOWN => "EHOSTDOWN",
         libc::EHOSTUNREACH => "EHOSTUNREACH",
+        libc::ECONNABORTED => "ECONNABORTED",
+        libc::ECONNRESET => "ECONNRESET",
+        libc::ENETRESET => "ENETRESET",
+        libc::ENOPROTOOPT => "ENOPROTOOPT",
+        libc::ENOSYS => "ENOSYS",
+        libc::EPROTO => "EPROTO",
+        libc::ETIMEDOUT => "ETIMEDOUT",
         libc::ECONNREFUSED => "ECONNREFUSED",
         _ => return format!("errno_{errno}"),
     };

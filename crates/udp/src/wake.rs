@@ -2,8 +2,10 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
-use rustix::event::{EventfdFlags, eventfd};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+use rustix::io::Errno;
 
 /// An eventfd(2): readable from [`Wake::wake`] until [`Wake::clear`].
 #[derive(Debug)]
@@ -24,6 +26,19 @@ impl Wake {
         // Its only failure is a full counter (EAGAIN), which is readable, which is all that is
         // wanted.
         let _ = rustix::io::write(&self.0, &1u64.to_ne_bytes());
+    }
+
+    /// Waits until it is readable, for `timeout` at most; `None` waits for good. Says whether it
+    /// is, or a signal has come. It stays readable.
+    pub fn wait(&self, timeout: Option<Duration>) -> bool {
+        let mut fds = [PollFd::new(&self.0, PollFlags::IN)];
+        // A time beyond the clock's range never comes.
+        let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
+        match poll(&mut fds, timeout.as_ref()) {
+            Ok(count) => count > 0,
+            Err(Errno::INTR) => true,
+            Err(errno) => unreachable!("poll of one descriptor that is ours: {errno}"),
+        }
     }
 
     /// Makes it unreadable again.

@@ -106,12 +106,17 @@ impl Reception {
         Ok(())
     }
 
-    /// A receive has failed with `errno` before `ready` was said.
+    /// A receive has failed with `errno` before `ready` was said. Says whether to arm once more.
     ///
     /// # Errors
     /// As [`Health::failed_to_arm`] says.
-    pub fn failed_to_arm(&self, errno: i32) -> io::Result<()> {
-        self.health.failed_to_arm(errno)
+    pub fn failed_to_arm(&self, errno: i32, stats: &mut Stats) -> io::Result<bool> {
+        self.health.failed_to_arm(errno, stats)
+    }
+
+    /// Whether one failed in this receive.
+    pub fn has_failed(&self) -> bool {
+        self.has_failed
     }
 
     /// Ends a receive.

@@ -147,5 +147,7 @@ pub fn answer_queued(config: &Config, socket: Socket) -> Stats {
         reports: Reports::new(sender, control.wake()),
         control,
     };
-    worker.run().expect("the engine works")
+    let mut stats = Stats::new();
+    worker.run(&mut stats).expect("the engine works");
+    stats
 }

@@ -85,9 +85,10 @@ pub fn listen(text: &str) -> Result<Listen, String> {
 }
 
 fn mode(name: &str) -> Result<Mode, String> {
-    let found = Mode::ALL.into_iter().find(|mode| mode.name() == name);
+    let found = Mode::ALL.iter().copied().find(|mode| mode.name() == name);
     found.ok_or_else(|| {
-        let names = Mode::ALL.map(Mode::name).join(", ");
+        let names = Mode::ALL.iter().map(|mode| mode.name());
+        let names = Vec::from_iter(names).join(", ");
         format!("there is no mode '{name}'; the modes are: {names}")
     })
 }
