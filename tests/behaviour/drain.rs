@@ -1,9 +1,11 @@
 //! The end: what was received is answered, and nothing else.
 
 use std::net::UdpSocket;
+use std::time::Duration;
 
+use reflector::responder::echo::Echo;
 use reflector_netlab::topology::DockerHost;
-use reflector_testkit::in_process::{answer_queued, config, on, open_socket};
+use reflector_testkit::in_process::{InProcess, answer_queued, config, on, on_port, open_socket};
 use reflector_testkit::queue::{Delivered, stop};
 use reflector_testkit::random::Random;
 use reflector_testkit::train::Client;
@@ -44,6 +46,20 @@ on_both_engines! {
             client.expect_back(sent);
             assert!(client.leftover().is_empty());
         }
+    }
+
+    /// A worker that waits for more does not wait on when it is told to drain.
+    fn datagrams_in_hand_are_answered_at_once(engine: Engine) {
+        let picture = DockerHost::new().unwrap();
+        let builder = on_port(engine, PORT).coalesce(Duration::from_secs(10));
+        let server = InProcess::start(&picture.host, builder, || Echo);
+        let mut client = Client::any(&picture.container, at(DockerHost::HOST));
+        let delivered = Delivered::count(&picture.host);
+        client.send(b"in hand");
+        delivered.wait_for(1);
+        let summary = server.stop();
+        assert_eq!(summary["replied"], 1);
+        client.expect_back(&[b"in hand".to_vec()]);
     }
 
     fn what_comes_after_the_drain_has_begun_is_not_received(engine: Engine) {

@@ -40,6 +40,25 @@ on_both_engines! {
         assert!(dropped(&summary, "not_allowed") >= 10, "{summary}");
     }
 
+    fn a_loop_guard_can_be_switched_on_while_the_server_runs(engine: Engine) {
+        let picture = DockerHost::new().unwrap();
+        let builder = on_port(engine, PORT).cores(1);
+        let server = InProcess::start(&picture.host, builder, || Echo);
+        let mut client = Client::any(&picture.container, at(DockerHost::HOST));
+        client.watch_hop_limits();
+        client.set_hop_limit(37);
+        let mut hops = || {
+            client.send(b"ping");
+            client.receive().hop_limit
+        };
+        assert_ne!(hops(), Some(36));
+        let mut rules = Rules::default();
+        rules.loop_guard = true;
+        server.handle().set_rules(rules);
+        wait_until("replies have one hop less", || hops() == Some(36));
+        server.stop();
+    }
+
     fn an_address_of_the_internet_is_refused_by_default_with_one_warning(engine: Engine) {
         let picture = DockerHost::new().unwrap();
         let public = give_a_public_address(&picture);
