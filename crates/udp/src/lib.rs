@@ -4,7 +4,7 @@
 //! [`std::io::Error`]. Formats that can be read and written as bytes ([`addr`], [`cmsg`]) are, and
 //! need no `unsafe` at all; all other `unsafe` of the workspace, besides the ring's, is here too.
 //!
-//! [`netns`], [`packet`] and [`child`] are no part of a datagram's way: laboratories and tests need
+//! [`netns`], [`packet`] and [`child`] are no part of a datagram's way: the lab and tests need
 //! them.
 
 #[cfg(doctest)]
