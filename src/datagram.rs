@@ -197,7 +197,7 @@ pub enum DropReason {
     HopLimit,
     /// The responder could not make sense of it.
     Malformed,
-    /// Longer than the responder answers.
+    /// Longer than the responder answers, or a train of more datagrams than any kernel makes.
     TooLong,
     /// The responder's reply was longer than the request.
     ReplyTooLong,
