@@ -1,12 +1,13 @@
 //! Reports and logs for people, and readers that leave.
 
 use std::collections::HashSet;
+use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::process;
 
-use reflector_netlab::topology::Namespace;
-use reflector_testkit::{Client, Engine, command, on_both_engines};
+use reflector_netlab::topology::{Namespace, in_namespaces};
+use reflector_testkit::{Client, Engine, HistogramLog, command, on_both_engines, text};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::FAILED;
@@ -107,6 +108,28 @@ on_both_engines! {
         reader.read_to_string(&mut rest).unwrap();
         assert!(rest.contains("summary of"), "{rest}");
     }
+}
+
+#[test]
+fn a_report_that_cannot_be_written_is_told_once_and_by_the_exit_code() {
+    in_namespaces(
+        "readers::a_report_that_cannot_be_written_is_told_once_and_by_the_exit_code",
+        || {
+            let host = Namespace::new().unwrap();
+            let log = HistogramLog::new("full");
+            let args = "-j -l 127.0.0.1:0 -i 5ms -d 50ms --hdr".split(' ');
+            let mut command = command(&args.chain([log.path()]).collect::<Vec<_>>());
+            command.stdout(File::create("/dev/full").unwrap());
+            let output = host.run(|| command.spawn().unwrap().wait_with_output().unwrap());
+            assert_eq!(
+                text(&output.stderr),
+                "ERROR cannot write the report: No space left on device (os error 28); the service \
+                 goes on\n"
+            );
+            assert_eq!(output.status.code(), Some(FAILED));
+            assert!(log.intervals().len() > 2, "it went on");
+        },
+    );
 }
 
 /// The columns at which the words of `line` end.

@@ -28,7 +28,7 @@ pub fn run(args: &ServeArgs) -> Result<Exit, Error> {
     let mut reports = Reports::open(args.output.json, args.output.hdr.as_deref())?;
     stop_on_signals(server.handle())?;
     server.run(|report| reports.report(report))?;
-    reports.end()
+    Ok(reports.end())
 }
 
 /// How long the server may take to end at a second signal, before the process ends without it: it

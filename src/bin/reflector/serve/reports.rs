@@ -17,8 +17,10 @@ use reflector_measure::text::{self, Align, Table};
 pub struct Reports {
     reporter: Reporter<io::Stdout>,
     log: Option<HdrLog>,
-    /// Why the log has ended early, if it has.
-    failure: Option<Error>,
+    /// Whether a report could not be written, which is said once.
+    is_report_missing: bool,
+    /// Whether the log has ended early.
+    is_log_cut: bool,
 }
 
 impl Reports {
@@ -31,33 +33,40 @@ impl Reports {
         Ok(Self {
             reporter: Reporter::new(io::stdout(), json, text::width(io::stdout())),
             log: hdr.map(create).transpose()?,
-            failure: None,
+            is_report_missing: false,
+            is_log_cut: false,
         })
     }
 
-    /// Writes one report. A reader that has gone does not end the service, nor does a log that
-    /// cannot be written any more: its end tells.
+    /// Writes one report. Neither a report nor a log that cannot be written ends the service: the
+    /// exit code tells, except where the reader has gone.
     pub fn report(&mut self, report: Report<'_>) {
         if let (Some(log), Report::Interval(interval)) = (&mut self.log, report)
             && let Err(error) = log.write(interval.residence_ns(), interval.start, interval.length)
         {
             tracing::error!("{error}; the log ends here, the service goes on");
             self.log = None;
-            self.failure = Some(error);
+            self.is_log_cut = true;
         }
-        if let Err(error) = self.reporter.write(report) {
-            tracing::debug!("nobody reads the reports: {error}");
+        match self.reporter.write(report) {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                tracing::debug!("nobody reads the reports: {error}");
+            }
+            Err(error) if !self.is_report_missing => {
+                let error = Error::system("cannot write the report", &error);
+                tracing::error!("{error}; the service goes on");
+                self.is_report_missing = true;
+            }
+            _ => {}
         }
     }
 
     /// How the program ends after all has been served.
-    ///
-    /// # Errors
-    /// The histogram log could not be written to its end.
-    pub fn end(self) -> Result<Exit, Error> {
-        match self.failure {
-            Some(error) => Err(error),
-            None => Ok(Exit::Done),
+    pub fn end(self) -> Exit {
+        if self.is_report_missing || self.is_log_cut {
+            Exit::Failed
+        } else {
+            Exit::Done
         }
     }
 }
