@@ -90,7 +90,7 @@ const COLUMNS: [(&str, usize, usize); 9] = [
     ("Gbit/s", 7, 8),
     ("dropped", 7, 9),
     ("errors", 6, 9),
-    ("lost", 7, 9),
+    ("kdrops", 7, 9),
     ("p50 us", 8, 9),
     ("p99 us", 8, 9),
     ("p99.9 us", 8, 9),
@@ -148,7 +148,9 @@ impl<W: Write> Reporter<W> {
     }
 
     fn write_interval(&mut self, totals: &Totals) -> io::Result<()> {
-        let is_idle = totals.received == 0 && totals.kernel == KernelLoss::default();
+        let errors: u64 = totals.send_errors.values().sum();
+        let errors = errors + totals.receive_errors.values().sum::<u64>();
+        let is_idle = totals.received == 0 && errors == 0 && totals.kernel == KernelLoss::default();
         if is_idle {
             return Ok(());
         }
@@ -163,7 +165,7 @@ impl<W: Write> Reporter<W> {
             format!("{:.0}", per_second(totals.replied)),
             format!("{:.3}", per_second(totals.bytes_replied * 8) / 1e9),
             totals.dropped.values().sum::<u64>().to_string(),
-            totals.send_errors.values().sum::<u64>().to_string(),
+            errors.to_string(),
             totals.kernel.kernel_drops.to_string(),
             format!("{:.1}", us.p50),
             format!("{:.1}", us.p99),
@@ -326,5 +328,18 @@ mod tests {
         let mut reporter = reporter(false);
         reporter.write_interval(&Totals::default()).unwrap();
         assert!(reporter.out.is_empty());
+    }
+
+    #[test]
+    fn errors_of_both_directions_are_shown_even_alone() {
+        let mut reporter = reporter(false);
+        let mut totals = Totals::default();
+        totals.seconds = 1.0;
+        totals.receive_errors = [("ENOMEM".to_owned(), 3)].into();
+        totals.send_errors = [("EPERM".to_owned(), 4)].into();
+        reporter.write_interval(&totals).unwrap();
+        let text = String::from_utf8(reporter.out).unwrap();
+        let row: Vec<_> = text.lines().last().unwrap().split_whitespace().collect();
+        assert_eq!(row[..6], ["0", "0", "0.000", "0", "7", "0"], "{text}");
     }
 }
