@@ -168,7 +168,10 @@ pub(crate) fn search(
                 );
             }
         }
-        Ok(_) => found.exit = Exit::ThresholdMissed,
+        Ok(_) => {
+            found.exit = Exit::ThresholdMissed;
+            found.notes = why_none(&found.ladder, max_loss);
+        }
         Err(End::Hopeless(exit, why)) => (found.exit, found.notes) = (exit, why),
         Err(End::Stopped) => {
             let held = found.ladder.iter().filter(|step| step.holds());
@@ -181,6 +184,38 @@ pub(crate) fn search(
         }
     }
     Ok(found)
+}
+
+/// Why no rate of `ladder` holds where `max_loss` percent may be lost, and what to try.
+fn why_none(ladder: &[Step], max_loss: f64) -> Vec<String> {
+    let notes = [
+        (
+            Verdict::Holds,
+            "no rate that held did so again: measure each longer, with --duration".to_owned(),
+        ),
+        (
+            Verdict::TooMuchLost,
+            format!(
+                "more than {max_loss} % was lost: allow more with --find-rate, or search lower \
+                 with a lower --rate and a longer --duration"
+            ),
+        ),
+        (
+            Verdict::TooSlow,
+            "round trips took too long: allow more with --max-p99, or search lower with a lower \
+             --rate and a longer --duration"
+                .to_owned(),
+        ),
+        (
+            Verdict::NotSent,
+            "the generator could not send at some of the rates: lower --rate, add --cores, or send \
+             trains with --burst 64"
+                .to_owned(),
+        ),
+    ];
+    let is_seen = |verdict| ladder.iter().any(|step| step.verdict == verdict);
+    let seen = notes.into_iter().filter(|&(verdict, _)| is_seen(verdict));
+    seen.map(|(_, note)| note).collect()
 }
 
 struct Search<M> {
@@ -273,114 +308,4 @@ impl<M: FnMut(Rate) -> Result<Trial, Error>> Search<M> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// A target that loses everything beyond `capacity`, asked by a generator that ends at `reach`.
-    fn measured(rate: Rate, capacity: f64, reach: f64) -> Trial {
-        let (offered_pps, achieved_pps) = match rate {
-            Rate::Max => (None, reach),
-            Rate::Pps(pps) => (Some(pps), pps.min(reach)),
-        };
-        let loss_percent = 100.0 * (1.0 - capacity / achieved_pps).max(0.0);
-        let verdict = if loss_percent > 1.0 {
-            Verdict::TooMuchLost
-        } else if offered_pps.is_none_or(|it| it <= reach) {
-            Verdict::Holds
-        } else {
-            Verdict::NotSent
-        };
-        Trial::Measured(Step {
-            offered_pps,
-            achieved_pps,
-            loss_percent,
-            rtt_p99_us: 0.0,
-            verdict,
-        })
-    }
-
-    fn found(ceiling: Rate, capacity: f64, reach: f64) -> Found {
-        search(ceiling, 1.0, 1.0, |rate| {
-            Ok(measured(rate, capacity, reach))
-        })
-        .unwrap()
-    }
-
-    #[test]
-    fn the_capacity_is_found_within_the_resolution() {
-        for ceiling in [Rate::Max, Rate::Pps(1e6)] {
-            let found = found(ceiling, 123_456.0, 1e6);
-            let rate = found.rate_pps.unwrap();
-            assert!((rate / 123_456.0 - 1.0).abs() < 2.5 * RESOLUTION, "{rate}");
-            assert_eq!((found.limited_by, found.exit), (None, Exit::Done));
-            assert!(
-                found.ladder.iter().rev().take(2).all(Step::holds),
-                "confirmed"
-            );
-        }
-    }
-
-    #[test]
-    fn a_ceiling_that_holds_is_the_answer() {
-        let found = found(Rate::Pps(5000.0), 1e6, 1e6);
-        assert_eq!((found.rate_pps, found.ladder.len()), (Some(5000.0), 3));
-        assert_eq!(found.limited_by, None);
-    }
-
-    #[test]
-    fn where_the_generator_ends_it_says_so() {
-        for ceiling in [Rate::Max, Rate::Pps(1e6)] {
-            let found = found(ceiling, 1e7, 200_000.0);
-            assert!((found.rate_pps.unwrap() / 200_000.0 - 1.0).abs() < 2.5 * RESOLUTION);
-            assert_eq!(found.limited_by, Some("generator"));
-        }
-    }
-
-    #[test]
-    fn a_target_that_never_holds_has_no_rate() {
-        let found = found(Rate::Max, 0.0, 1e6);
-        assert_eq!((found.rate_pps, found.exit), (None, Exit::ThresholdMissed));
-        // In a second of less than 100 /s one lost datagram is more than one percent.
-        assert!(
-            found
-                .ladder
-                .iter()
-                .all(|step| step.offered_pps.is_none_or(|it| it >= 100.0))
-        );
-    }
-
-    #[test]
-    fn a_rate_that_is_not_confirmed_is_lowered() {
-        let mut seen = 0;
-        let found = search(Rate::Pps(1000.0), 1.0, 1.0, |rate| {
-            seen += 1;
-            // The second time, the ceiling does not hold.
-            Ok(measured(rate, if seen == 2 { 0.0 } else { 1e6 }, 1e6))
-        });
-        assert_eq!(found.unwrap().rate_pps, Some(950.0));
-    }
-
-    #[test]
-    fn a_stop_keeps_what_held_until_then() {
-        let mut steps = 0;
-        let found = search(Rate::Pps(1e6), 1.0, 1.0, |rate| {
-            steps += 1;
-            Ok(if steps < 5 {
-                measured(rate, 300_000.0, 1e6)
-            } else {
-                Trial::Stopped
-            })
-        })
-        .unwrap();
-        assert_eq!((found.interrupted, found.exit), (true, Exit::Done));
-        assert_eq!((found.rate_pps, found.confirmations), (Some(250_000.0), 0));
-    }
-
-    #[test]
-    fn a_hopeless_target_ends_the_search() {
-        let hopeless = |_| Ok(Trial::Hopeless(Exit::Unanswered, vec!["silent".to_owned()]));
-        let found = search(Rate::Max, 1.0, 1.0, hopeless).unwrap();
-        assert_eq!((found.exit, found.rate_pps), (Exit::Unanswered, None));
-        assert_eq!(found.notes, ["silent"]);
-    }
-}
+mod tests;

@@ -201,12 +201,13 @@ pub(crate) fn found(found: &Found, width: usize) -> String {
         (Some(pps), true) => {
             format!("highest rate so far {at_most}: {pps:.0} /s, not confirmed")
         }
-        (None, true) => format!("no rate so far {at_most}"),
+        (None, true) => "no rate so far".to_owned(),
         (Some(pps), false) => format!(
             "highest rate {at_most}: {pps:.0} /s, confirmed {} times",
             found.confirmations
         ),
-        (None, false) => format!("no rate was found {at_most}"),
+        // The notes say what prevented it.
+        (None, false) => "no rate was found".to_owned(),
     };
     let mut page = format!("\n{}", paragraph("", &result, width));
     for note in &found.notes {
