@@ -23,9 +23,10 @@ fn bad_input_is_one_sentence() {
         (
             "127.0.0.1:7 --poisson --rate max",
             2,
-            "--poisson needs a --rate",
+            "--poisson needs a --rate other than max",
         ),
         ("127.0.0.1:7 --timeout 0s", 2, "--timeout"),
+        ("127.0.0.1:7 -d 0", 2, "--duration must be more than 0"),
         ("no-such-host.invalid:7", 1, "getent ahosts"),
         (
             "127.0.0.1:7 --bind 192.0.2.1",

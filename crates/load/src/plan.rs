@@ -117,7 +117,7 @@ impl Plan {
         if options.poisson && rate == Rate::Max {
             return Err(Error::usage(
                 "cannot send at random times",
-                "--poisson needs a --rate",
+                "--poisson needs a --rate other than max",
             ));
         }
         Ok(Self {
@@ -245,7 +245,7 @@ fn check_times(options: &Options) -> Result<(), Error> {
                 humantime::format_duration(options.timeout)
             ),
             format!(
-                "--timeout is more than 0 and at most {}",
+                "--timeout must be more than 0 and at most {}",
                 humantime::format_duration(TIMEOUT_MAX)
             ),
         ));
@@ -253,7 +253,7 @@ fn check_times(options: &Options) -> Result<(), Error> {
     if options.duration.is_some_and(|it| it.is_zero()) {
         return Err(Error::usage(
             "cannot send for 0s",
-            "--duration is more than 0",
+            "--duration must be more than 0",
         ));
     }
     Ok(())

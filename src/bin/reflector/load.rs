@@ -89,18 +89,20 @@ pub struct LoadArgs {
 
 #[derive(Args, Clone, Debug)]
 struct Traffic {
-    /// Datagrams per second, such as 1.5M, or 'max' [default: 10k, or max with --window]
+    /// Datagrams per second, as in 1.5M, or 'max' [default: 10k; max with --window or --find-rate]
     ///
     /// In total, whatever the numbers of flows and cores.
     #[arg(short, long, value_name = "PPS")]
     rate: Option<Rate>,
-    /// Send for this long [default: 10s, or no limit with --count]
+    /// Send for this long [default: 10s; no limit with --count; 2s for each step of --find-rate]
     #[arg(short, long, value_name = "TIME", value_parser = duration::parse)]
     duration: Option<Duration>,
     /// Send this many datagrams
     #[arg(short = 'n', long, value_name = "N", value_parser = number::<u64>(1..))]
     count: Option<u64>,
-    /// Payload bytes, or a mix with weights, such as 64:7,512:4,1400:1
+    /// Payload bytes, 40 or more, or a mix with weights, such as 64:7,512:4,1400:1
+    ///
+    /// A probe begins with a header of 40 bytes.
     #[arg(short, long, value_name = "BYTES", default_value = "64")]
     size: Sizes,
     /// Keep at most N datagrams unanswered per flow
@@ -113,12 +115,16 @@ struct Traffic {
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = number::<u16>(1..=60_000))]
     flows: u16,
     /// Number of datagrams sent at once, as a train
+    ///
+    /// A train is a row of datagrams of one flow that the kernel takes in one piece and cuts into
+    /// datagrams as late as possible, which costs less than one by one. --gso off sends the same
+    /// datagrams at the same time, one by one.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = number::<u32>(1..=1_000_000))]
     burst: u32,
     /// Send at random times, as many independent peers would
     ///
-    /// The times between bursts are exponentially distributed around the --rate, which must be
-    /// given.
+    /// The times between bursts are exponentially distributed. Their mean follows from --rate,
+    /// which cannot be 'max'.
     #[arg(long)]
     poisson: bool,
     /// Seed of random times and sizes, to repeat a run [default: random, and reported]
@@ -132,6 +138,8 @@ struct Traffic {
 #[derive(Args, Clone, Debug)]
 struct Sender {
     /// Number of threads that send and receive, each on a core of its own
+    ///
+    /// There are no more than --flows.
     #[arg(short, long, value_name = "N", default_value_t = 1)]
     #[arg(value_parser = number::<u16>(1..=1024))]
     cores: u16,
