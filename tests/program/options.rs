@@ -119,6 +119,48 @@ fn a_refused_value_is_told_by_where_it_came_from() {
 }
 
 #[test]
+fn an_option_that_is_typed_wins_over_a_variable_that_it_conflicts_with() {
+    in_namespaces(
+        "options::an_option_that_is_typed_wins_over_a_variable_that_it_conflicts_with",
+        || {
+            let cpu = core_affinity::get_core_ids().unwrap()[0].id.to_string();
+            let args = ["--cpus", &cpu, "-l", "127.0.0.1:0", "-d", "1ms", "-j"];
+            let reports = reports(&with_env(&args, &[("REFLECTOR_CORES", "1024")]));
+            assert_eq!(reports[0]["workers"], 1);
+
+            let both = [("REFLECTOR_CORES", "2"), ("REFLECTOR_CPUS", "0")];
+            let sentence = "error: the argument 'REFLECTOR_CORES' cannot be used with \
+                            'REFLECTOR_CPUS'";
+            assert_refused(&with_env(&[], &both), USAGE, sentence);
+        },
+    );
+}
+
+#[test]
+fn a_command_reads_no_variable_of_another_one() {
+    in_namespaces(
+        "options::a_command_reads_no_variable_of_another_one",
+        || {
+            let args = ["load", "127.0.0.1:7", "-d", "0"];
+            for (name, value, said) in [
+                ("REFLECTOR_ENGINE", "x", "cannot send for 0s"),
+                ("REFLECTOR_LAB_PORT", "x", "cannot send for 0s"),
+                (
+                    "REFLECTOR_LOG_FORMAT",
+                    "x",
+                    "'x' for 'REFLECTOR_LOG_FORMAT'",
+                ),
+            ] {
+                let output = with_env(&args, &[(name, value)]);
+                let log = text(&output.stderr);
+                assert_eq!(output.status.code(), Some(USAGE), "{log}");
+                assert!(log.contains(said), "{name}: {log}");
+            }
+        },
+    );
+}
+
+#[test]
 fn options_work_by_environment_and_the_command_line_wins() {
     in_namespaces(
         "options::options_work_by_environment_and_the_command_line_wins",

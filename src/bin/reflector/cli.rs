@@ -45,8 +45,9 @@ impl Cli {
     /// # Errors
     /// Help, the version, or what is wrong, as clap prints it.
     pub fn read() -> Result<Self, clap::Error> {
-        let matches = definition().try_get_matches();
-        let name_variable = |error| environment::name_variable(error, definition());
+        let program = environment::without_overruled(definition());
+        let matches = program.clone().try_get_matches();
+        let name_variable = |error| environment::name_variable(error, program);
         Self::from_arg_matches(&matches.map_err(name_variable)?)
     }
 }

@@ -6,8 +6,9 @@
 use std::env;
 use std::iter;
 
-use clap::error::{ContextKind, ContextValue};
-use clap::{Arg, ArgAction, Command, Error};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::parser::ValueSource;
+use clap::{Arg, ArgAction, ArgMatches, Command, Error};
 
 /// Gives every option of `program` and of its commands its variable.
 pub fn with_variables(program: Command) -> Command {
@@ -38,27 +39,87 @@ fn parse_flag(text: &str) -> Result<bool, String> {
     }
 }
 
-/// Where `error` refuses a value that `program` was not given on the command line, names the
-/// variable that it is from, in the place of the option.
+/// The program's own options that are read for every command: how it logs.
+const OF_ALL_COMMANDS: [&str; 2] = ["log_format", "verbose"];
+
+/// Takes from `program` the variables that the command line leaves no say: those of a command that
+/// is not run, and those of options that cannot be used with one that was typed.
+pub fn without_overruled(program: Command) -> Command {
+    let typed = without_variables(program.clone()).ignore_errors(true);
+    let Ok(typed) = typed.try_get_matches() else {
+        return program; // Help is asked for.
+    };
+    let Some((name, of_command)) = typed.subcommand() else {
+        return without_conflicts(program, &typed);
+    };
+    let is_read = |option: &Arg| OF_ALL_COMMANDS.contains(&option.get_id().as_str());
+    program
+        .mut_args(|option| match is_read(&option) {
+            true => option,
+            false => option.env(None::<&str>),
+        })
+        .mut_subcommand(name, |it| without_conflicts(it, of_command))
+}
+
+fn without_conflicts(command: Command, typed: &ArgMatches) -> Command {
+    let is_typed = |option: &Arg| {
+        let source = typed.value_source(option.get_id().as_str());
+        source == Some(ValueSource::CommandLine)
+    };
+    let conflict = |a: &Arg, b: &Arg| {
+        let names = |it, other: &Arg| {
+            let conflicts = command.get_arg_conflicts_with(it);
+            conflicts.iter().any(|it| it.get_id() == other.get_id())
+        };
+        names(a, b) || names(b, a)
+    };
+    let options = || command.get_arguments();
+    let is_overruled = |it: &Arg| options().any(|other| is_typed(other) && conflict(it, other));
+    let overruled = options().filter(|it| is_overruled(it)).map(Arg::get_id);
+    let overruled: Vec<_> = overruled.cloned().collect();
+    command.mut_args(|option| match overruled.contains(option.get_id()) {
+        true => option.env(None::<&str>),
+        false => option,
+    })
+}
+
+/// Where `error` refuses what `program` was not given on the command line, names the variable that
+/// it is from, in the place of the option.
 pub fn name_variable(mut error: Error, program: Command) -> Error {
-    let refused = |error: &Error| {
-        let text = |kind| error.get(kind).map(ContextValue::to_string);
-        text(ContextKind::InvalidArg).zip(text(ContextKind::InvalidValue))
-    };
-    let Some((option, value)) = refused(&error) else {
+    let typed = without_variables(program.clone()).try_get_matches().err();
+    if typed.is_some_and(|typed| said(&typed) == said(&error)) {
         return error;
+    }
+    let value = match error.kind() {
+        ErrorKind::ArgumentConflict => None,
+        _ => match error.get(ContextKind::InvalidValue) {
+            Some(value) => Some(value.to_string()),
+            None => return error,
+        },
     };
-    let name = variable(program.clone(), &option, &value);
-    let typed = without_variables(program).try_get_matches().err();
-    let is_typed = typed.as_ref().and_then(refused) == Some((option, value));
-    if let Some(name) = name.filter(|_| !is_typed) {
-        error.insert(ContextKind::InvalidArg, ContextValue::String(name));
+    for kind in [ContextKind::InvalidArg, ContextKind::PriorArg] {
+        let option = error.get(kind).map(ContextValue::to_string);
+        let name = option.and_then(|it| variable(program.clone(), &it, value.as_deref()));
+        if let Some(name) = name {
+            error.insert(kind, ContextValue::String(name));
+        }
     }
     error
 }
 
-/// The variable of an option, written as in errors, that holds `value`, alone or in a list.
-fn variable(mut program: Command, option: &str, value: &str) -> Option<String> {
+/// What `error` refuses: option, value, and the option that it conflicts with.
+fn said(error: &Error) -> [Option<String>; 3] {
+    let kinds = [
+        ContextKind::InvalidArg,
+        ContextKind::InvalidValue,
+        ContextKind::PriorArg,
+    ];
+    kinds.map(|kind| error.get(kind).map(ContextValue::to_string))
+}
+
+/// The variable of an option, written as in errors, that is set, to `value` if that is given, alone
+/// or in a list.
+fn variable(mut program: Command, option: &str, value: Option<&str>) -> Option<String> {
     program.build();
     let named = iter::once(&program)
         .chain(program.get_subcommands())
@@ -67,7 +128,10 @@ fn variable(mut program: Command, option: &str, value: &str) -> Option<String> {
     let mut names = named.filter_map(|it| it.get_env()?.to_str());
     let holds = |name: &&str| {
         let held = env::var(name).unwrap_or_default();
-        held == value || held.split(',').any(|part| part == value)
+        match value {
+            Some(value) => held == value || held.split(',').any(|part| part == value),
+            None => !held.is_empty(),
+        }
     };
     names.find(holds).map(str::to_owned)
 }
