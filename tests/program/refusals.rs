@@ -1,6 +1,6 @@
 //! What it refuses, and how it says so.
 
-use std::process;
+use std::process::{self, Stdio};
 
 use reflector_netlab::topology::{DockerHost, Namespace, in_namespaces};
 use reflector_testkit::{command, program, run_to_end, text};
@@ -143,6 +143,17 @@ fn a_command_line_that_makes_no_sense_is_refused_in_one_sentence() {
             }
         },
     );
+}
+
+#[test]
+fn an_address_that_is_taken_for_a_command_is_hinted_at_its_option() {
+    for (word, is_hinted) in [("127.0.0.1:9007", true), ("::1", true), ("serve", false)] {
+        let output = command(&[word]).stderr(Stdio::piped()).output().unwrap();
+        let sentence = format!("error: unrecognized subcommand '{word}'");
+        assert_refused(&output, USAGE, &sentence);
+        let tip = format!("  tip: to reflect on an address, type '--listen {word}'\n");
+        assert_eq!(text(&output.stderr).contains(&tip), is_hinted, "{word}");
+    }
 }
 
 #[test]

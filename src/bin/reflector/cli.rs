@@ -1,5 +1,8 @@
 //! The command line as a whole: the program's own options, and its commands.
 
+use std::net::IpAddr;
+
+use clap::error::{ContextKind, ContextValue};
 use clap::{Arg, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::diagnose::DiagnoseArgs;
@@ -48,8 +51,21 @@ impl Cli {
         let program = environment::without_overruled(definition());
         let matches = program.clone().try_get_matches();
         let name_variable = |error| environment::name_variable(error, program);
-        Self::from_arg_matches(&matches.map_err(name_variable)?)
+        let matches = matches.map_err(name_variable).map_err(hint_at_listen);
+        Self::from_arg_matches(&matches?)
     }
+}
+
+/// Where `error` refuses an address as a command, says which option takes it.
+fn hint_at_listen(mut error: clap::Error) -> clap::Error {
+    let word = error.get(ContextKind::InvalidSubcommand);
+    let word = word.map(ContextValue::to_string).unwrap_or_default();
+    if word.contains(':') || word.parse::<IpAddr>().is_ok() {
+        let tip = format!("to reflect on an address, type '--listen {word}'");
+        let tips = ContextValue::StyledStrs(vec![tip.into()]);
+        error.insert(ContextKind::Suggested, tips);
+    }
+    error
 }
 
 /// The command line with its environment variables. A value that is a negative number is refused

@@ -94,10 +94,26 @@ fn mode(name: &str) -> Result<Mode, String> {
 }
 
 fn addr(text: &str) -> Result<SocketAddr, String> {
-    let expected = "expected an IP address and a port, as in 0.0.0.0:9007, [::]:9007 or \
-                    [fe80::1%eth0]:9007";
     text.parse()
-        .or_else(|_| scoped_addr(text).unwrap_or_else(|| Err(expected.to_owned())))
+        .or_else(|_| scoped_addr(text).unwrap_or_else(|| Err(not_an_addr(text))))
+}
+
+/// What is wrong with `text`, which is no address, and what one looks like.
+fn not_an_addr(text: &str) -> String {
+    let (host, port) = text.rsplit_once(':').unwrap_or((text, ""));
+    let is_addr = |text: String| text.parse::<SocketAddr>().is_ok();
+    let is_number = !port.is_empty() && port.chars().all(|it| it.is_ascii_digit());
+    let why = if is_number && is_addr(format!("{host}:0")) {
+        "a port is at most 65535; "
+    } else if is_addr(format!("0.0.0.0:{port}")) && host.starts_with(char::is_alphabetic) {
+        "names are not looked up here; "
+    } else {
+        ""
+    };
+    format!(
+        "{why}expected an IP address and a port, as in 0.0.0.0:9007, [::]:9007 or \
+         [fe80::1%eth0]:9007"
+    )
 }
 
 /// An address whose scope is the name of an interface, which only the system can look up; `None`
@@ -195,6 +211,12 @@ mod tests {
             ("0.0.0.0:9007/", "there is no mode ''"),
             ("0.0.0.0/echo", "expected an IP address and a port"),
             ("echo", "expected an IP address and a port"),
+            ("localhost:9007", "names are not looked up here; expected"),
+            ("localhost:70000", "expected an IP address and a port"),
+            ("0.0.0.0:70000", "a port is at most 65535; expected"),
+            ("[::]:70000", "a port is at most 65535; expected"),
+            ("0.0.0.0:-1", "expected an IP address and a port"),
+            ("2001:db8::7:9007", "expected an IP address and a port"),
         ] {
             let error = listen(text).unwrap_err();
             assert!(error.starts_with(said), "{text}: {error}");
