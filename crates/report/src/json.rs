@@ -90,14 +90,22 @@ impl Totals {
 pub(crate) fn read(mut lines: Lines<impl BufRead>, name: &str) -> Result<Saved, Fault> {
     let mut contents = Contents::default();
     let mut warnings = Vec::new();
+    let mut cut_line = None;
     while let Some(line) = lines.read()? {
         if line.text.trim().is_empty() {
             continue;
         }
         match parse(&line) {
             Ok(object) => contents.add(object, line.number)?,
-            Err(said) => warnings.push(line.left_out(name, said, !contents.is_empty())?),
+            Err(said) => {
+                warnings.push(line.left_out(name, said, !contents.is_empty())?);
+                cut_line = Some(line.number);
+            }
         }
+    }
+    if let (Some(number), true) = (cut_line, contents.is_without_counts()) {
+        let said = "it is cut off, and no interval or summary is before it";
+        return Err(Fault::at(number, said));
     }
     contents.finish(name, warnings)
 }
@@ -167,6 +175,10 @@ impl Total {
 impl Contents {
     fn is_empty(&self) -> bool {
         !self.has_begun
+    }
+
+    fn is_without_counts(&self) -> bool {
+        self.over.is_empty() && self.pending.is_empty()
     }
 
     fn add(&mut self, object: Object, line: u64) -> Result<(), Fault> {

@@ -94,6 +94,19 @@ fn a_summary_counts_instead_of_its_intervals() {
 }
 
 #[test]
+fn a_line_that_is_cut_off_before_anything_is_counted_is_told() {
+    let ready = r#"{"schema":2,"type":"ready"}"#;
+    let cut = &interval(7)[..40];
+    let said = read_text(&format!("{ready}\n{cut}")).err().unwrap();
+    assert_eq!(
+        said,
+        "line 2: it is cut off, and no interval or summary is before it"
+    );
+    let said = read_text(ready).err().unwrap();
+    assert!(said.contains("ended before it began"), "{said}");
+}
+
+#[test]
 fn without_a_summary_the_intervals_are_summed() {
     let cut = &summary(7)[..40];
     let saved = read_text(&format!("{}\n{}\n{cut}", interval(3), interval(5))).unwrap();
