@@ -80,7 +80,7 @@ pub struct LabArgs {
     #[arg(long, value_name = "PORT", default_value_t = 9007)]
     #[arg(value_parser = number::<u16>(1..=u16::MAX))]
     port: u16,
-    /// Send these bytes, for a server that does not echo [default: "ping"]
+    /// Send these bytes, for a server that does not echo [default: 70696e67, "ping"]
     #[arg(long, value_name = "HEX", value_parser = parse_hex)]
     payload_hex: Option<Payload>,
     /// Wait this long for each answer

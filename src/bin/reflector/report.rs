@@ -77,7 +77,8 @@ pub struct ReportArgs {
     max_regression: Option<Percent>,
     /// Unit of other tools' times: ns, us, ms or s
     ///
-    /// Where a file does not say, times are ns in logs and documents, ms in percentile tables.
+    /// Where a file does not say, times are ns in HdrHistogram logs and JSON documents, ms in
+    /// percentile tables.
     #[arg(long, value_parser = unit_parser(), value_name = "UNIT", hide_possible_values = true)]
     unit: Option<Unit>,
     /// Plot the percentiles into FILE, as one SVG

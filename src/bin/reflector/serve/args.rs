@@ -60,7 +60,7 @@ pub const ENDING: Ending = Ending {
             "Exit status",
             &[
                 "0  done",
-                "1  set-up failed, or the reflector did",
+                "1  set-up failed, the reflector did, or a report could not be written",
                 "2  wrong usage",
             ],
         ),
@@ -114,7 +114,7 @@ struct Addresses {
     reply_interface: ReplyInterface,
     /// Bind addresses that this host does not have yet
     ///
-    /// Such as a virtual address that a standby takes over later (IP_FREEBIND).
+    /// A standby can so be ready for a virtual address that it takes over later (IP_FREEBIND).
     #[arg(long)]
     freebind: bool,
     /// Share the port with other programs that allow it
@@ -152,7 +152,7 @@ struct Workers {
     steer: Steer,
     /// Poll instead of sleeping: shorter round trips, but every worker takes a whole core
     ///
-    /// A round trip takes half of the time or less.
+    /// A round trip takes about half as long as with sleeping workers, or less.
     #[arg(long)]
     spin: bool,
 }
@@ -190,9 +190,10 @@ struct Trains {
     /// More than net.core.wmem_max needs CAP_NET_ADMIN.
     #[arg(long, value_name = "SIZE", default_value = "8MiB", value_parser = values::buffer_size)]
     sndbuf: ByteSize,
-    /// Never fragment replies, as for tests of the path MTU
+    /// Never fragment replies, so that peers can test the path MTU
     ///
-    /// By default, IPv4 replies may be fragmented, and IPv6 replies follow the path MTU.
+    /// What is longer than the MTU on the way is lost. By default, IPv4 replies may be fragmented,
+    /// and IPv6 replies follow the path MTU.
     #[arg(long)]
     df: bool,
 }
@@ -202,8 +203,9 @@ struct Peers {
     /// Reply only to peers in this prefix, or 'any'; repeatable [default: private and local
     /// networks]
     ///
-    /// By default, only the prefixes that are not routed on the Internet: private, loopback,
-    /// link-local and the like.
+    /// By default, only the prefixes that are not routed on the Internet: 10.0.0.0/8,
+    /// 172.16.0.0/12, 192.168.0.0/16, 127.0.0.0/8, 169.254.0.0/16, 100.64.0.0/10, 198.18.0.0/15,
+    /// ::1/128, fe80::/10, fc00::/7 and 2001:2::/48.
     #[arg(long, value_name = "CIDR", value_parser = values::prefix, value_delimiter = ',')]
     allow: Vec<Prefix>,
     /// Never reply to peers in this prefix; repeatable, wins over --allow
@@ -212,13 +214,14 @@ struct Peers {
     /// Never reply to these source ports; 'none' for no port [default: ports of known services]
     ///
     /// A list such as 7,53. By default, the ports of services that reply to or amplify what they
-    /// receive. Port 0 and the reflector's own port never get a reply.
+    /// receive: 7, 13, 17, 19, 37, 69, 111, 123, 137, 138, 161, 389, 500, 520, 1900, 3702,
+    /// 5353, 5355 and 11211. Port 0 and the reflector's own port never get a reply.
     #[arg(long, value_name = "LIST", value_parser = values::ports)]
     deny_port: Option<PortList>,
     /// End loops between reflectors: off or ttl
     ///
-    /// With 'ttl', a reply is sent with one hop less to go (TTL, hop limit) than its request had
-    /// left, so that no loop is endless.
+    /// With 'ttl', the TTL of a reply (IPv6: the hop limit) is one less than that of the request
+    /// when it was received, so that no loop is endless.
     #[arg(long, value_enum, value_name = "off|ttl", hide_possible_values = true)]
     #[arg(default_value_t = LoopGuard::Off)]
     loop_guard: LoopGuard,
@@ -357,5 +360,32 @@ impl OutputArgs {
         builder
             .interval(Some(self.interval))
             .latency(self.latency == LatencySource::Kernel)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+    use reflector::{DEFAULT_ALLOW, DEFAULT_DENY_PORTS};
+
+    use crate::cli::Cli;
+
+    #[test]
+    fn the_help_lists_the_peers_that_are_answered_by_default() {
+        let listed = |option: &str| {
+            let program = Cli::command();
+            let mut options = program.get_arguments();
+            let option = options.find(|it| it.get_id() == option).unwrap();
+            let help = option.get_long_help().unwrap().to_string();
+            let words = help.split_whitespace();
+            let words = words.map(|it| it.trim_end_matches([',', '.']).to_owned());
+            words.collect::<Vec<_>>()
+        };
+        let (prefixes, ports) = (listed("allow"), listed("deny_port"));
+        let prefixes = prefixes.iter().filter(|it| it.contains('/'));
+        assert_eq!(prefixes.collect::<Vec<_>>(), DEFAULT_ALLOW);
+        // The last one is that of the sentence on port 0.
+        let ports: Vec<u16> = ports.iter().filter_map(|it| it.parse().ok()).collect();
+        assert_eq!(ports, [DEFAULT_DENY_PORTS, &[0]].concat());
     }
 }
