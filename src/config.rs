@@ -11,5 +11,6 @@ mod settings;
 pub use builder::Builder;
 pub(crate) use settings::SEND_BUFFER_SMALL;
 pub use settings::{
-    BUFFERS_DEFAULT, Config, DEFAULT_PORT, EngineChoice, Listener, SOCKET_BUFFER_DEFAULT,
+    BUFFERS_DEFAULT, COALESCE_MAX, Config, DEFAULT_PORT, EngineChoice, Listener,
+    SOCKET_BUFFER_DEFAULT,
 };

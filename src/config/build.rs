@@ -1,11 +1,9 @@
 //! Makes sense of what is asked for.
 
-use std::time::Duration;
-
 use super::builder::Builder;
 use super::cpus::workers;
 use super::listeners::listeners;
-use super::settings::{Config, EngineChoice};
+use super::settings::{COALESCE_MAX, Config, EngineChoice};
 use crate::datagram::SEGMENTS_MAX;
 use crate::egress;
 use crate::engine::probe::{self, Blocker};
@@ -14,8 +12,6 @@ use crate::socket;
 use reflector_measure::error::Error;
 use reflector_measure::host::kernel_is_at_least;
 
-/// The longest wait for more datagrams: they wait, and so does whoever stops the worker.
-const COALESCE_MAX: Duration = Duration::from_secs(10);
 /// Receive buffers that a worker may have; the ring has an entry for each.
 const BUFFERS_MAX: u16 = 4096;
 /// Segments that a train may have before Linux 6.9 (linux/udp.h).
@@ -113,6 +109,8 @@ fn segments_max() -> usize {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn mmsg() -> Builder {

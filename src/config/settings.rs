@@ -17,6 +17,8 @@ pub const DEFAULT_PORT: u16 = 9007;
 pub const BUFFERS_DEFAULT: u16 = 64;
 /// Bytes that each socket buffer is asked to have unless told otherwise.
 pub const SOCKET_BUFFER_DEFAULT: usize = 8 << 20;
+/// The longest wait for more datagrams: they wait, and so does whoever stops the worker.
+pub const COALESCE_MAX: Duration = Duration::from_secs(10);
 /// How long a drain may take unless told otherwise: a queue is answered in milliseconds.
 pub(crate) const DRAIN_TIMEOUT_DEFAULT: Duration = Duration::from_secs(5);
 /// A send buffer below this fits no more than a few trains; EAGAIN drops are to be expected.

@@ -67,9 +67,6 @@ pub const ENDING: Ending = Ending {
     ],
 };
 
-/// The longest wait for more datagrams.
-const COALESCE_MAX: Duration = Duration::from_secs(10);
-
 // A doc comment on one of these structs would become the program's description.
 
 #[derive(Args, Clone, Debug)]
@@ -171,7 +168,7 @@ struct Trains {
     ///
     /// At most 10s. Makes trains longer, and replies later.
     #[arg(long, value_name = "TIME", default_value = "0s")]
-    #[arg(value_parser = time(Duration::ZERO..=COALESCE_MAX))]
+    #[arg(value_parser = time(Duration::ZERO..=config::COALESCE_MAX))]
     coalesce: Duration,
     /// Number of receive buffers per worker
     ///
