@@ -69,8 +69,10 @@ impl<R: Responder> Worker<R> {
         while obeyed.read(&self.control, &mut self.guard) == Command::Run {
             engine.receive(&mut batch, stats, Wait::Idle)?;
             if !self.coalesce.is_zero() && !batch.is_empty() {
-                // Interrupted where there are orders.
-                self.resources.wake.wait(Some(self.coalesce));
+                // Orders that come from now on interrupt it; the wake of those before is cleared.
+                if obeyed.read(&self.control, &mut self.guard) == Command::Run {
+                    self.resources.wake.wait(Some(self.coalesce));
+                }
                 engine.receive(&mut batch, stats, Wait::Never)?;
             }
             let refused = self.respond(&mut batch, stats);
