@@ -14,6 +14,12 @@ use options::set_options;
 use reflector_measure::error::Error;
 use reflector_udp::sockopt;
 
+/// Whom replies that name no source would come from: the dummy address of IPv4, which no host has
+/// and no router forwards (RFC 7600).
+const NOBODY: Ipv4Addr = Ipv4Addr::new(192, 0, 0, 8);
+/// The same of IPv6: an address of the prefix that is discarded (RFC 6666).
+const NOBODY_V6: Ipv6Addr = Ipv6Addr::new(0x100, 0, 0, 0, 0, 0, 0, 1);
+
 /// A bound, non-blocking UDP socket.
 #[derive(Debug)]
 pub struct Socket {
@@ -74,13 +80,13 @@ impl Socket {
     ///
     /// What leaves a socket walks the queue of those who wait at it (`sock_wfree`,
     /// net/core/sock.c), and an armed receive waits there for good. At this one nobody does. It is
-    /// bound to a loopback address and connected to itself, so that the kernel chooses it for
-    /// nobody's datagrams; the source of what it sends is named by the control messages, which only
-    /// the replies of a wildcard socket have.
+    /// bound to an address that no host has ([`NOBODY`], [`NOBODY_V6`]), so that the kernel chooses it
+    /// for nobody's datagrams, and it is not connected, so that no ICMP error becomes its own
+    /// (`__udp4_lib_err`, net/ipv4/udp.c): those can be forged. The source of what it sends is named
+    /// by the control messages, which only the replies of a wildcard socket have.
     ///
     /// # Errors
-    /// What socket(2), bind(2), connect(2) and setsockopt(2) say, such as EADDRNOTAVAIL where no
-    /// loopback interface is up.
+    /// `EMFILE`, `EADDRINUSE`; `ENOMEM` beyond net.core.optmem_max.
     pub fn open_sender(&self) -> io::Result<Option<Self>> {
         let Self {
             endpoint, settings, ..
@@ -88,13 +94,17 @@ impl Socket {
         if !endpoint.is_wildcard() || settings.dual_stack || settings.device.is_some() {
             return Ok(None);
         }
-        let loopback: IpAddr = match endpoint.addr {
-            SocketAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
-            SocketAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+        let nobody: IpAddr = match endpoint.addr {
+            SocketAddr::V4(_) => NOBODY.into(),
+            SocketAddr::V6(_) => NOBODY_V6.into(),
         };
-        let addr = SocketAddr::new(loopback, endpoint.addr.port());
+        let addr = SocketAddr::new(nobody, endpoint.addr.port());
         let inner = new_socket(addr)?;
-        set_options(&inner, endpoint, settings)?;
+        let sending = Settings {
+            freebind: true,
+            ..settings.clone()
+        };
+        set_options(&inner, endpoint, &sending)?;
         sockopt::reject_new(&inner)?;
         // A port is shared where both agree, and by whoever else agrees with either: where there is
         // no group, only for as long as it takes to bind.
@@ -105,7 +115,6 @@ impl Socket {
         inner.set_reuse_port(is_shared)?;
         self.inner.set_reuse_port(is_shared)?;
         bound?;
-        inner.connect(&SockAddr::from(addr))?;
         Ok(Some(Self {
             inner,
             endpoint: *endpoint,
@@ -257,13 +266,17 @@ mod tests {
     #[test]
     fn a_sender_gets_no_datagram_and_lets_nobody_else_in() {
         let settings = Settings::default();
-        for addr in ["0.0.0.0:0", "[::]:0"] {
+        for (addr, loopback) in [("0.0.0.0:0", "127.0.0.1"), ("[::]:0", "::1")] {
             let socket = Socket::open(addr.parse().unwrap(), true, &settings).unwrap();
             let sender = socket.open_sender().unwrap().expect("it is a wildcard");
-            let asked = sender.inner.local_addr().unwrap().as_socket().unwrap();
-            assert_eq!(asked.port(), socket.endpoint().addr.port());
+            let port = socket.endpoint().addr.port();
+            let own = sender.inner.local_addr().unwrap().as_socket().unwrap();
+            assert_eq!(own.port(), port);
+            assert!(sender.inner.peer_addr().is_err(), "it is not connected");
 
-            let peer = UdpSocket::bind(SocketAddr::new(asked.ip(), 0)).unwrap();
+            let loopback: IpAddr = loopback.parse().unwrap();
+            let asked = SocketAddr::new(loopback, port);
+            let peer = UdpSocket::bind(SocketAddr::new(loopback, 0)).unwrap();
             peer.send_to(b"ping", asked).unwrap();
             let mut buffer = [std::mem::MaybeUninit::uninit(); 8];
             assert_eq!(socket.inner.recv(&mut buffer).unwrap(), 4);

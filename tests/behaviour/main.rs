@@ -2,6 +2,7 @@
 
 mod answers;
 mod drain;
+mod forged;
 mod loops;
 mod responders;
 mod rules;

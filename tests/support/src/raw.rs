@@ -1,6 +1,6 @@
 //! Datagrams as no socket would send them: forged sources, any hop limit.
 
-use std::net::SocketAddrV4;
+use std::net::{IpAddr, SocketAddr, SocketAddrV4};
 
 use etherparse::PacketBuilder;
 use reflector_netlab::topology::Namespace;
@@ -26,5 +26,68 @@ pub fn send_forged(
     raw.set_header_included_v4(true)
         .expect("raw sockets have it");
     raw.send_to(&packet, &SockAddr::from(destination))
+        .expect("the packet is sent");
+}
+
+/// An ICMP error, or an ICMPv6 one: type, code, and the path's MTU where it tells one.
+#[derive(Clone, Copy, Debug)]
+pub struct Icmp {
+    kind: u8,
+    code: u8,
+    mtu: u16,
+}
+
+impl Icmp {
+    /// An error of type `kind`.
+    pub fn new(kind: u8, code: u8, mtu: u16) -> Self {
+        Self { kind, code, mtu }
+    }
+}
+
+/// Sends an ICMP error from `namespace`, as if `from` had found that a datagram from `source` to
+/// `destination` did not get through, to `to`. All addresses are of one family.
+pub fn send_forged_icmp(
+    namespace: &Namespace,
+    from: IpAddr,
+    to: IpAddr,
+    icmp: Icmp,
+    source: SocketAddr,
+    destination: SocketAddr,
+) {
+    let mut inner = Vec::new();
+    let mut packet = Vec::new();
+    let [high, low] = icmp.mtu.to_be_bytes();
+    let rest = [0, 0, high, low];
+    match (source.ip(), destination.ip(), from, to) {
+        (IpAddr::V4(source_ip), IpAddr::V4(destination_ip), IpAddr::V4(from), IpAddr::V4(to)) => {
+            PacketBuilder::ipv4(source_ip.octets(), destination_ip.octets(), 63)
+                .udp(source.port(), destination.port())
+                .write(&mut inner, &[0; 64])
+                .expect("a vector takes it");
+            PacketBuilder::ipv4(from.octets(), to.octets(), 64)
+                .icmpv4_raw(icmp.kind, icmp.code, rest)
+                .write(&mut packet, &inner)
+                .expect("a vector takes it");
+        }
+        (IpAddr::V6(source_ip), IpAddr::V6(destination_ip), IpAddr::V6(from), IpAddr::V6(to)) => {
+            PacketBuilder::ipv6(source_ip.octets(), destination_ip.octets(), 63)
+                .udp(source.port(), destination.port())
+                .write(&mut inner, &[0; 64])
+                .expect("a vector takes it");
+            PacketBuilder::ipv6(from.octets(), to.octets(), 64)
+                .icmpv6_raw(icmp.kind, icmp.code, rest)
+                .write(&mut packet, &inner)
+                .expect("a vector takes it");
+        }
+        _ => panic!("addresses of two families"),
+    }
+    // IPPROTO_RAW: the header is ours, in either family.
+    let raw = namespace
+        .run(|| {
+            let domain = Domain::for_address(SocketAddr::new(to, 0));
+            Socket::new(domain, Type::RAW, Some(Protocol::from(libc::IPPROTO_RAW)))
+        })
+        .expect("a raw socket needs CAP_NET_RAW, which comes with a namespace of our own");
+    raw.send_to(&packet, &SockAddr::from(SocketAddr::new(to, 0)))
         .expect("the packet is sent");
 }
