@@ -80,10 +80,10 @@ impl Socket {
     ///
     /// What leaves a socket walks the queue of those who wait at it (`sock_wfree`,
     /// net/core/sock.c), and an armed receive waits there for good. At this one nobody does. It is
-    /// bound to an address that no host has ([`NOBODY`], [`NOBODY_V6`]), so that the kernel chooses it
-    /// for nobody's datagrams, and it is not connected, so that no ICMP error becomes its own
-    /// (`__udp4_lib_err`, net/ipv4/udp.c): those can be forged. The source of what it sends is named
-    /// by the control messages, which only the replies of a wildcard socket have.
+    /// bound to an address that no host has ([`NOBODY`], [`NOBODY_V6`]), so that the kernel chooses
+    /// it for nobody's datagrams, and it is not connected, so that no ICMP error becomes its own
+    /// (`__udp4_lib_err`, net/ipv4/udp.c): those can be forged. The source of what it sends is
+    /// named by the control messages, which only the replies of a wildcard socket have.
     ///
     /// # Errors
     /// `EMFILE`, `EADDRINUSE`; `ENOMEM` beyond net.core.optmem_max.

@@ -7,7 +7,7 @@
 //! That proof needs the ring's flags, which [`KernelRing`] states; where they are not
 //! available, neither is the engine.
 //!
-//! Receives are multishot, armed or non-blocking, as [`receive`] says.
+//! Receives are multishot, armed or non-blocking, as `receive` says.
 //!
 //! A buffer is in exactly one place: the kernel's ring, a slot of the batch, or an unfinished send
 //! (the outbox). It is published again only after the error completions of its round have been

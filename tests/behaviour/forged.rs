@@ -33,6 +33,7 @@ on_both_engines! {
         for (host, loopback, dummy) in addresses {
             let mut client = Client::any(&picture.container, at(host));
             let peer = client.addr();
+            let from = peer.ip();
             // About what the kernel of the host may have sent: by the reflector to this client, by
             // any socket to itself, by the socket that replies leave by.
             let ends = [
@@ -43,7 +44,7 @@ on_both_engines! {
             ];
             for icmp in errors(host) {
                 for (source, destination) in ends {
-                    send_forged_icmp(&picture.container, peer.ip(), host, icmp, source, destination);
+                    send_forged_icmp(&picture.container, from, host, icmp, source, destination);
                 }
                 client.send(b"single");
                 let train = client.send_train(&[7; 64 * 40], 64);

@@ -44,7 +44,7 @@ pub fn io_uring() -> &'static Result<Abilities, Blocker> {
 
 /// Makes two tests of each function, one for each engine, inside namespaces.
 ///
-/// ```ignore
+/// ```text
 /// on_both_engines! {
 ///     fn replies_come_from_the_address_asked(engine: Engine) { … }
 /// }
