@@ -6,6 +6,7 @@ mod control;
 mod sockets;
 mod workers;
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -40,6 +41,8 @@ pub struct Server<R> {
     /// By worker and socket.
     responders: Vec<Vec<R>>,
     mailbox: Mailbox,
+    /// Whether it has been said that the address lists refuse somebody.
+    has_refused: Cell<bool>,
 }
 
 impl<R: Responder + Send + 'static> Server<R> {
@@ -65,6 +68,7 @@ impl<R: Responder + Send + 'static> Server<R> {
             config,
             sockets,
             mailbox,
+            has_refused: Cell::new(false),
         })
     }
 
@@ -147,6 +151,17 @@ impl<R: Responder + Send + 'static> Server<R> {
         );
     }
 
+    /// Warns of a peer that the allow list refuses, once.
+    fn log_refused(&self, peer: IpAddr) {
+        if self.has_refused.replace(true) {
+            return;
+        }
+        tracing::warn!(
+            "a datagram from {peer} is not answered, nor is any other that the address lists \
+             refuse (this is said once); --allow {peer} or --allow any answers it"
+        );
+    }
+
     fn guard(&self, rules: &Rules) -> Guard {
         Guard::new(
             rules,
@@ -211,7 +226,7 @@ impl<R: Responder + Send + 'static> Server<R> {
                 Event::Report(WorkerReport::Died { worker, reason }) => {
                     return Err(not_started(worker, &reason));
                 }
-                Event::Report(WorkerReport::Refused { peer }) => log_refused(peer),
+                Event::Report(WorkerReport::Refused { peer }) => self.log_refused(peer),
                 Event::Order(Order::Stop) if is_stopped => {
                     return Err(Error::new("the start was cut short", "stopped twice"));
                 }
@@ -263,7 +278,6 @@ impl<R: Responder + Send + 'static> Server<R> {
         let mut next_report = self.config.interval.and_then(after_start);
         // Until when counters are waited for that have been asked for.
         let mut collecting = None;
-        let mut has_refused = false;
         loop {
             let next = collecting.or(next_report);
             match self.mailbox.next(next.into_iter().chain(deadline).min()) {
@@ -272,10 +286,7 @@ impl<R: Responder + Send + 'static> Server<R> {
                 Event::Report(WorkerReport::Died { worker, reason }) => {
                     return Err(died(worker, &reason));
                 }
-                Event::Report(WorkerReport::Refused { peer }) if !has_refused => {
-                    has_refused = true;
-                    log_refused(peer);
-                }
+                Event::Report(WorkerReport::Refused { peer }) => self.log_refused(peer),
                 Event::Report(_) | Event::Woken | Event::TimedOut => {}
             }
             let now = clock::monotonic();
@@ -327,6 +338,8 @@ impl<R: Responder + Send + 'static> Server<R> {
                 Event::Report(WorkerReport::Died { worker, reason }) => {
                     return Err(died(worker, &reason));
                 }
+                // Orders come first, so this may have waited behind the one to stop.
+                Event::Report(WorkerReport::Refused { peer }) => self.log_refused(peer),
                 Event::TimedOut => return Err(not_drained(&running, self.config.drain_timeout)),
                 Event::Report(_) | Event::Order(Order::SetRules(_)) | Event::Woken => {}
             }
@@ -353,13 +366,6 @@ fn not_drained(running: &BTreeSet<usize>, timeout: Duration) -> Error {
 fn died(worker: usize, reason: &str) -> Error {
     Error::new(format!("worker {worker} died"), reason)
         .try_this("all stop, since its share of the peers would be left without an answer")
-}
-
-fn log_refused(peer: IpAddr) {
-    tracing::warn!(
-        "a datagram from {peer} is not answered, nor is any other that the address lists refuse \
-         (this is said once); --allow {peer} or --allow any answers it"
-    );
 }
 
 #[cfg(test)]
