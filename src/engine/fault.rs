@@ -16,30 +16,31 @@ const FAILING_MAX: Duration = Duration::from_secs(1);
 /// Failures that are further apart are not one row: a socket that fails for good fails at once when
 /// it is received from again.
 const ROW_GAP_MAX: Duration = Duration::from_millis(100);
+/// Times that a socket may fail before it is armed: what is over is told once, and a socket may
+/// have been told two.
+const ARMINGS_MAX: u32 = 3;
 /// How long an engine waits after a failure, so that a row of them does not take a whole core.
 pub const PAUSE: Duration = Duration::from_millis(1);
 
-/// What a failed receive concerns.
+/// What a failed receive concerns. Counted, whatever it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Scope {
-    /// Nothing: there was nothing to receive, or no buffer, or it was cancelled or interrupted.
-    /// Tried again, not counted.
-    Again,
     /// One datagram, or a condition of the network that is reported once and is thereby over.
-    /// Counted.
     Datagram,
-    /// This socket, perhaps for a while only. Counted, and fatal if it lasts.
+    /// This socket, perhaps for a while only. Fatal if it lasts.
     Socket,
-    /// All that the worker does: it has no such socket, or no such memory. Counted, and fatal.
+    /// All that the worker does: it has no such socket, or no such memory. Fatal.
     Worker,
 }
 
-fn scope(errno: i32) -> Scope {
-    match errno {
-        libc::EAGAIN | libc::EINTR | libc::ENOBUFS | libc::ECANCELED => Scope::Again,
-        // The last is that of a socket that `ss --kill` has destroyed, told once.
-        libc::ECONNREFUSED
-        | libc::ECONNABORTED
+/// What `errno` concerns; nothing where there was nothing to receive, or no buffer, or the receive
+/// was cancelled or interrupted: it is tried again.
+fn scope(errno: i32) -> Option<Scope> {
+    let scope = match errno {
+        libc::EAGAIN | libc::EINTR | libc::ENOBUFS | libc::ECANCELED => return None,
+        // ECONNABORTED is that of a socket that `ss --kill` has destroyed, told once.
+        libc::ECONNABORTED
+        | libc::ECONNREFUSED
         | libc::ECONNRESET
         | libc::EHOSTDOWN
         | libc::EHOSTUNREACH
@@ -57,7 +58,15 @@ fn scope(errno: i32) -> Scope {
         // ENOMEM, ENETDOWN, EACCES and EPERM of a security module, and whatever a newer kernel
         // says.
         _ => Scope::Socket,
-    }
+    };
+    Some(scope)
+}
+
+/// The scope of a receive's `errno`, which is counted; none where it means nothing.
+fn counted(errno: i32, stats: &mut Stats) -> Option<Scope> {
+    let scope = scope(errno)?;
+    stats.counters.receive_error(errno);
+    Some(scope)
 }
 
 /// How receiving at one socket has been going.
@@ -66,12 +75,18 @@ pub struct Health {
     addr: SocketAddr,
     /// When the first and the last of a row of failures were.
     row: Option<(Instant, Instant)>,
+    /// Failures before the first receive that worked.
+    armings: u32,
 }
 
 impl Health {
     /// Of the socket at `addr`, which has not failed.
     pub fn new(addr: SocketAddr) -> Self {
-        Self { addr, row: None }
+        Self {
+            addr,
+            row: None,
+            armings: 0,
+        }
     }
 
     /// A receive worked, or found nothing.
@@ -85,13 +100,11 @@ impl Health {
     /// # Errors
     /// The worker is of no use any more: the error is fatal, or the socket has failed for too long.
     pub fn failed(&mut self, errno: i32, stats: &mut Stats) -> io::Result<bool> {
-        let scope = scope(errno);
-        if scope == Scope::Again {
+        let Some(scope) = counted(errno, stats) else {
             return Ok(false);
-        }
-        stats.counters.receive_error(errno);
+        };
         match scope {
-            Scope::Again | Scope::Datagram => Ok(true),
+            Scope::Datagram => Ok(true),
             Scope::Worker => Err(self.error(errno, "cannot be received from")),
             Scope::Socket if self.has_failed_for_long(clock::monotonic()) => {
                 let what = format!("has not been received from for {FAILING_MAX:?}");
@@ -116,16 +129,15 @@ impl Health {
     ///
     /// # Errors
     /// The socket is not proven to receive, so it must not be served.
-    pub fn failed_to_arm(&self, errno: i32, stats: &mut Stats) -> io::Result<bool> {
-        let scope = scope(errno);
-        if scope == Scope::Again {
+    pub fn failed_to_arm(&mut self, errno: i32, stats: &mut Stats) -> io::Result<bool> {
+        let Some(scope) = counted(errno, stats) else {
             return Ok(false);
+        };
+        self.armings += 1;
+        if scope == Scope::Datagram && self.armings < ARMINGS_MAX {
+            return Ok(true);
         }
-        stats.counters.receive_error(errno);
-        match scope {
-            Scope::Again | Scope::Datagram => Ok(true),
-            Scope::Socket | Scope::Worker => Err(self.error(errno, "cannot be received from")),
-        }
+        Err(self.error(errno, "cannot be received from"))
     }
 
     fn error(&self, errno: i32, what: &str) -> io::Error {
@@ -210,13 +222,24 @@ mod tests {
 
     #[test]
     fn a_socket_is_armed_in_silence_or_after_an_error_that_is_over() {
-        let (mut stats, health) = (Stats::new(), health());
-        assert!(!health.failed_to_arm(libc::EAGAIN, &mut stats).unwrap());
-        let again = health.failed_to_arm(libc::ECONNABORTED, &mut stats);
-        assert!(again.unwrap());
-        for errno in [libc::ENOMEM, libc::EACCES, libc::EBADF] {
-            assert!(health.failed_to_arm(errno, &mut stats).is_err());
+        let mut stats = Stats::new();
+        let mut armed = health();
+        assert!(!armed.failed_to_arm(libc::EAGAIN, &mut stats).unwrap());
+        for errno in [libc::ECONNABORTED, libc::ECONNREFUSED] {
+            assert!(armed.failed_to_arm(errno, &mut stats).unwrap());
         }
-        assert_eq!(stats.counters.receive_errors().count(), 4);
+        for errno in [libc::ENOMEM, libc::EACCES, libc::EBADF] {
+            assert!(health().failed_to_arm(errno, &mut stats).is_err());
+        }
+        assert_eq!(stats.counters.receive_errors().count(), 5);
+    }
+
+    #[test]
+    fn a_socket_that_fails_each_time_is_not_armed() {
+        let (mut stats, mut health) = (Stats::new(), health());
+        let mut arm = || health.failed_to_arm(libc::ENETUNREACH, &mut stats);
+        assert!(arm().unwrap() && arm().unwrap());
+        assert!(arm().is_err());
+        assert_eq!(errors(&stats), [(libc::ENETUNREACH, 3)]);
     }
 }

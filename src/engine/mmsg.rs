@@ -21,9 +21,6 @@ use reflector_udp::mmsg::{Inbox, Poll};
 /// Times that a spinning engine polls before it lets the worker look at its control.
 const SPINS: usize = 256;
 
-/// Times that a socket is asked before it is taken as it is.
-const ARMINGS_MAX: usize = 3;
-
 /// The distance between buffers: their room and an odd number of cache lines, so that their first
 /// lines do not all compete for the same cache sets.
 pub(super) const STRIDE: usize = 1027 * 64;
@@ -99,14 +96,10 @@ impl Mmsg {
     /// See [`Engine::arm`](super::Engine::arm).
     ///
     /// # Errors
-    /// What recvmmsg(2) says of a socket, other than that there is nothing.
+    /// As [`Health::failed_to_arm`] says.
     pub fn arm(&mut self, stats: &mut Stats) -> io::Result<()> {
-        for (pair, health) in self.resources.sockets.iter().zip(&self.health) {
-            // What is over has been told with the first; a socket may have been told two.
-            for _ in 0..ARMINGS_MAX {
-                let Err(error) = self.inbox.peek(pair.receiver.as_fd()) else {
-                    break;
-                };
+        for (pair, health) in self.resources.sockets.iter().zip(&mut self.health) {
+            while let Err(error) = self.inbox.peek(pair.receiver.as_fd()) {
                 if !health.failed_to_arm(errno(&error), stats)? {
                     break;
                 }

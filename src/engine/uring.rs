@@ -40,9 +40,6 @@ use crate::stats::Stats;
 /// Times that a spinning engine polls before it lets the worker look at its control.
 const SPINS: usize = 4096;
 
-/// Times that sockets are armed before they are given up.
-const ARMINGS_MAX: usize = 3;
-
 /// The engine of one worker.
 pub struct Uring<R = KernelRing> {
     ring: R,
@@ -154,15 +151,12 @@ impl<R: Ring> Uring<R> {
     /// # Errors
     /// What io_uring_enter(2) says, or a receive that failed: the socket is not served then.
     pub fn arm(&mut self, stats: &mut Stats) -> io::Result<()> {
-        for _ in 0..ARMINGS_MAX {
+        loop {
             self.queue_receives();
             if !self.has_to_arm_again(stats)? {
                 return Ok(());
             }
         }
-        Err(io::Error::other(
-            "a socket fails each time that it is armed",
-        ))
     }
 
     /// Submits what is queued, and says whether a receive has ended with an error that is over.

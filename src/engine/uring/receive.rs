@@ -110,7 +110,7 @@ impl Reception {
     ///
     /// # Errors
     /// As [`Health::failed_to_arm`] says.
-    pub fn failed_to_arm(&self, errno: i32, stats: &mut Stats) -> io::Result<bool> {
+    pub fn failed_to_arm(&mut self, errno: i32, stats: &mut Stats) -> io::Result<bool> {
         self.health.failed_to_arm(errno, stats)
     }
 
