@@ -44,6 +44,16 @@ struct Share {
 }
 
 impl Share {
+    /// Adds what the worker has handed over to its sum and to `interval`, by way of `collected`;
+    /// says whether it has answered.
+    fn take(&mut self, control: &Control, collected: &mut Stats, interval: &mut Stats) -> bool {
+        let has_answered = control.counters.collect(collected);
+        interval.add(collected);
+        self.total.add(collected);
+        collected.reset();
+        has_answered
+    }
+
     fn read_drops(&mut self) {
         for (pair, seen) in self.sockets.iter().zip(&mut self.seen) {
             // One that cannot be read now is read the next time.
@@ -98,10 +108,7 @@ impl Accounting {
     /// Takes what workers that have ended have left.
     pub fn collect_rest(&mut self, controls: &[Arc<Control>]) {
         for (share, control) in self.workers.iter_mut().zip(controls) {
-            control.counters.collect(&mut self.collected);
-            self.interval.add(&self.collected);
-            share.total.add(&self.collected);
-            self.collected.reset();
+            share.take(control, &mut self.collected, &mut self.interval);
         }
     }
 
@@ -113,11 +120,7 @@ impl Accounting {
             let Some(asked) = share.asked else {
                 continue;
             };
-            let has_answered = control.counters.collect(&mut self.collected);
-            self.interval.add(&self.collected);
-            share.total.add(&self.collected);
-            self.collected.reset();
-            if has_answered {
+            if share.take(control, &mut self.collected, &mut self.interval) {
                 (share.asked, share.is_stuck) = (None, false);
             } else if now.duration_since(asked) >= stuck_after && !share.is_stuck {
                 share.is_stuck = true;
