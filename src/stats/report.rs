@@ -41,7 +41,8 @@ pub struct Ready {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct KernelLoss {
-    /// Datagrams dropped at our sockets, for want of receive buffer.
+    /// Datagrams and trains, each of which counts once, that were dropped at our sockets, for want
+    /// of receive buffer (SK_MEMINFO_DROPS, linux/sock_diag.h).
     pub kernel_drops: u64,
     /// The host's UDP `SndbufErrors`, ours and others': datagrams that a full device queue lost
     /// after their send had succeeded count here.
@@ -135,7 +136,7 @@ pub struct WorkerShare {
     pub replied: u64,
     /// Receives that brought something.
     pub batches: u64,
-    /// Datagrams that the kernel dropped at its sockets.
+    /// Datagrams and trains, each of which counts once, that the kernel dropped at its sockets.
     pub kernel_drops: u64,
 }
 

@@ -41,8 +41,8 @@ pub fn enable(socket: &impl AsFd, level: i32, option: i32) -> io::Result<()> {
     set_int(socket, level, option, 1)
 }
 
-/// Datagrams that the kernel dropped at this socket since it was made, from `SO_MEMINFO`
-/// (socket(7); a 32-bit counter that wraps).
+/// Datagrams and trains, each of which counts once, that the kernel dropped at this socket since it
+/// was made, from `SO_MEMINFO` (socket(7); a 32-bit counter that wraps).
 ///
 /// # Errors
 /// `ENOPROTOOPT` before Linux 4.12.
