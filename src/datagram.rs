@@ -189,7 +189,7 @@ pub enum DropReason {
     /// A source port that no client has: 0, one of ours, or one of `--deny-port`.
     SourcePort,
     /// A source address that no reply can reach or that would multiply it: unspecified,
-    /// multicast, broadcast, reserved.
+    /// multicast, broadcast.
     SourceAddress,
     /// Denied, or not allowed, by the address lists.
     NotAllowed,

@@ -4,12 +4,12 @@
 //! list, allow list, hop limit. (Truncation, missing pktinfo and destinations that are not unicast
 //! are found before, by [`crate::ingress`].) Deny always wins.
 
-use std::net::IpAddr;
-use std::ops::RangeInclusive;
+mod sets;
 
-use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use std::net::IpAddr;
 
 use crate::datagram::{Arrival, Attributes, DropReason};
+pub use sets::{Ports, Prefixes};
 
 /// The prefixes that are answered by default: those that are not routed on the Internet.
 ///
@@ -38,78 +38,6 @@ pub const DEFAULT_ALLOW: &[&str] = &[
 pub const DEFAULT_DENY_PORTS: &[u16] = &[
     7, 13, 17, 19, 37, 69, 111, 123, 137, 138, 161, 389, 500, 520, 1900, 3702, 5353, 5355, 11211,
 ];
-
-/// A set of prefixes, kept as disjoint ranges in ascending order and looked up by binary search.
-#[derive(Clone, Debug, Default)]
-pub struct Prefixes {
-    v4: Vec<RangeInclusive<u32>>,
-    v6: Vec<RangeInclusive<u128>>,
-}
-
-impl Prefixes {
-    /// The set of addresses in any of `prefixes`.
-    pub fn new(prefixes: impl IntoIterator<Item = IpNet>) -> Self {
-        let mut v4 = Vec::new();
-        let mut v6 = Vec::new();
-        for prefix in prefixes {
-            match prefix {
-                IpNet::V4(net) => v4.push(net.trunc()),
-                IpNet::V6(net) => v6.push(net.trunc()),
-            }
-        }
-        // Aggregated prefixes are disjoint and sorted, which the search relies on.
-        let (v4, v6) = (Ipv4Net::aggregate(&v4), Ipv6Net::aggregate(&v6));
-        let v4 = v4
-            .iter()
-            .map(|net| net.network().to_bits()..=net.broadcast().to_bits());
-        let v6 = v6
-            .iter()
-            .map(|net| net.network().to_bits()..=net.broadcast().to_bits());
-        Self {
-            v4: v4.collect(),
-            v6: v6.collect(),
-        }
-    }
-
-    /// Whether `addr` is in one of them.
-    pub fn contains(&self, addr: IpAddr) -> bool {
-        match addr {
-            IpAddr::V4(addr) => is_in(&self.v4, addr.to_bits()),
-            IpAddr::V6(addr) => is_in(&self.v6, addr.to_bits()),
-        }
-    }
-
-    /// Whether nothing is in it.
-    pub fn is_empty(&self) -> bool {
-        self.v4.is_empty() && self.v6.is_empty()
-    }
-}
-
-/// Whether one of the ranges, which ascend and are disjoint, holds `bits`.
-fn is_in<T: Ord>(ranges: &[RangeInclusive<T>], bits: T) -> bool {
-    let after = ranges.partition_point(|range| *range.start() <= bits);
-    after > 0 && bits <= *ranges[after - 1].end()
-}
-
-/// A set of port numbers, one bit each.
-#[derive(Clone, Debug)]
-pub struct Ports(Box<[u64; 1024]>);
-
-impl Ports {
-    /// The set of `ports`.
-    pub fn new(ports: impl IntoIterator<Item = u16>) -> Self {
-        let mut bits = Box::new([0; 1024]);
-        for port in ports {
-            bits[usize::from(port / 64)] |= 1 << (port % 64);
-        }
-        Self(bits)
-    }
-
-    /// Whether `port` is in it.
-    pub fn contains(&self, port: u16) -> bool {
-        self.0[usize::from(port / 64)] & (1 << (port % 64)) != 0
-    }
-}
 
 /// Who is answered, as a server is told.
 #[derive(Clone, Debug)]
@@ -162,9 +90,9 @@ impl Guard {
         }
     }
 
-    /// Whether `addr` is refused whatever is allowed.
+    /// Whether `addr`, which is not v4-mapped, is refused whatever is allowed.
     pub fn is_denied(&self, addr: IpAddr) -> bool {
-        self.deny.contains(addr)
+        self.deny.contains_canonical(addr)
     }
 
     /// Whether what arrived may be answered.
@@ -180,7 +108,7 @@ impl Guard {
         if !is_answerable(ip) {
             return Err(DropReason::SourceAddress);
         }
-        if self.is_denied(ip) || !self.allow.contains(ip) {
+        if self.is_denied(ip) || !self.allow.contains_canonical(ip) {
             return Err(DropReason::NotAllowed);
         }
         if self.has_loop_guard && arrival.attributes.hop_limit().is_some_and(|hops| hops <= 1) {
@@ -204,17 +132,20 @@ impl Guard {
     }
 }
 
-/// Whether a host can have this address: not unspecified or "this network" (RFC 1122), multicast,
-/// broadcast or reserved (RFC 1112 class E).
+/// Whether a host can have this address, as Linux sees it: not unspecified, multicast or broadcast.
+/// The rest of 0.0.0.0/8 and 240.0.0.0/4, reserved once (RFC 1122, RFC 1112), is unicast there
+/// (`ipv4_is_zeronet`, `ipv4_is_lbcast` of include/linux/in.h), and overlays make use of it.
 fn is_answerable(addr: IpAddr) -> bool {
     match addr {
-        IpAddr::V4(addr) => (1..=223).contains(&addr.octets()[0]),
+        IpAddr::V4(addr) => !addr.is_unspecified() && !addr.is_multicast() && !addr.is_broadcast(),
         IpAddr::V6(addr) => !addr.is_unspecified() && !addr.is_multicast(),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use super::*;
     use reflector_udp::addr::PeerAddr;
 
@@ -273,6 +204,45 @@ mod tests {
     }
 
     #[test]
+    fn what_was_reserved_once_is_answered_where_the_lists_allow_it() {
+        for peer in ["0.1.2.3:9", "240.7.0.9:9", "255.255.255.254:9"] {
+            assert_eq!(admit(&guard(&["0.0.0.0/0"], &[]), peer), Ok(()), "{peer}");
+            let by_default = admit(&guard(DEFAULT_ALLOW, &[]), peer);
+            assert_eq!(by_default, Err(DropReason::NotAllowed), "{peer}");
+        }
+    }
+
+    #[test]
+    fn a_mapped_prefix_means_its_ipv4_peers() {
+        for (prefix, peer) in [
+            ("::ffff:10.9.0.2/128", "10.9.0.2:4000"),
+            ("::ffff:a09:0/112", "10.9.255.2:4000"),
+            ("::ffff:0:0/96", "10.9.0.2:4000"),
+        ] {
+            assert_eq!(admit(&guard(&[prefix], &[]), peer), Ok(()), "{prefix}");
+            let denied = guard(&["0.0.0.0/0"], &[prefix]);
+            assert_eq!(
+                admit(&denied, peer),
+                Err(DropReason::NotAllowed),
+                "{prefix}"
+            );
+            assert!(denied.is_denied(peer.parse::<SocketAddr>().unwrap().ip()));
+        }
+        let one = guard(&["::ffff:10.9.0.2/128"], &[]);
+        assert_eq!(admit(&one, "10.9.0.3:4000"), Err(DropReason::NotAllowed));
+    }
+
+    #[test]
+    fn a_prefix_of_all_of_ipv6_means_no_ipv4_peer() {
+        let denied = guard(&["0.0.0.0/0", "::/0"], &["::/0"]);
+        assert_eq!(admit(&denied, "10.9.0.2:4000"), Ok(()));
+        assert_eq!(
+            admit(&denied, "[fd09::2]:4000"),
+            Err(DropReason::NotAllowed)
+        );
+    }
+
+    #[test]
     fn deny_wins_over_allow() {
         let guard = guard(&["0.0.0.0/0", "10.1.0.0/16"], &["10.1.2.0/24"]);
         assert_eq!(admit(&guard, "10.1.2.3:4000"), Err(DropReason::NotAllowed));
@@ -286,10 +256,11 @@ mod tests {
         assert_eq!(admit(&guard, "10.0.0.1:9007"), Err(DropReason::SourcePort));
         assert_eq!(admit(&guard, "10.0.0.1:53"), Err(DropReason::SourcePort));
         for peer in [
-            "0.1.2.3:9",
+            "0.0.0.0:9",
             "224.0.0.1:9",
+            "239.255.255.255:9",
             "255.255.255.255:9",
-            "240.0.0.1:9",
+            "[::]:9",
             "[ff02::1]:9",
         ] {
             assert_eq!(
@@ -322,22 +293,6 @@ mod tests {
         for hops in [0, 1] {
             arrival.attributes = Attributes::NONE.with_hop_limit(hops);
             assert_eq!(guard.admit(&arrival), Err(DropReason::HopLimit));
-        }
-    }
-
-    #[test]
-    fn nested_and_adjacent_prefixes_are_found() {
-        let set = prefixes(&["10.0.0.0/8", "10.5.0.0/16", "11.0.0.0/8", "2001:db8::/32"]);
-        for addr in [
-            "10.200.0.1",
-            "10.5.0.1",
-            "11.255.255.255",
-            "2001:db8:ffff::1",
-        ] {
-            assert!(set.contains(addr.parse().unwrap()), "{addr}");
-        }
-        for addr in ["9.255.255.255", "12.0.0.0", "2001:db9::"] {
-            assert!(!set.contains(addr.parse().unwrap()), "{addr}");
         }
     }
 }

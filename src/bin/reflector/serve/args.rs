@@ -39,7 +39,7 @@ pub const ENDING: Ending = Ending {
             &[
                 "TIME is a number of seconds, or has a unit: 0.5, 20us, 1m30s.",
                 "SIZE is a number of bytes, or has a unit: 64KiB, 8MiB.",
-                "CIDR is a prefix or an address.",
+                "CIDR is a prefix or an address. A v4-mapped one means its IPv4 peers.",
             ],
         ),
         (

@@ -1,6 +1,6 @@
 //! Values that only the reflector's options have, as typed.
 
-use std::net::{IpAddr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 
 use bytesize::ByteSize;
 use clap::ValueEnum;
@@ -169,9 +169,27 @@ pub fn prefix(text: &str) -> Result<Prefix, String> {
     }
     let net = text
         .parse::<IpNet>()
-        .or_else(|_| text.parse().map(|addr: IpAddr| addr.into()));
-    net.map(Prefix::Net)
-        .map_err(|_| "expected a prefix such as 10.0.0.0/8, an address, or 'any'".to_owned())
+        .or_else(|_| text.parse().map(|addr: IpAddr| addr.into()))
+        .map_err(|_| "expected a prefix such as 10.0.0.0/8, an address, or 'any'".to_owned())?;
+    if is_half_mapped(net) {
+        return Err(
+            "it is more than all of IPv4, written as IPv6 (::ffff:0:0/96); expected 0.0.0.0/0, a \
+             longer prefix, or a prefix of IPv6 addresses"
+                .to_owned(),
+        );
+    }
+    Ok(Prefix::Net(net))
+}
+
+/// Whether `net` is v4-mapped by its looks and longer than IPv4 is: nobody can mean that.
+fn is_half_mapped(net: IpNet) -> bool {
+    /// Bits in front of those that only a v4-mapped address has.
+    const LEN_BEFORE_MAPPED: u8 = 80;
+    let IpNet::V6(net) = net else { return false };
+    let mapped = Ipv4Addr::UNSPECIFIED.to_ipv6_mapped();
+    let looks_mapped =
+        net.addr().to_ipv4_mapped().is_some() || net.prefix_len() > LEN_BEFORE_MAPPED;
+    net.prefix_len() < 96 && net.contains(&mapped) && looks_mapped
 }
 
 /// Reads the size of a socket buffer.
@@ -239,6 +257,24 @@ mod tests {
         assert_eq!(prefix("any"), Ok(Prefix::Any));
         assert_eq!(prefix("10.0.0.1"), prefix("10.0.0.1/32"));
         assert!(prefix("10.0.0.0/33").is_err() && prefix("all").is_err());
+        // What looks v4-mapped and is more than that could only be void.
+        for text in [
+            "::ffff:0:0/95",
+            "::fffe:0:0/95",
+            "::ffff:10.9.0.2/64",
+            "::ffff:10.9.0.2/0",
+        ] {
+            assert!(prefix(text).unwrap_err().contains("0.0.0.0/0"), "{text}");
+        }
+        for text in [
+            "::ffff:0:0/96",
+            "::ffff:10.9.0.2",
+            "::/0",
+            "::/80",
+            "::1/128",
+        ] {
+            assert!(prefix(text).is_ok(), "{text}");
+        }
     }
 
     #[test]

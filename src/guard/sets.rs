@@ -1,0 +1,127 @@
+//! Sets of addresses and of ports, made for looking up.
+
+use std::net::IpAddr;
+use std::ops::RangeInclusive;
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+
+/// A set of prefixes, kept as disjoint ranges in ascending order and looked up by binary search.
+#[derive(Clone, Debug, Default)]
+pub struct Prefixes {
+    v4: Vec<RangeInclusive<u32>>,
+    v6: Vec<RangeInclusive<u128>>,
+}
+
+impl Prefixes {
+    /// The set of addresses in any of `prefixes`.
+    ///
+    /// A v4-mapped prefix (`::ffff:10.0.0.0/104`) means its IPv4 addresses, since no peer is taken
+    /// for a v4-mapped one. A shorter one than /96 has IPv6 addresses only.
+    pub fn new(prefixes: impl IntoIterator<Item = IpNet>) -> Self {
+        let mut v4 = Vec::new();
+        let mut v6 = Vec::new();
+        for prefix in prefixes {
+            match prefix {
+                IpNet::V4(net) => v4.push(net.trunc()),
+                IpNet::V6(net) => match unmapped(net) {
+                    Some(net) => v4.push(net.trunc()),
+                    None => v6.push(net.trunc()),
+                },
+            }
+        }
+        // Aggregated prefixes are disjoint and sorted, which the search relies on.
+        let (v4, v6) = (Ipv4Net::aggregate(&v4), Ipv6Net::aggregate(&v6));
+        let v4 = v4
+            .iter()
+            .map(|net| net.network().to_bits()..=net.broadcast().to_bits());
+        let v6 = v6
+            .iter()
+            .map(|net| net.network().to_bits()..=net.broadcast().to_bits());
+        Self {
+            v4: v4.collect(),
+            v6: v6.collect(),
+        }
+    }
+
+    /// Whether `addr` is in one of them. A v4-mapped address is the IPv4 one that it stands for.
+    pub fn contains(&self, addr: IpAddr) -> bool {
+        self.contains_canonical(addr.to_canonical())
+    }
+
+    /// The same of an address that is not v4-mapped, as no peer's is.
+    pub(super) fn contains_canonical(&self, addr: IpAddr) -> bool {
+        match addr {
+            IpAddr::V4(addr) => is_in(&self.v4, addr.to_bits()),
+            IpAddr::V6(addr) => is_in(&self.v6, addr.to_bits()),
+        }
+    }
+
+    /// Whether nothing is in it.
+    pub fn is_empty(&self) -> bool {
+        self.v4.is_empty() && self.v6.is_empty()
+    }
+}
+
+/// The IPv4 prefix that a v4-mapped one stands for.
+fn unmapped(prefix: Ipv6Net) -> Option<Ipv4Net> {
+    let addr = prefix.addr().to_ipv4_mapped()?;
+    Ipv4Net::new(addr, prefix.prefix_len().checked_sub(96)?).ok()
+}
+
+/// Whether one of the ranges, which ascend and are disjoint, holds `bits`.
+fn is_in<T: Ord>(ranges: &[RangeInclusive<T>], bits: T) -> bool {
+    let after = ranges.partition_point(|range| *range.start() <= bits);
+    after > 0 && bits <= *ranges[after - 1].end()
+}
+
+/// A set of port numbers, one bit each.
+#[derive(Clone, Debug)]
+pub struct Ports(Box<[u64; 1024]>);
+
+impl Ports {
+    /// The set of `ports`.
+    pub fn new(ports: impl IntoIterator<Item = u16>) -> Self {
+        let mut bits = Box::new([0; 1024]);
+        for port in ports {
+            bits[usize::from(port / 64)] |= 1 << (port % 64);
+        }
+        Self(bits)
+    }
+
+    /// Whether `port` is in it.
+    pub fn contains(&self, port: u16) -> bool {
+        self.0[usize::from(port / 64)] & (1 << (port % 64)) != 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn prefixes(texts: &[&str]) -> Prefixes {
+        Prefixes::new(texts.iter().map(|text| text.parse().unwrap()))
+    }
+
+    #[test]
+    fn nested_and_adjacent_prefixes_are_found() {
+        let set = prefixes(&["10.0.0.0/8", "10.5.0.0/16", "11.0.0.0/8", "2001:db8::/32"]);
+        for addr in [
+            "10.200.0.1",
+            "10.5.0.1",
+            "11.255.255.255",
+            "2001:db8:ffff::1",
+        ] {
+            assert!(set.contains(addr.parse().unwrap()), "{addr}");
+        }
+        for addr in ["9.255.255.255", "12.0.0.0", "2001:db9::"] {
+            assert!(!set.contains(addr.parse().unwrap()), "{addr}");
+        }
+    }
+
+    #[test]
+    fn a_mapped_address_is_looked_up_as_ipv4() {
+        let set = prefixes(&["10.0.0.0/8"]);
+        assert!(set.contains("::ffff:10.0.0.1".parse().unwrap()));
+        assert!(!set.contains("::ffff:11.0.0.1".parse().unwrap()));
+    }
+}
