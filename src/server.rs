@@ -3,17 +3,19 @@
 
 mod accounting;
 mod control;
+mod log;
 mod sockets;
 mod workers;
 
-use std::cell::Cell;
+use std::cell::RefCell;
 use std::collections::BTreeSet;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::config::{Config, Listener, SEND_BUFFER_SMALL};
-use crate::engine::{Kind, Resources};
+use crate::config::{Config, Listener};
+use crate::datagram::DropReason;
+use crate::engine::Resources;
 use crate::guard::{Guard, Rules};
 use crate::responder::Responder;
 use crate::stats::report::{Ready, Report, Summary};
@@ -34,6 +36,9 @@ const HANDOVER_MAX: Duration = Duration::from_millis(250);
 /// How long the workers may take to get ready, together.
 const START_MAX: Duration = Duration::from_secs(10);
 
+/// Reports that a worker may have made which nobody has read: each thing that it says once.
+const REPORTS_MAX: usize = 2 + DropReason::ALL.len();
+
 /// A reflector that has all its sockets, and serves once it is [`run`](Server::run).
 pub struct Server<R> {
     config: Config,
@@ -41,8 +46,8 @@ pub struct Server<R> {
     /// By worker and socket.
     responders: Vec<Vec<R>>,
     mailbox: Mailbox,
-    /// Whether it has been said that the address lists refuse somebody.
-    has_refused: Cell<bool>,
+    /// The reasons of refusals that have been logged.
+    told: RefCell<Vec<DropReason>>,
 }
 
 impl<R: Responder + Send + 'static> Server<R> {
@@ -60,15 +65,14 @@ impl<R: Responder + Send + 'static> Server<R> {
         let sockets = sockets::open(&config, &needs)?;
         let responders = config.workers.iter();
         let responders = responders.map(|_| sockets.listeners.iter().map(&responder).collect());
-        // Room for every worker to say each thing that it says once.
-        let mailbox = Mailbox::open(4 * config.workers.len())
+        let mailbox = Mailbox::open(REPORTS_MAX * config.workers.len())
             .map_err(|e| Error::system("cannot start the server", &e))?;
         Ok(Self {
             responders: responders.collect(),
             config,
             sockets,
             mailbox,
-            has_refused: Cell::new(false),
+            told: RefCell::default(),
         })
     }
 
@@ -89,7 +93,8 @@ impl<R: Responder + Send + 'static> Server<R> {
     /// A worker could not start, or died: its share of the peers would be unheard. A drain that
     /// took too long, or was cut short by a second stop.
     pub fn run(mut self, mut observe: impl FnMut(Report<'_>)) -> Result<Summary, Error> {
-        self.log_settings();
+        let socket = &self.sockets.by_worker[0][0].receiver;
+        log::settings(&self.config, socket.send_buffer_len());
         let ready = self.ready();
         let mut workers = Workers::default();
         let started = self
@@ -115,51 +120,22 @@ impl<R: Responder + Send + 'static> Server<R> {
         served.map(|()| summary)
     }
 
-    fn log_settings(&self) {
-        for note in &self.config.notes {
-            tracing::warn!("{note}");
-        }
-        if let Some(blocker) = &self.config.engine_blocker {
-            tracing::warn!(
-                "io_uring is not available: {}; serving with recvmmsg and sendmmsg; {}",
-                blocker.what,
-                blocker.remedy
-            );
-        }
-        if self.config.engine.kind == Kind::Uring && !self.config.engine.busy_receive {
-            tracing::debug!(
-                "on this kernel a receive that finds nothing costs a buffer: receives stay armed \
-                 when sockets are busy"
-            );
-        }
-        let send_buffer_len = self.sockets.by_worker[0][0].receiver.send_buffer_len();
-        if send_buffer_len < SEND_BUFFER_SMALL {
-            tracing::warn!(
-                "the send buffer is {send_buffer_len} bytes, a few trains: replies beyond it are \
-                 lost (EAGAIN); raise --sndbuf, and net.core.wmem_max or run with CAP_NET_ADMIN"
-            );
-        }
-        let memory = self.config.memory();
-        tracing::debug!(
-            "memory budget: {} KiB = {} KiB + {} workers of {} KiB ({} buffers each), socket \
-             buffers not counted",
-            memory.total() / 1024,
-            memory.base / 1024,
-            memory.workers,
-            memory.worker / 1024,
-            self.config.engine.buffers
-        );
-    }
-
-    /// Warns of a peer that the allow list refuses, once.
-    fn log_refused(&self, peer: IpAddr) {
-        if self.has_refused.replace(true) {
+    /// Warns of a peer that the guard refuses, once for each reason.
+    fn log_refused(&self, peer: SocketAddr, reason: DropReason) {
+        let mut told = self.told.borrow_mut();
+        if told.contains(&reason) {
             return;
         }
-        tracing::warn!(
-            "a datagram from {peer} is not answered, nor is any other that the address lists \
-             refuse (this is said once); --allow {peer} or --allow any answers it"
-        );
+        told.push(reason);
+        let is_own_port = |port| {
+            self.sockets
+                .listeners
+                .iter()
+                .any(|it| it.addr.port() == port)
+        };
+        if let Some(why) = log::why(peer, reason, is_own_port) {
+            tracing::warn!("a datagram from {peer} is not answered (this is said once): {why}");
+        }
     }
 
     fn guard(&self, rules: &Rules) -> Guard {
@@ -226,7 +202,9 @@ impl<R: Responder + Send + 'static> Server<R> {
                 Event::Report(WorkerReport::Died { worker, reason }) => {
                     return Err(not_started(worker, &reason));
                 }
-                Event::Report(WorkerReport::Refused { peer }) => self.log_refused(peer),
+                Event::Report(WorkerReport::Refused { peer, reason }) => {
+                    self.log_refused(peer, reason);
+                }
                 Event::Order(Order::Stop) if is_stopped => {
                     return Err(Error::new("the start was cut short", "stopped twice"));
                 }
@@ -286,7 +264,9 @@ impl<R: Responder + Send + 'static> Server<R> {
                 Event::Report(WorkerReport::Died { worker, reason }) => {
                     return Err(died(worker, &reason));
                 }
-                Event::Report(WorkerReport::Refused { peer }) => self.log_refused(peer),
+                Event::Report(WorkerReport::Refused { peer, reason }) => {
+                    self.log_refused(peer, reason);
+                }
                 Event::Report(_) | Event::Woken | Event::TimedOut => {}
             }
             let now = clock::monotonic();
@@ -339,7 +319,9 @@ impl<R: Responder + Send + 'static> Server<R> {
                     return Err(died(worker, &reason));
                 }
                 // Orders come first, so this may have waited behind the one to stop.
-                Event::Report(WorkerReport::Refused { peer }) => self.log_refused(peer),
+                Event::Report(WorkerReport::Refused { peer, reason }) => {
+                    self.log_refused(peer, reason);
+                }
                 Event::TimedOut => return Err(not_drained(&running, self.config.drain_timeout)),
                 Event::Report(_) | Event::Order(Order::SetRules(_)) | Event::Woken => {}
             }

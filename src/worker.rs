@@ -65,7 +65,7 @@ impl<R: Responder> Worker<R> {
         });
 
         let mut obeyed = Obeyed::default();
-        let mut has_refused = false;
+        let mut told = Reasons::default();
         while obeyed.read(&self.control, &mut self.guard) == Command::Run {
             engine.receive(&mut batch, stats, Wait::Idle)?;
             if !self.coalesce.is_zero() && !batch.is_empty() {
@@ -75,14 +75,18 @@ impl<R: Responder> Worker<R> {
                 }
                 engine.receive(&mut batch, stats, Wait::Never)?;
             }
-            let refused = self.respond(&mut batch, stats);
+            let refused = self.respond(&mut batch, stats, told);
             engine.transmit(&mut batch, stats)?;
             if self.control.counters.is_requested() {
                 self.control.counters.publish(stats);
                 self.reports.published();
             }
-            if let (Some(peer), false) = (refused, has_refused) {
-                has_refused = self.reports.try_send(WorkerReport::Refused { peer });
+            if let Some((peer, reason)) = refused
+                && self
+                    .reports
+                    .try_send(WorkerReport::Refused { peer, reason })
+            {
+                told = told.with(reason);
             }
         }
         self.drain(engine, &mut obeyed, &mut batch, stats)
@@ -98,7 +102,7 @@ impl<R: Responder> Worker<R> {
     ) -> io::Result<()> {
         let mut engine = engine.into_mmsg(batch, stats)?;
         loop {
-            self.respond(batch, stats);
+            self.respond(batch, stats, Reasons::ALL);
             engine.transmit(batch, stats);
             // A batch is empty as well where nothing in it can be answered, or a receive has
             // failed; the queue goes on.
@@ -113,8 +117,14 @@ impl<R: Responder> Worker<R> {
         }
     }
 
-    /// Decides the answer of each slot. Returns a peer that the allow list refused.
-    fn respond(&mut self, batch: &mut Batch, stats: &mut Stats) -> Option<IpAddr> {
+    /// Decides the answer of each slot. Returns a peer that the guard refused for a reason that is
+    /// not in `told`.
+    fn respond(
+        &mut self,
+        batch: &mut Batch,
+        stats: &mut Stats,
+        told: Reasons,
+    ) -> Option<(SocketAddr, DropReason)> {
         stats.counters.batches += u64::from(!batch.is_empty());
         let mut refused = None;
         let (slots, verdicts) = batch.parts_mut();
@@ -124,10 +134,10 @@ impl<R: Responder> Worker<R> {
             let responder = &mut self.responders[socket];
             slot.answer = match self.guard.admit(arrival) {
                 Err(reason) => {
-                    let ip = arrival.flow.peer.ip();
+                    let peer = arrival.flow.peer.addr();
                     // What is denied on purpose needs no remedy.
-                    if reason == DropReason::NotAllowed && !self.guard.is_denied(ip) {
-                        refused = Some(ip);
+                    if !told.has(reason) && !self.guard.is_denied(peer.ip()) {
+                        refused = Some((peer, reason));
                     }
                     Answer::Drop(reason)
                 }
@@ -145,6 +155,24 @@ impl<R: Responder> Worker<R> {
             slot.attributes = self.guard.limit(arrival, slot.attributes);
         }
         refused
+    }
+}
+
+/// Reasons to drop a datagram.
+#[derive(Clone, Copy, Default)]
+struct Reasons(u16);
+
+const _: () = assert!(DropReason::ALL.len() <= u16::BITS as usize);
+
+impl Reasons {
+    const ALL: Self = Self(u16::MAX);
+
+    fn has(self, reason: DropReason) -> bool {
+        self.0 & (1 << reason as u16) != 0
+    }
+
+    fn with(self, reason: DropReason) -> Self {
+        Self(self.0 | (1 << reason as u16))
     }
 }
 

@@ -3,11 +3,12 @@
 
 use std::io;
 use std::mem;
-use std::net::IpAddr;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{SendError, SyncSender};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::datagram::DropReason;
 use crate::guard::Guard;
 use crate::stats::Stats;
 use reflector_measure::handover::Handover;
@@ -23,10 +24,12 @@ pub enum WorkerReport {
         /// Whether it runs on the CPU that it was to be pinned to.
         is_pinned: bool,
     },
-    /// The allow list refused a datagram, for the first time at this worker.
+    /// The guard refused a datagram, for the first time at this worker for this reason.
     Refused {
         /// Who sent it.
-        peer: IpAddr,
+        peer: SocketAddr,
+        /// Why.
+        reason: DropReason,
     },
     /// The worker is no more, and its share of the peers unheard.
     Died {
@@ -204,7 +207,7 @@ impl Obeyed {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::datagram::{Arrival, DropReason};
+    use crate::datagram::Arrival;
     use crate::guard::{Prefixes, Rules};
     use reflector_udp::addr::PeerAddr;
 

@@ -26,7 +26,8 @@ on_both_engines! {
             send_forged(&picture.container, forged, to, 64, b"hi");
         }
         delivered.wait_for(2);
-        let summary = here.stop();
+        let (summary, log) = here.stop_with_log();
+        assert!(log.contains("two reflectors would answer each other"), "{log}");
         assert_eq!(dropped(&summary, "source_port"), 2, "{summary}");
         assert_eq!(summary["replied"], 0);
         assert_eq!(outgoing(capture), []);

@@ -2,13 +2,14 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
+use ipnet::IpNet;
 use reflector::responder::echo::Echo;
 use reflector::{Prefixes, Rules};
 use reflector_netlab::topology::{DockerHost, Route, net};
 use reflector_testkit::in_process::{InProcess, on_port};
 use reflector_testkit::queue::Delivered;
 use reflector_testkit::train::Client;
-use reflector_testkit::{PORT, at, on_both_engines, wait_until};
+use reflector_testkit::{LISTEN, PORT, Reflector, at, on_both_engines, wait_until};
 
 use super::{dropped, ping, start};
 
@@ -107,6 +108,60 @@ on_both_engines! {
         }
     }
 
+    fn a_mapped_prefix_is_that_of_its_ipv4_peers(engine: Engine) {
+        let picture = DockerHost::new().unwrap();
+        for sockets in [LISTEN, &["--listen", "[::]:5151", "--dual-stack"]] {
+            let rules = ["--cores", "1", "--deny", "::ffff:172.17.0.3/128"];
+            let reflector = Reflector::start(&picture.host, engine, &[sockets, &rules].concat());
+            let mut denied = Client::any(&picture.container, at(DockerHost::HOST));
+            let mut other = Client::any(&picture.outside, at(DockerHost::HOST));
+            let mut over_ipv6 = Client::any(&picture.container, at(DockerHost::HOST_V6));
+            let delivered = Delivered::count(&picture.host);
+            denied.send(b"hello");
+            denied.send_train(&[7; 200], 100);
+            delivered.wait_for(2);
+            ping(&mut other);
+            ping(&mut over_ipv6);
+            let summary = reflector.stop();
+            assert_eq!(dropped(&summary, "not_allowed"), 3, "{sockets:?}: {summary}");
+            assert_eq!(summary["replied"], 2, "{sockets:?}: {summary}");
+            assert!(denied.leftover().is_empty());
+        }
+    }
+
+    fn what_was_reserved_once_is_answered_where_the_lists_allow_it(engine: Engine) {
+        let picture = DockerHost::new().unwrap();
+        let peers = [Ipv4Addr::new(240, 7, 0, 9), Ipv4Addr::new(0, 1, 2, 3)];
+        for peer in peers {
+            let net = IpNet::from(IpAddr::from(peer));
+            picture.container.add_address("eth0", net).unwrap();
+            let back = Route::to(net).device("docker0");
+            picture.host.add_route(&back).unwrap();
+        }
+        let from = |peer| Client::connect(&picture.container, (peer, 0), at(DockerHost::HOST));
+        for (args, answered) in [
+            (&["--allow", "240.0.0.0/4", "--allow", "0.0.0.0/8"][..], 2),
+            (&["--allow", "any"], 2),
+            (&[], 0),
+        ] {
+            let args = [&["--cores", "1"], args].concat();
+            let reflector = start(&picture.host, engine, &args);
+            for peer in peers {
+                let mut client = from(peer);
+                let delivered = Delivered::count(&picture.host);
+                client.send(b"hello");
+                delivered.wait_for(1);
+                if answered > 0 {
+                    client.expect_back(&[b"hello".to_vec()]);
+                }
+            }
+            let (summary, log) = reflector.stop_with_log();
+            assert_eq!(summary["replied"], answered, "{args:?}: {summary}");
+            assert_eq!(dropped(&summary, "not_allowed"), 2 - answered, "{args:?}: {summary}");
+            assert_eq!(log.contains("--allow"), answered == 0, "{log}");
+        }
+    }
+
     fn denied_source_ports_get_no_answer(engine: Engine) {
         let picture = DockerHost::new().unwrap();
         // Ports 19 (by default denied), 4444, and the reflector's own, which no option opens.
@@ -128,9 +183,14 @@ on_both_engines! {
                     replied += 1;
                 }
             }
-            let summary = reflector.stop();
+            let (summary, log) = reflector.stop_with_log();
             assert_eq!(summary["replied"], replied, "{args:?}: {summary}");
             assert_eq!(dropped(&summary, "source_port"), 3 - replied, "{args:?}: {summary}");
+            // Said once, of whichever came first.
+            let warnings: Vec<_> = log.lines().filter(|line| line.contains("WARN")).collect();
+            assert_eq!(warnings.len(), 1, "{log}");
+            let remedy = if replied < 2 { "--deny-port none" } else { "from another port" };
+            assert!(warnings[0].contains(remedy), "{args:?}: {log}");
         }
     }
 }

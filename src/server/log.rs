@@ -1,0 +1,115 @@
+//! What the server says in its log: of its settings, and of a datagram that the guard refuses.
+
+use std::net::SocketAddr;
+
+use crate::config::{Config, SEND_BUFFER_SMALL};
+use crate::datagram::DropReason;
+use crate::engine::Kind;
+
+/// Says what a user may want to know of the settings before anything is served. Sends have
+/// `send_buffer_len` bytes of room.
+pub fn settings(config: &Config, send_buffer_len: usize) {
+    for note in &config.notes {
+        tracing::warn!("{note}");
+    }
+    if let Some(blocker) = &config.engine_blocker {
+        tracing::warn!(
+            "io_uring is not available: {}; serving with recvmmsg and sendmmsg; {}",
+            blocker.what,
+            blocker.remedy
+        );
+    }
+    if config.engine.kind == Kind::Uring && !config.engine.busy_receive {
+        tracing::debug!(
+            "on this kernel a receive that finds nothing costs a buffer: receives stay armed \
+             when sockets are busy"
+        );
+    }
+    if send_buffer_len < SEND_BUFFER_SMALL {
+        tracing::warn!(
+            "the send buffer is {send_buffer_len} bytes, a few trains: replies beyond it are \
+             lost (EAGAIN); raise --sndbuf, and net.core.wmem_max or run with CAP_NET_ADMIN"
+        );
+    }
+    let memory = config.memory();
+    tracing::debug!(
+        "memory budget: {} KiB = {} KiB + {} workers of {} KiB ({} buffers each), socket \
+         buffers not counted",
+        memory.total() / 1024,
+        memory.base / 1024,
+        memory.workers,
+        memory.worker / 1024,
+        config.engine.buffers
+    );
+}
+
+/// Why a datagram of `peer` is refused for `reason`, with the remedy; `None` where whoever set up
+/// the server wanted just that. `is_own_port` tells on which ports the server listens.
+pub fn why(
+    peer: SocketAddr,
+    reason: DropReason,
+    is_own_port: impl Fn(u16) -> bool,
+) -> Option<String> {
+    let (ip, port) = (peer.ip(), peer.port());
+    match reason {
+        DropReason::NotAllowed => Some(format!(
+            "the address lists refuse it; --allow {ip} or --allow any answers it"
+        )),
+        DropReason::SourceAddress => Some(format!(
+            "no reply can reach {ip}; whoever sent it needs an address of its own"
+        )),
+        DropReason::SourcePort if port == 0 => {
+            Some("no reply can reach port 0; it has to come from a port".to_owned())
+        }
+        DropReason::SourcePort if is_own_port(port) => Some(format!(
+            "it comes from port {port}, which is this reflector's own, and two reflectors would \
+             answer each other for ever; send from another port"
+        )),
+        DropReason::SourcePort => Some(format!(
+            "its port {port} is that of a service, and --deny-port lists it; a --deny-port \
+             without it, or --deny-port none, answers it"
+        )),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(peer: &str, reason: DropReason) -> String {
+        why(peer.parse().unwrap(), reason, |port| port == 9007).unwrap_or_default()
+    }
+
+    #[test]
+    fn what_the_guard_refuses_has_a_remedy() {
+        for (peer, reason, expected) in [
+            (
+                "203.0.113.9:40",
+                DropReason::NotAllowed,
+                "--allow 203.0.113.9 or",
+            ),
+            (
+                "[2001:db8::1]:40",
+                DropReason::NotAllowed,
+                "--allow 2001:db8::1 or",
+            ),
+            (
+                "224.0.0.1:40",
+                DropReason::SourceAddress,
+                "an address of its own",
+            ),
+            ("10.0.0.1:0", DropReason::SourcePort, "port 0"),
+            ("10.0.0.1:9007", DropReason::SourcePort, "another port"),
+            ("10.0.0.1:1900", DropReason::SourcePort, "--deny-port none"),
+        ] {
+            let said = said(peer, reason);
+            assert!(said.contains(expected), "{peer}: {said}");
+        }
+    }
+
+    #[test]
+    fn what_was_wanted_needs_no_remedy() {
+        assert_eq!(said("10.0.0.1:40", DropReason::HopLimit), "");
+    }
+}
