@@ -15,10 +15,14 @@ pub mod probe;
 pub mod uring;
 
 use std::io;
+use std::os::fd::AsFd;
 
 use crate::batch::Batch;
+use crate::socket::SocketPair;
 use crate::stats::Stats;
 use mmsg::Mmsg;
+use reflector_measure::errno;
+use reflector_udp::mmsg as mmsg_calls;
 pub use settings::{Kind, Resources, Settings, Wait};
 use uring::Uring;
 
@@ -47,16 +51,18 @@ impl Engine {
     }
 
     /// Gets ready to receive, and proves it of every socket, so that nothing that arrives from now
-    /// on has to wait.
+    /// on has to wait. Proves as well that this process may make the system calls that either
+    /// engine needs: io_uring's for trains that are refused, and for the drain.
     ///
     /// # Errors
-    /// A socket that cannot be received from, with what the kernel said; the engine is of no use
-    /// then.
-    pub fn arm(&mut self, stats: &mut Stats) -> io::Result<()> {
+    /// A socket that cannot be received from, or a call that is refused, with what the kernel said;
+    /// the engine is of no use then.
+    pub fn arm(&mut self, sockets: &[SocketPair], stats: &mut Stats) -> io::Result<()> {
         match self {
             Self::Uring(engine) => engine.arm(stats),
             Self::Mmsg(engine) => engine.arm(stats),
-        }
+        }?;
+        prove_calls(sockets)
     }
 
     /// Brings what has arrived into `batch`, which may stay empty. A receive that fails is counted
@@ -98,4 +104,15 @@ impl Engine {
             Self::Mmsg(engine) => Ok(engine),
         }
     }
+}
+
+fn prove_calls(sockets: &[SocketPair]) -> io::Result<()> {
+    let Some(pair) = sockets.first() else {
+        return Ok(());
+    };
+    mmsg_calls::prove(pair.receiver.as_fd()).map_err(|(call, error)| {
+        let name = errno::name(error.raw_os_error().unwrap_or(0));
+        let what = format!("this process may not call {call}, which a seccomp profile decides");
+        io::Error::new(error.kind(), format!("{what}: {error} ({name})"))
+    })
 }

@@ -3,11 +3,11 @@
 
 mod accounting;
 mod control;
+mod heartbeat;
 mod log;
 mod sockets;
 mod workers;
 
-use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -24,6 +24,8 @@ use crate::worker::control::{Command, Control, WorkerReport};
 use accounting::Accounting;
 pub use control::Handle;
 use control::{Event, Mailbox, Order};
+use heartbeat::{Heartbeat, Lost};
+use log::Log;
 use reflector_measure::clock;
 use reflector_measure::error::Error;
 use sockets::Sockets;
@@ -46,8 +48,7 @@ pub struct Server<R> {
     /// By worker and socket.
     responders: Vec<Vec<R>>,
     mailbox: Mailbox,
-    /// The reasons of refusals that have been logged.
-    told: RefCell<Vec<DropReason>>,
+    log: Log,
 }
 
 impl<R: Responder + Send + 'static> Server<R> {
@@ -72,7 +73,7 @@ impl<R: Responder + Send + 'static> Server<R> {
             config,
             sockets,
             mailbox,
-            told: RefCell::default(),
+            log: Log::default(),
         })
     }
 
@@ -116,26 +117,15 @@ impl<R: Responder + Send + 'static> Server<R> {
         let now = clock::monotonic();
         observe(Report::Interval(&accounting.close_interval(now, true)));
         let summary = accounting.summary(now);
+        self.log.send_errors(&summary.totals.send_errors);
         observe(Report::Summary(&summary));
         served.map(|()| summary)
     }
 
-    /// Warns of a peer that the guard refuses, once for each reason.
     fn log_refused(&self, peer: SocketAddr, reason: DropReason) {
-        let mut told = self.told.borrow_mut();
-        if told.contains(&reason) {
-            return;
-        }
-        told.push(reason);
-        let is_own_port = |port| {
-            self.sockets
-                .listeners
-                .iter()
-                .any(|it| it.addr.port() == port)
-        };
-        if let Some(why) = log::why(peer, reason, is_own_port) {
-            tracing::warn!("a datagram from {peer} is not answered (this is said once): {why}");
-        }
+        let listeners = &self.sockets.listeners;
+        let is_own_port = |port| listeners.iter().any(|it| it.addr.port() == port);
+        self.log.refused(peer, reason, is_own_port);
     }
 
     fn guard(&self, rules: &Rules) -> Guard {
@@ -256,9 +246,10 @@ impl<R: Responder + Send + 'static> Server<R> {
         let mut next_report = self.config.interval.and_then(after_start);
         // Until when counters are waited for that have been asked for.
         let mut collecting = None;
+        let mut heartbeat = Heartbeat::start(controls, start);
         loop {
-            let next = collecting.or(next_report);
-            match self.mailbox.next(next.into_iter().chain(deadline).min()) {
+            let next = [collecting.or(next_report), deadline, Some(heartbeat.due())];
+            match self.mailbox.next(next.into_iter().flatten().min()) {
                 Event::Order(Order::Stop) => return Ok(()),
                 Event::Order(Order::SetRules(rules)) => self.set_rules(&rules, controls),
                 Event::Report(WorkerReport::Died { worker, reason }) => {
@@ -270,16 +261,19 @@ impl<R: Responder + Send + 'static> Server<R> {
                 Event::Report(_) | Event::Woken | Event::TimedOut => {}
             }
             let now = clock::monotonic();
+            heartbeat.look(controls, now).map_err(lost)?;
             if deadline.is_some_and(|deadline| now >= deadline) {
                 return Ok(());
             }
             if let Some(until) = collecting {
-                if accounting.collect(controls, now) || now >= until {
+                if accounting.collect(controls) || now >= until {
                     collecting = None;
-                    observe(Report::Interval(&accounting.close_interval(now, false)));
+                    let interval = accounting.close_interval(now, false);
+                    self.log.send_errors(&interval.totals.send_errors);
+                    observe(Report::Interval(&interval));
                 }
             } else if let Some(due) = next_report.filter(|&due| now >= due) {
-                accounting.request(controls, now);
+                accounting.request(controls);
                 collecting = Some(now + HANDOVER_MAX);
                 let next = self.config.interval.and_then(|it| due.checked_add(it));
                 // One that was missed, stopped or suspended, is not made up for.
@@ -303,12 +297,11 @@ impl<R: Responder + Send + 'static> Server<R> {
             .for_each(|control| control.command(Command::Drain));
         // A time beyond the clock's range never comes.
         let until = clock::monotonic().checked_add(self.config.drain_timeout);
-        let mut running: BTreeSet<usize> = (0..controls.len()).collect();
-        while !running.is_empty() {
-            match self.mailbox.next(until) {
-                Event::Report(WorkerReport::Ended { worker }) => {
-                    running.remove(&worker);
-                }
+        let mut heartbeat = Heartbeat::start(controls, clock::monotonic());
+        while !heartbeat.running().is_empty() {
+            let next = until.into_iter().chain([heartbeat.due()]).min();
+            match self.mailbox.next(next) {
+                Event::Report(WorkerReport::Ended { worker }) => heartbeat.end(worker),
                 Event::Order(Order::Stop) => {
                     return Err(Error::new(
                         "the drain was cut short",
@@ -322,8 +315,14 @@ impl<R: Responder + Send + 'static> Server<R> {
                 Event::Report(WorkerReport::Refused { peer, reason }) => {
                     self.log_refused(peer, reason);
                 }
-                Event::TimedOut => return Err(not_drained(&running, self.config.drain_timeout)),
-                Event::Report(_) | Event::Order(Order::SetRules(_)) | Event::Woken => {}
+                Event::Report(_) | Event::Order(Order::SetRules(_)) => {}
+                Event::Woken | Event::TimedOut => {}
+            }
+            let now = clock::monotonic();
+            heartbeat.look(controls, now).map_err(lost)?;
+            if until.is_some_and(|until| now >= until) && !heartbeat.running().is_empty() {
+                let running = heartbeat.running();
+                return Err(not_drained(&running, self.config.drain_timeout));
             }
         }
         Ok(())
@@ -337,7 +336,7 @@ fn not_started(worker: usize, reason: &str) -> Error {
     )
 }
 
-fn not_drained(running: &BTreeSet<usize>, timeout: Duration) -> Error {
+fn not_drained(running: &[usize], timeout: Duration) -> Error {
     let workers: Vec<_> = running.iter().map(usize::to_string).collect();
     Error::new(
         format!("the drain was cut short after {timeout:?}"),
@@ -345,8 +344,16 @@ fn not_drained(running: &BTreeSet<usize>, timeout: Duration) -> Error {
     )
 }
 
+fn lost(Lost { worker, reason }: Lost) -> Error {
+    unheard(format!("worker {worker} does not answer"), &reason)
+}
+
 fn died(worker: usize, reason: &str) -> Error {
-    Error::new(format!("worker {worker} died"), reason)
+    unheard(format!("worker {worker} died"), reason)
+}
+
+fn unheard(what: String, reason: &str) -> Error {
+    Error::new(what, reason)
         .try_this("all stop, since its share of the peers would be left without an answer")
 }
 

@@ -17,6 +17,7 @@ use crate::guard::Guard;
 use crate::responder::{Request, Responder};
 use crate::stats::Stats;
 use control::{Command, Control, Obeyed, Reports, WorkerReport};
+use reflector_measure::clock;
 
 /// Everything that a worker starts with.
 pub struct Worker<R> {
@@ -48,6 +49,7 @@ impl<R: Responder> Worker<R> {
     /// An engine that cannot be opened, a socket that cannot be received from, a ring that cannot
     /// be entered.
     pub fn run(mut self, stats: &mut Stats) -> io::Result<()> {
+        self.control.set_thread();
         let is_pinned = self.core.is_none_or(core_affinity::set_for_current);
         let slots_max = usize::from(self.engine.buffers);
         // Allocated after pinning, so that the memory is this core's.
@@ -57,7 +59,7 @@ impl<R: Responder> Worker<R> {
             // Otherwise a sleep may last 50 µs longer than asked (PR_SET_TIMERSLACK(2const)).
             let _ = rustix::thread::set_current_timer_slack(Some(NonZero::<u64>::MIN));
         }
-        engine.arm(stats)?;
+        engine.arm(&self.resources.sockets, stats)?;
         // The server is there for as long as its workers are.
         let _ = self.reports.send(WorkerReport::Armed {
             worker: self.index,
@@ -69,18 +71,12 @@ impl<R: Responder> Worker<R> {
         while obeyed.read(&self.control, &mut self.guard) == Command::Run {
             engine.receive(&mut batch, stats, Wait::Idle)?;
             if !self.coalesce.is_zero() && !batch.is_empty() {
-                // Orders that come from now on interrupt it; the wake of those before is cleared.
-                if obeyed.read(&self.control, &mut self.guard) == Command::Run {
-                    self.resources.wake.wait(Some(self.coalesce));
-                }
+                self.wait_for_more(&mut obeyed, stats);
                 engine.receive(&mut batch, stats, Wait::Never)?;
             }
             let refused = self.respond(&mut batch, stats, told);
             engine.transmit(&mut batch, stats)?;
-            if self.control.counters.is_requested() {
-                self.control.counters.publish(stats);
-                self.reports.published();
-            }
+            self.hand_over(stats);
             if let Some((peer, reason)) = refused
                 && self
                     .reports
@@ -90,6 +86,32 @@ impl<R: Responder> Worker<R> {
             }
         }
         self.drain(engine, &mut obeyed, &mut batch, stats)
+    }
+
+    /// Hands over the counters if they are asked for.
+    fn hand_over(&self, stats: &mut Stats) {
+        if self.control.counters.is_requested() {
+            self.control.counters.publish(stats);
+            self.reports.published();
+        }
+    }
+
+    /// Sleeps for as long as is waited for more datagrams, less if there is an order to end.
+    fn wait_for_more(&mut self, obeyed: &mut Obeyed, stats: &mut Stats) {
+        let until = clock::monotonic() + self.coalesce;
+        loop {
+            // Before the orders are read: those that come from now on wake anew.
+            self.resources.wake.clear();
+            if obeyed.read(&self.control, &mut self.guard) != Command::Run {
+                return;
+            }
+            self.hand_over(stats);
+            let left = until.saturating_duration_since(clock::monotonic());
+            if left.is_zero() {
+                return;
+            }
+            self.resources.wake.wait(Some(left));
+        }
     }
 
     /// Answers what is queued. The server has shut the sockets to what is new.

@@ -13,7 +13,10 @@ use std::process::{Child, Command};
 use reflector_netlab::topology::{Namespace, in_namespaces, skip};
 use reflector_testkit::{Client, Engine, Reflector, command, on_both_engines, text};
 use rustix::process::Signal;
-use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, apply_filter};
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
+    SeccompRule, apply_filter,
+};
 
 /// The system calls of io_uring(7).
 const IO_URING: [i64; 3] = [
@@ -35,9 +38,19 @@ fn spawn_without(
     namespace: &Namespace,
     calls: &[i64],
     action: SeccompAction,
-    mut command: Command,
+    command: Command,
 ) -> Child {
     let rules = calls.iter().map(|&call| (call, Vec::new()));
+    spawn_under(namespace, rules, action, command)
+}
+
+/// The same where `rules` say which of the calls.
+fn spawn_under(
+    namespace: &Namespace,
+    rules: impl IntoIterator<Item = (i64, Vec<SeccompRule>)>,
+    action: SeccompAction,
+    mut command: Command,
+) -> Child {
     let filter = SeccompFilter::new(
         BTreeMap::from_iter(rules),
         SeccompAction::Allow,
@@ -183,7 +196,70 @@ fn mmsg_is_not_ready_where_receiving_is_refused() {
     });
 }
 
+/// A thread that a filter ends is never heard of again; it does not count as finished either.
+#[test]
+fn auto_falls_back_to_mmsg_where_io_uring_ends_the_thread() {
+    where_io_uring_is_allowed(
+        "auto_falls_back_to_mmsg_where_io_uring_ends_the_thread",
+        || {
+            let host = Namespace::new().unwrap();
+            let deadly = SeccompAction::KillThread;
+            let child = spawn_filtered(&host, deadly, command_of("auto"));
+            let reflector = Reflector::attach(child);
+            assert_eq!(reflector.ready["engine"], "mmsg");
+            Client::connect(&host, reflector.listen(0)).ask(b"ping");
+            let (summary, log) = reflector.stop_with_log();
+            assert_eq!(summary["replied"], 1);
+            assert!(
+                log.contains("a seccomp profile ends whoever calls it"),
+                "{log}"
+            );
+        },
+    );
+}
+
+/// The process would live on without it, and its share of the peers be unheard.
+#[test]
+fn a_worker_whose_thread_a_filter_ends_ends_the_process() {
+    in_namespaces(
+        "a_worker_whose_thread_a_filter_ends_ends_the_process",
+        || {
+            let host = Namespace::new().unwrap();
+            // Not the call of the proof at the start, which sends nothing.
+            let sends = SeccompCondition::new(2, SeccompCmpArgLen::Dword, SeccompCmpOp::Ge, 1);
+            let sends = SeccompRule::new(vec![sends.expect("an argument that there is")]);
+            let rule = (libc::SYS_sendmmsg, vec![sends.expect("it has a condition")]);
+            let deadly = SeccompAction::KillThread;
+            let child = spawn_under(&host, [rule], deadly, command_of("mmsg"));
+            let reflector = Reflector::attach(child);
+            let client = Client::connect(&host, reflector.listen(0));
+            client.send(b"ping");
+            let (summary, log, status) = reflector.wait();
+            assert_eq!(status.code(), Some(1), "{log}");
+            assert!(
+                log.contains("does not answer: its thread was killed"),
+                "{log}"
+            );
+            assert_eq!(summary["type"], "summary");
+        },
+    );
+}
+
 on_both_engines! {
+    fn it_is_not_ready_where_a_call_that_it_needs_is_refused(engine: Engine) {
+        let host = Namespace::new().unwrap();
+        for (call, name) in [(libc::SYS_sendmmsg, "sendmmsg"), (libc::SYS_sendmsg, "sendmsg")] {
+            let child = spawn_without(&host, &[call], REFUSED, command_of(engine.name()));
+            let output = child.wait_with_output().unwrap();
+            assert_eq!(output.status.code(), Some(1));
+            assert_eq!(text(&output.stdout), "");
+            let said = text(&output.stderr);
+            assert!(said.starts_with("ERROR cannot start worker "), "{said}");
+            assert!(said.contains(&format!("may not call {name}, ")), "{said}");
+            assert!(said.contains("(EPERM)"), "{said}");
+        }
+    }
+
     fn there_is_a_ring_for_each_worker_of_uring_and_none_of_mmsg(engine: Engine) {
         let host = Namespace::new().unwrap();
         let args = ["--listen", "127.0.0.1:0", "--cores", "2"];

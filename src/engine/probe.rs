@@ -8,8 +8,9 @@ use std::fs;
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixDatagram;
-use std::panic::resume_unwind;
+use std::sync::mpsc;
 use std::thread;
+use std::time::Duration;
 
 use super::uring::{Completion, FdPair, KernelRing, Ring, buffers};
 use reflector_measure::host::kernel_release;
@@ -36,6 +37,9 @@ pub struct Abilities {
     pub keeps_unused_buffers: bool,
 }
 
+/// How long the trial may take, which is a few milliseconds where it works.
+const TRIAL_MAX: Duration = Duration::from_secs(3);
+
 /// Tries everything that the engine rests on, and what it can do without.
 ///
 /// # Errors
@@ -43,15 +47,24 @@ pub struct Abilities {
 pub fn probe() -> Result<Abilities, Blocker> {
     // Some time after a ring is closed, the kernel interrupts what its thread is waiting for
     // (io_ring_exit_work of io_uring/io_uring.c); so the ring is not the caller's, but a thread's
-    // of its own.
-    let trial = || {
-        let thread = thread::Builder::new().name("probe".to_owned());
-        thread::scope(|scope| {
-            let trial = thread.spawn_scoped(scope, try_out)?;
-            trial.join().unwrap_or_else(|panic| resume_unwind(panic))
-        })
-    };
-    trial().map_err(|error| blocker(&error))
+    // of its own. Nobody joins that thread: a seccomp profile may end it in the middle, and then
+    // it never counts as finished.
+    let (sender, result) = mpsc::sync_channel(1);
+    let trial = thread::Builder::new().name("probe".to_owned());
+    let trial = trial.spawn(move || {
+        // Nobody listens any more if it took too long.
+        let _ = sender.send(try_out());
+    });
+    if let Err(error) = trial {
+        return Err(blocker(&error));
+    }
+    match result.recv_timeout(TRIAL_MAX) {
+        Ok(tried) => tried.map_err(|error| blocker(&error)),
+        Err(_) => Err(Blocker {
+            what: "a seccomp profile ends whoever calls it, or a trial ring hangs".into(),
+            remedy: "--engine mmsg does without; deploy/seccomp.json allows io_uring".into(),
+        }),
+    }
 }
 
 fn try_out() -> io::Result<Abilities> {

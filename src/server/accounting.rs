@@ -1,7 +1,7 @@
 //! The server's side of the counters: by worker since the start, of all since the last report.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::config::Config;
 use crate::socket::SocketPair;
@@ -11,9 +11,6 @@ use crate::worker::control::Control;
 use reflector_measure::handover::Counters as _;
 use reflector_measure::host;
 
-/// How long a worker may take to hand over its counters before that is worth a warning.
-const STUCK: Duration = Duration::from_secs(2);
-
 /// Who has counted what, and when it was last reported.
 pub struct Accounting {
     start: Instant,
@@ -22,8 +19,6 @@ pub struct Accounting {
     /// What a worker has handed over, on its way into the sums; zero in between.
     collected: Stats,
     workers: Vec<Share>,
-    /// How long a worker may sleep with datagrams in its hands.
-    coalesce: Duration,
     /// The kernel's counters at the start of the interval, and at the very start.
     interval_loss: KernelLoss,
     first_loss: KernelLoss,
@@ -38,9 +33,8 @@ struct Share {
     kernel_drops: u64,
     /// The kernel's counter of each socket when it was read last; it wraps.
     seen: Vec<u32>,
-    /// When its counters were asked for, while it has not handed them over.
-    asked: Option<Instant>,
-    is_stuck: bool,
+    /// Whether its counters were asked for, and have not been handed over.
+    is_asked: bool,
 }
 
 impl Share {
@@ -75,8 +69,7 @@ impl Accounting {
             sockets: Arc::clone(sockets),
             kernel_drops: 0,
             seen: vec![0; sockets.len()],
-            asked: None,
-            is_stuck: false,
+            is_asked: false,
         };
         let loss = KernelLoss {
             kernel_drops: 0,
@@ -87,7 +80,6 @@ impl Accounting {
             interval_start: start,
             interval: Stats::new(),
             collected: Stats::new(),
-            coalesce: config.coalesce,
             workers: sockets.iter().enumerate().map(share).collect(),
             interval_loss: loss,
             first_loss: loss,
@@ -95,13 +87,13 @@ impl Accounting {
         }
     }
 
-    /// Asks every worker for its counters at `now`.
-    pub fn request(&mut self, controls: &[Arc<Control>], now: Instant) {
+    /// Asks every worker for its counters.
+    pub fn request(&mut self, controls: &[Arc<Control>]) {
         // What came too late for the last interval is no answer to the next request.
-        self.collect(controls, now);
+        self.collect(controls);
         for (share, control) in self.workers.iter_mut().zip(controls) {
             control.request_counters();
-            share.asked.get_or_insert(now);
+            share.is_asked = true;
         }
     }
 
@@ -112,25 +104,16 @@ impl Accounting {
         }
     }
 
-    /// Takes what has been handed over; says whether that is all. Waits for nobody: a worker that
-    /// is late is warned about, and its counters come with a later report.
-    pub fn collect(&mut self, controls: &[Arc<Control>], now: Instant) -> bool {
-        let stuck_after = STUCK + self.coalesce;
-        for (worker, (share, control)) in self.workers.iter_mut().zip(controls).enumerate() {
-            let Some(asked) = share.asked else {
-                continue;
-            };
-            if share.take(control, &mut self.collected, &mut self.interval) {
-                (share.asked, share.is_stuck) = (None, false);
-            } else if now.duration_since(asked) >= stuck_after && !share.is_stuck {
-                share.is_stuck = true;
-                tracing::warn!(
-                    "worker {worker} is stuck: it has not handed over its counters for \
-                     {stuck_after:?}"
-                );
+    /// Takes what has been handed over; says whether that is all. Waits for nobody: the counters of
+    /// a worker that is late come with a later report.
+    pub fn collect(&mut self, controls: &[Arc<Control>]) -> bool {
+        for (share, control) in self.workers.iter_mut().zip(controls) {
+            if share.is_asked {
+                let has_answered = share.take(control, &mut self.collected, &mut self.interval);
+                share.is_asked = !has_answered;
             }
         }
-        self.workers.iter().all(|share| share.asked.is_none())
+        self.workers.iter().all(|share| !share.is_asked)
     }
 
     /// Reads the kernel's loss counters for the last time.

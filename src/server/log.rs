@@ -1,5 +1,7 @@
-//! What the server says in its log: of its settings, and of a datagram that the guard refuses.
+//! What the server says in its log: of its settings, and once each of what is not answered.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use crate::config::{Config, SEND_BUFFER_SMALL};
@@ -43,13 +45,71 @@ pub fn settings(config: &Config, send_buffer_len: usize) {
     );
 }
 
+/// What has been said, since each thing is said once.
+#[derive(Debug, Default)]
+pub struct Log {
+    reasons: RefCell<Vec<DropReason>>,
+    errors: RefCell<Vec<String>>,
+}
+
+impl Log {
+    /// Warns of a peer that the guard refuses, once for each reason. `is_own_port` tells on which
+    /// ports the server listens.
+    pub fn refused(&self, peer: SocketAddr, reason: DropReason, is_own_port: impl Fn(u16) -> bool) {
+        if let Some(why) = is_new(&self.reasons, &reason)
+            .then(|| why(peer, reason, is_own_port))
+            .flatten()
+        {
+            tracing::warn!("a datagram from {peer} is not answered (this is said once): {why}");
+        }
+    }
+
+    /// Warns of replies that the kernel refuses to send, once for each of the `errors` that
+    /// somebody can do something about.
+    pub fn send_errors(&self, errors: &BTreeMap<String, u64>) {
+        for name in errors.keys() {
+            if let Some(remedy) = remedy(name).filter(|_| is_new(&self.errors, name)) {
+                tracing::warn!(
+                    "the kernel refuses replies with {name} (this is said once): {remedy}"
+                );
+            }
+        }
+    }
+}
+
+/// Whether `what` has not been said, which it is now.
+fn is_new<T: Clone + PartialEq>(said: &RefCell<Vec<T>>, what: &T) -> bool {
+    let mut said = said.borrow_mut();
+    let is_new = !said.contains(what);
+    if is_new {
+        said.push(what.clone());
+    }
+    is_new
+}
+
+/// What to do about the send error `name`.
+fn remedy(name: &str) -> Option<&'static str> {
+    match name {
+        "EPERM" => Some(
+            "a rule of this host's firewall (`nft list ruleset`), or its table of connections is \
+             full (`sysctl net.netfilter.nf_conntrack_count net.netfilter.nf_conntrack_max`)",
+        ),
+        "EACCES" => Some("a route or a security module prohibits it (`ip route`, the audit log)"),
+        "ENETUNREACH" | "EHOSTUNREACH" => Some(
+            "there is no route back to the peer, or the address asked has gone (`ip route get`)",
+        ),
+        "EINVAL" => Some("the address asked has gone, or can be no source there (`ip address`)"),
+        "EAGAIN" | "ENOBUFS" => Some(
+            "the send buffer or the device's queue is full; raise --sndbuf, or look at \
+             `tc -s qdisc`",
+        ),
+        _ => None,
+    }
+}
+
 /// Why a datagram of `peer` is refused for `reason`, with the remedy; `None` where whoever set up
 /// the server wanted just that. `is_own_port` tells on which ports the server listens.
-pub fn why(
-    peer: SocketAddr,
-    reason: DropReason,
-    is_own_port: impl Fn(u16) -> bool,
-) -> Option<String> {
+fn why(peer: SocketAddr, reason: DropReason, is_own_port: impl Fn(u16) -> bool) -> Option<String> {
     let (ip, port) = (peer.ip(), peer.port());
     match reason {
         DropReason::NotAllowed => Some(format!(
@@ -106,6 +166,14 @@ mod tests {
             let said = said(peer, reason);
             assert!(said.contains(expected), "{peer}: {said}");
         }
+    }
+
+    #[test]
+    fn each_thing_is_said_once() {
+        let said = RefCell::default();
+        assert!(is_new(&said, &DropReason::SourcePort));
+        assert!(is_new(&said, &DropReason::NotAllowed));
+        assert!(!is_new(&said, &DropReason::SourcePort));
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use std::io;
 use std::mem;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 use std::sync::mpsc::{SendError, SyncSender};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -101,6 +101,10 @@ pub enum Command {
 pub struct Control {
     /// Counts up with each order, so that the worker pays one load where there is none.
     posted: AtomicU32,
+    /// What `posted` was when the worker last obeyed.
+    obeyed: AtomicU32,
+    /// The worker's thread, once it runs.
+    thread: AtomicI32,
     orders: Mutex<Orders>,
     /// Where the worker leaves its counters.
     pub counters: Handover<Stats>,
@@ -124,6 +128,8 @@ impl Control {
     pub fn open() -> io::Result<Self> {
         Ok(Self {
             posted: AtomicU32::new(0),
+            obeyed: AtomicU32::new(0),
+            thread: AtomicI32::new(0),
             orders: Mutex::new(Orders {
                 command: Command::Run,
                 guard: None,
@@ -155,6 +161,27 @@ impl Control {
     pub fn request_counters(&self) {
         self.counters.request();
         self.wake.wake();
+    }
+
+    /// Asks for a sign of life: [`is_behind`](Self::is_behind) until the worker has given it.
+    pub fn ask_for_life(&self) {
+        self.post();
+    }
+
+    /// Whether the worker has not yet seen all that it was told.
+    pub fn is_behind(&self) -> bool {
+        self.posted.load(Ordering::Acquire) != self.obeyed.load(Ordering::Acquire)
+    }
+
+    /// Says that the calling thread is the worker's.
+    pub fn set_thread(&self) {
+        let thread = rustix::thread::gettid().as_raw_pid();
+        self.thread.store(thread, Ordering::Release);
+    }
+
+    /// The kernel's number of the worker's thread (gettid(2)); `None` before it runs.
+    pub fn thread(&self) -> Option<i32> {
+        Some(self.thread.load(Ordering::Acquire)).filter(|&thread| thread > 0)
     }
 
     fn post(&self) {
@@ -199,6 +226,7 @@ impl Obeyed {
             if let Some(mut other) = other {
                 mem::swap(guard, &mut other);
             }
+            control.obeyed.store(posted, Ordering::Release);
         }
         self.command
     }
@@ -235,6 +263,17 @@ mod tests {
         own = guard(&[]);
         obeyed.read(&control, &mut own);
         assert_eq!(own.admit(&arrival), Err(DropReason::NotAllowed));
+    }
+
+    #[test]
+    fn a_worker_is_behind_until_it_reads() {
+        let control = Control::open().unwrap();
+        let (mut obeyed, mut own) = (Obeyed::default(), guard(&[]));
+        assert!(!control.is_behind());
+        control.ask_for_life();
+        assert!(control.is_behind());
+        assert_eq!(obeyed.read(&control, &mut own), Command::Run);
+        assert!(!control.is_behind());
     }
 
     #[test]

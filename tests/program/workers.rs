@@ -2,12 +2,15 @@
 
 use std::fs;
 use std::io::{self, Read};
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
 
 use reflector_netlab::topology::Namespace;
-use reflector_testkit::{Reflector, command, on_both_engines};
+use reflector_testkit::{Client, Reflector, command, on_both_engines, queue, threads};
+use rustix::process::Signal;
 
-use super::{PEERS, clients, count};
+use super::{FAILED, PEERS, clients, count};
 
 on_both_engines! {
     fn more_workers_than_cpus_run_with_a_warning(engine: Engine) {
@@ -53,7 +56,7 @@ on_both_engines! {
         let args = ["--cpus", &last.to_string(), "--listen", "127.0.0.1:0"];
         let reflector = Reflector::start(&host, engine, &args);
         assert_eq!(reflector.ready["workers"], 1);
-        let allowed = status_of(&worker_threads(&reflector)[0], "Cpus_allowed_list");
+        let allowed = status_of(&threads::workers(&reflector)[0], "Cpus_allowed_list");
         assert_eq!(allowed, last.to_string());
         let summary = reflector.stop();
         assert_eq!(summary["per_worker"][0]["cpu"], last);
@@ -88,6 +91,47 @@ on_both_engines! {
         assert_eq!(armed.count(), 16, "{said}");
     }
 
+    /// Its share of the peers would be unheard for as long as the debugger wants.
+    fn a_worker_that_is_stopped_ends_the_process_with_the_reason(engine: Engine) {
+        let host = Namespace::new().unwrap();
+        // Without reports, whose counters would be asked for.
+        let args = ["--cores", "2", "--listen", "127.0.0.1:0", "--interval", "0"];
+        let reflector = Reflector::start(&host, engine, &args);
+        Client::connect(&host, reflector.listen(0)).ask(b"ping");
+        threads::stop(&threads::workers(&reflector)[1]);
+        let (summary, log, status) = reflector.wait();
+        assert_eq!(
+            log,
+            "ERROR worker 1 does not answer: its thread is stopped, by a signal or a debugger; \
+             all stop, since its share of the peers would be left without an answer\n"
+        );
+        assert_eq!(status.code(), Some(FAILED));
+        assert_eq!(summary["type"], "summary");
+    }
+
+    fn a_drain_does_not_wait_for_a_worker_that_is_stopped(engine: Engine) {
+        let host = Namespace::new().unwrap();
+        let args = ["--cores", "2", "--listen", "127.0.0.1:0"];
+        let reflector = Reflector::start(&host, engine, &args);
+        threads::stop(&threads::workers(&reflector)[0]);
+        reflector.signal(Signal::TERM);
+        let (_, log, status) = reflector.wait();
+        assert!(log.starts_with("ERROR worker 0 does not answer: "), "{log}");
+        assert_eq!(status.code(), Some(FAILED));
+    }
+
+    /// What has missed nothing is not given up: all of it stood still, the server as well.
+    fn a_process_that_was_stopped_as_a_whole_goes_on(engine: Engine) {
+        let host = Namespace::new().unwrap();
+        let reflector = Reflector::start(&host, engine, &["--listen", "127.0.0.1:0"]);
+        queue::stop(&reflector);
+        // Longer than a worker may be silent.
+        thread::sleep(Duration::from_millis(1200));
+        reflector.signal(Signal::CONT);
+        Client::connect(&host, reflector.listen(0)).ask(b"ping");
+        assert_eq!(reflector.stop()["replied"], 1);
+    }
+
     fn what_is_sent_once_it_is_ready_is_answered(engine: Engine) {
         let host = Namespace::new().unwrap();
         // So many workers that some would be late to start on any machine.
@@ -98,19 +142,6 @@ on_both_engines! {
         clients.iter().for_each(|client| client.expect(b"at once"));
         assert_eq!(reflector.stop()["replied"], PEERS);
     }
-}
-
-/// The threads of the program that are workers, as directories of /proc.
-fn worker_threads(reflector: &Reflector) -> Vec<PathBuf> {
-    fs::read_dir(format!("/proc/{}/task", reflector.pid()))
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .filter(|task| {
-            fs::read_to_string(task.join("comm"))
-                .unwrap()
-                .starts_with("worker-")
-        })
-        .collect()
 }
 
 /// A line of a task's status file (proc_pid_status(5)).

@@ -80,7 +80,7 @@ on_both_engines! {
             let listen = SocketAddr::new(address.addr(), PORT).to_string();
             let reflector = Reflector::start(&docker.host, engine, &["--listen", &listen]);
             let client = client(&docker.container, wildcard_of(address.addr()));
-            let (summary, packets) = watch_packets(&docker.host, "docker0", || {
+            let (ended, packets) = watch_packets(&docker.host, "docker0", || {
                 while_stopped(&reflector, || {
                     let asked = reachable(&docker.container, address.addr(), PORT);
                     for _ in 0..QUEUED {
@@ -88,8 +88,10 @@ on_both_engines! {
                     }
                     docker.host.delete_address("eth0", address).unwrap();
                 });
-                reflector.stop()
+                reflector.stop_with_log()
             });
+            let (summary, log) = ended;
+            assert_refusals_are_told(&summary, &log);
             assert_eq!(summary["received"], QUEUED, "{summary}");
             let answered = if is_answered { QUEUED } else { 0 };
             assert_eq!(summary["replied"], answered, "{summary}");
@@ -181,8 +183,20 @@ on_both_engines! {
         assert!(from_fickle.count() > 0);
         docker.host.add_address("eth0", fickle).unwrap();
         assert_answers(&docker, &reflector, &[fickle.addr(), steady]);
-        reflector.stop();
+        let (summary, log) = reflector.stop_with_log();
+        assert_refusals_are_told(&summary, &log);
     }
+}
+
+/// Each error by which replies were refused is logged once, and nothing else is.
+fn assert_refusals_are_told(summary: &Value, log: &str) {
+    let errors = summary["send_errors"].as_object().unwrap();
+    let expected = errors
+        .keys()
+        .map(|name| format!(" WARN the kernel refuses replies with {name} "));
+    let expected: Vec<_> = expected.collect();
+    assert_eq!(log.lines().count(), expected.len(), "{log}");
+    assert!(expected.iter().all(|start| log.contains(start)), "{log}");
 }
 
 /// A payload that says which address is asked: a line, since a capture may show a train.
@@ -249,7 +263,8 @@ impl Sick<'_> {
             replies.iter().all(|(asked, source)| asked == source),
             "{replies:?}"
         );
-        let summary = reflector.stop();
+        let (summary, log) = reflector.stop_with_log();
+        assert_refusals_are_told(&summary, &log);
         assert_eq!(summary["received"], QUEUED + 2, "{summary}");
         assert_eq!(summary["replied"], answered + 2, "{summary}");
         summary

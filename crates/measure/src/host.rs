@@ -16,15 +16,25 @@ pub fn sndbuf_errors() -> u64 {
             .unwrap_or(0)
 }
 
-/// The kernel's release, such as `6.12.3-amd64`.
+/// The kernel's release, such as `6.12.3-amd64` (uname(2)).
 pub fn kernel_release() -> String {
-    fs::read_to_string("/proc/sys/kernel/osrelease")
-        .unwrap_or_default()
-        .trim()
-        .to_owned()
+    rustix::system::uname()
+        .release()
+        .to_string_lossy()
+        .into_owned()
 }
 
-/// Whether the running kernel is at least `major.minor`. An unreadable release is an old one.
+/// The state of a thread of this process as one letter (proc_pid_stat(5)): `R` has or wants a CPU,
+/// `S` and `D` sleep, `T` and `t` are stopped, `X` has gone. `None` where `/proc` does not tell.
+pub fn thread_state(thread: i32) -> Option<char> {
+    match fs::read_to_string(format!("/proc/self/task/{thread}/stat")) {
+        // The name comes before it, in parentheses, and may hold any character.
+        Ok(stat) => stat.rsplit_once(')')?.1.trim_start().chars().next(),
+        Err(_) => fs::exists("/proc/self/task").ok()?.then_some('X'),
+    }
+}
+
+/// Whether the running kernel is at least `major.minor`. A release that is no number is an old one.
 pub fn kernel_is_at_least(major: u32, minor: u32) -> bool {
     let release = kernel_release();
     let mut numbers = release
@@ -36,6 +46,13 @@ pub fn kernel_is_at_least(major: u32, minor: u32) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_running_thread_has_a_state_and_one_that_never_was_has_gone() {
+        let own = rustix::thread::gettid().as_raw_pid();
+        assert_eq!(thread_state(own), Some('R'));
+        assert_eq!(thread_state(i32::MAX), Some('X'));
+    }
 
     #[test]
     fn kernel_releases_compare_by_number() {

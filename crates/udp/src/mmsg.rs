@@ -7,7 +7,9 @@ mod header;
 mod inbox;
 mod outbox;
 mod poll;
+mod proof;
 
 pub use inbox::{Inbox, Incoming};
 pub use outbox::{Outbox, Piece};
 pub use poll::Poll;
+pub use proof::prove;

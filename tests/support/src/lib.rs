@@ -23,6 +23,7 @@ pub mod random;
 pub mod raw;
 mod server;
 pub mod targets;
+pub mod threads;
 pub mod train;
 mod wait;
 pub mod wire;
