@@ -11,7 +11,7 @@ const SIGNIFICANT_DIGITS: u8 = 3;
 pub const HISTOGRAM_BYTES: usize = 25 * 1024 * 8;
 
 /// Residence times: from the kernel's receive stamp to just before the reply is handed over.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Latency {
     residence_ns: Histogram<u64>,
 }

@@ -177,7 +177,7 @@ pub struct Summary {
 }
 
 /// The counters of an interval.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Interval {
     /// In all.

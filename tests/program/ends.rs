@@ -1,10 +1,11 @@
 //! Signals, and the end after a duration.
 
 use std::os::unix::process::ExitStatusExt;
+use std::process::{Command, Stdio};
 
 use reflector_netlab::topology::Namespace;
 use reflector_testkit::queue::stop;
-use reflector_testkit::{Client, Reflector, on_both_engines};
+use reflector_testkit::{Client, Reflector, on_both_engines, program};
 use rustix::process::Signal;
 
 use super::FAILED;
@@ -13,15 +14,53 @@ use super::FAILED;
 const QUEUED: usize = 8000;
 
 on_both_engines! {
-    fn sigint_ends_it_as_sigterm_does(engine: Engine) {
+    fn sigint_and_sighup_end_it_as_sigterm_does(engine: Engine) {
+        let host = Namespace::new().unwrap();
+        for signal in [Signal::INT, Signal::HUP, Signal::XCPU] {
+            let reflector = Reflector::start(&host, engine, &["--listen", "127.0.0.1:0"]);
+            Client::connect(&host, reflector.listen(0)).ask(b"ping");
+            reflector.signal(signal);
+            let (summary, _, status) = reflector.wait();
+            assert_eq!(status.code(), Some(0), "{signal:?}");
+            assert_eq!(summary["type"], "summary");
+            assert_eq!(summary["replied"], 1);
+        }
+    }
+
+    fn a_signal_that_means_nothing_to_it_does_not_end_it(engine: Engine) {
         let host = Namespace::new().unwrap();
         let reflector = Reflector::start(&host, engine, &["--listen", "127.0.0.1:0"]);
-        Client::connect(&host, reflector.listen(0)).ask(b"ping");
-        reflector.signal(Signal::INT);
-        let (summary, _, status) = reflector.wait();
-        assert_eq!(status.code(), Some(0));
-        assert_eq!(summary["type"], "summary");
-        assert_eq!(summary["replied"], 1);
+        let client = Client::connect(&host, reflector.listen(0));
+        let signals = [
+            Signal::USR1,
+            Signal::USR2,
+            Signal::ALARM,
+            Signal::VTALARM,
+            Signal::PROF,
+            Signal::IO,
+            Signal::STKFLT,
+            Signal::POWER,
+            Signal::XFSZ,
+        ];
+        for signal in signals {
+            reflector.signal(signal);
+            client.ask(b"still there");
+        }
+        let summary = reflector.stop();
+        assert_eq!(summary["replied"], signals.len());
+    }
+
+    /// As nohup(1) starts it: the terminal goes, the server stays.
+    fn what_was_started_to_ignore_sighup_goes_on_after_it(engine: Engine) {
+        let host = Namespace::new().unwrap();
+        let mut command = Command::new("sh");
+        command.args(["-c", "trap '' HUP; exec \"$0\" \"$@\""]).arg(program());
+        command.args(["--json", "--listen", "127.0.0.1:0", "--engine", engine.name()]);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let reflector = Reflector::attach(host.run(|| command.spawn()).unwrap());
+        reflector.signal(Signal::HUP);
+        Client::connect(&host, reflector.listen(0)).ask(b"still there");
+        assert_eq!(reflector.stop()["replied"], 1);
     }
 
     fn a_second_signal_ends_a_drain_at_once(engine: Engine) {

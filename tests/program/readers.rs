@@ -2,12 +2,14 @@
 
 use std::collections::HashSet;
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::process;
 
 use reflector_netlab::topology::{Namespace, in_namespaces};
 use reflector_testkit::{Client, Engine, HistogramLog, command, on_both_engines, text};
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::FAILED;
@@ -86,6 +88,47 @@ on_both_engines! {
         assert!(rest.contains("summary of"), "{rest}");
     }
 
+    /// Whoever is asked answers, and the end comes when it is due, whatever the reader does.
+    fn a_reader_that_does_not_read_keeps_nobody_waiting(engine: Engine) {
+        let host = Namespace::new().unwrap();
+        // Not idle, and often, so that the pipe is soon full.
+        let (mut child, addr, _reader) = start_for_people(&host, engine, "1ms", &["--json"]);
+        let client = Client::connect(&host, addr);
+        let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
+        let lost = "ERROR nobody takes what is written to stdout: reports are lost";
+        assert_eq!(log.next().unwrap().unwrap(), lost);
+        client.ask(b"still there");
+        kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(FAILED));
+        let missing = "ERROR reports are missing in stdout: it did not take them in time";
+        assert_eq!(log.next().unwrap().unwrap(), missing);
+    }
+
+    fn a_reader_of_the_log_that_does_not_read_keeps_nobody_waiting(engine: Engine) {
+        let host = Namespace::new().unwrap();
+        let (_reader, writer) = io::pipe().unwrap();
+        fill(&writer);
+        let args = ["--listen", "127.0.0.1:0", "--allow", "127.0.0.1", "--json"];
+        let mut command = command(&[&args[..], &["--engine", engine.name()]].concat());
+        command.stderr(writer);
+        let mut child = host.run(|| command.spawn()).unwrap();
+        let mut reader = BufReader::new(child.stdout.take().unwrap());
+        let mut ready = String::new();
+        reader.read_line(&mut ready).unwrap();
+        let ready: serde_json::Value = serde_json::from_str(&ready).unwrap();
+        let addr = ready["listen"][0].as_str().unwrap().parse().unwrap();
+        let source = "127.0.0.2:0".parse().unwrap();
+        // The refusal is logged, to nobody.
+        Client::connect_from(&host, source, addr).send(b"refused");
+        Client::connect(&host, addr).ask(b"ping");
+        kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+        assert!(child.wait().unwrap().success());
+        let last = reader.lines().last().unwrap().unwrap();
+        let summary: serde_json::Value = serde_json::from_str(&last).unwrap();
+        assert_eq!(summary["replied"], 1);
+        assert_eq!(summary["dropped"]["not_allowed"], 1);
+    }
+
     fn a_histogram_log_that_fails_does_not_end_the_service_but_its_exit_code_tells(
         engine: Engine
     ) {
@@ -132,6 +175,15 @@ fn a_report_that_cannot_be_written_is_told_once_and_by_the_exit_code() {
     );
 }
 
+/// Fills the pipe that `writer` leads to.
+fn fill(writer: &io::PipeWriter) {
+    let mut writer = File::from(OwnedFd::from(writer.try_clone().unwrap()));
+    let flags = fcntl_getfl(&writer).unwrap();
+    fcntl_setfl(&writer, flags | OFlags::NONBLOCK).unwrap();
+    while writer.write(&[b'x'; 4096]).is_ok() {}
+    fcntl_setfl(&writer, flags).unwrap();
+}
+
 /// The columns at which the words of `line` end.
 fn ends_of_words(line: &str) -> impl Iterator<Item = usize> + '_ {
     let is_space = |column: usize| line.as_bytes().get(column).is_none_or(|&byte| byte == b' ');
@@ -160,6 +212,11 @@ fn start_for_people(
     let mut reader = BufReader::new(child.stdout.take().unwrap());
     let mut ready = String::new();
     reader.read_line(&mut ready).unwrap();
+    if args.contains(&"--json") {
+        let ready: serde_json::Value = serde_json::from_str(&ready).unwrap();
+        let addr = ready["listen"][0].as_str().unwrap().parse().unwrap();
+        return (child, addr, reader);
+    }
     let rest = ready.strip_prefix("ready: echo on ").expect("it is ready");
     let (addr, rest) = rest.split_once(", ").unwrap();
     assert_eq!(rest, format!("1 worker, engine {}\n", engine.name()));

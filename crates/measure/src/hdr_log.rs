@@ -1,13 +1,15 @@
 //! The histogram log: HdrHistogram V2 interval log, which other tools read.
 
 use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::io::{self, BufWriter, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
 
 use hdrhistogram::Histogram;
 use hdrhistogram::serialization::V2DeflateSerializer;
 use hdrhistogram::serialization::interval_log::IntervalLogWriterBuilder;
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 
 use crate::clock;
 use crate::error::Error;
@@ -34,9 +36,10 @@ impl HdrLog {
     /// [`ROUND_TRIPS`] or [`RESIDENCE_TIMES`].
     ///
     /// # Errors
-    /// `ENOENT`, `EACCES`, `EISDIR`, `EROFS` or `ENOSPC`, with the path and what to try.
+    /// `ENOENT`, `EACCES`, `EISDIR`, `EROFS` or `ENOSPC`, with the path and what to try; `ENXIO` of
+    /// a FIFO that nobody reads, which is not waited for.
     pub fn create(path: &Path, what: &str) -> Result<Self, Error> {
-        let file = File::create(path).map_err(|e| unwritable(path, &e))?;
+        let file = open(path).map_err(|e| unwritable(path, &e))?;
         let mut log = Self {
             path: path.to_owned(),
             file: BufWriter::new(file),
@@ -75,10 +78,79 @@ impl HdrLog {
     }
 }
 
-fn unwritable(path: &Path, e: &std::io::Error) -> Error {
-    Error::system(
-        format!("cannot write the histogram log {}", path.display()),
-        e,
-    )
-    .try_this("--hdr takes a file in a directory that this user may write to")
+/// Opens a file that is written from its beginning. To open a FIFO would wait for its reader, to
+/// write to one may.
+fn open(path: &Path) -> io::Result<File> {
+    let mut options = File::options();
+    options.write(true).create(true).truncate(true);
+    let file = options.custom_flags(libc::O_NONBLOCK).open(path)?;
+    let flags = fcntl_getfl(&file)?;
+    fcntl_setfl(&file, flags - OFlags::NONBLOCK)?;
+    Ok(file)
+}
+
+fn unwritable(path: &Path, e: &io::Error) -> Error {
+    let attempted = format!("cannot write the histogram log {}", path.display());
+    let error = Error::system(attempted, e);
+    match e.raw_os_error() {
+        Some(libc::ENXIO) => error.try_this("nobody reads this FIFO: start its reader first"),
+        _ => error.try_this("--hdr takes a file in a directory that this user may write to"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::env::temp_dir;
+    use std::fs;
+    use std::process;
+    use std::thread;
+
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+
+    use super::*;
+
+    /// A FIFO of this test, at a path that no other has.
+    fn fifo(name: &str) -> PathBuf {
+        let path = temp_dir().join(format!("reflector-{name}-{}", process::id()));
+        let mode = Mode::RUSR | Mode::WUSR;
+        mknodat(CWD, &path, FileType::Fifo, mode, 0).unwrap();
+        path
+    }
+
+    #[test]
+    fn a_fifo_that_nobody_reads_is_refused_at_once() {
+        let path = fifo("unread");
+        let error = HdrLog::create(&path, ROUND_TRIPS).err().unwrap();
+        fs::remove_file(&path).unwrap();
+        assert!(
+            error.to_string().ends_with("start its reader first"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_fifo_that_somebody_reads_is_written_to() {
+        let path = fifo("read");
+        let own = path.clone();
+        let reader = thread::spawn(move || fs::read_to_string(own).unwrap());
+        let mut log = loop {
+            // The reader may be late.
+            if let Ok(log) = HdrLog::create(&path, ROUND_TRIPS) {
+                break log;
+            }
+        };
+        let values = Histogram::new(3).unwrap();
+        // More than a pipe has room for, so that the writer waits for the reader.
+        for second in 0..5000 {
+            let start = Duration::from_secs(second);
+            log.write(&values, start, Duration::from_secs(1)).unwrap();
+        }
+        drop(log);
+        let text = reader.join().unwrap();
+        fs::remove_file(&path).unwrap();
+        assert_eq!(
+            text.lines().filter(|line| !line.starts_with('#')).count(),
+            5000
+        );
+    }
 }

@@ -9,6 +9,8 @@
 mod cli;
 mod environment;
 mod help;
+mod signals;
+mod stderr;
 mod values;
 
 mod diagnose;
@@ -17,7 +19,6 @@ mod load;
 mod report;
 mod serve;
 
-use std::io;
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
@@ -26,6 +27,7 @@ use tracing_subscriber::filter::LevelFilter;
 
 use cli::{Cli, Command};
 use serve::LogFormat;
+use stderr::Stderr;
 
 fn main() -> ExitCode {
     let cli = match Cli::read() {
@@ -33,6 +35,9 @@ fn main() -> ExitCode {
         Err(error) => return refuse(&error),
     };
     start_log(cli.serve.output.verbose, cli.serve.output.log_format);
+    if let Err(error) = signals::ignore_others() {
+        tracing::warn!("cannot listen to signals: {error}");
+    }
     let ended = match &cli.command {
         None => serve::run(&cli.serve),
         Some(Command::Load(args)) => load::run(args),
@@ -73,7 +78,7 @@ fn start_log(is_verbose: bool, format: LogFormat) {
         .with_target(false)
         // Where stderr has no reader any more, saying so there would panic.
         .log_internal_errors(false)
-        .with_writer(io::stderr);
+        .with_writer(|| Stderr);
     match format {
         LogFormat::Text => log.with_ansi(false).without_time().init(),
         LogFormat::Json => log.json().init(),

@@ -1,6 +1,8 @@
 //! The reflector itself: how it starts and ends.
 
 mod args;
+mod outlet;
+mod reporter;
 mod reports;
 mod values;
 
@@ -12,9 +14,9 @@ use std::time::Duration;
 use reflector::server::{Handle, Server};
 use reflector_measure::error::Error;
 use reflector_measure::exit::Exit;
-use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
+use crate::signals;
 use reports::Reports;
 
 pub use args::{ENDING, ServeArgs};
@@ -25,20 +27,20 @@ pub fn run(args: &ServeArgs) -> Result<Exit, Error> {
     let server = Server::open(args.builder().build()?, |listener| {
         listener.mode.responder()
     })?;
-    let mut reports = Reports::open(args.output.json, args.output.hdr.as_deref())?;
+    let reports = Reports::open(args.output.json, args.output.hdr.as_deref())?;
     stop_on_signals(server.handle())?;
-    server.run(|report| reports.report(report))?;
-    Ok(reports.end())
+    let served = server.run(|report| reports.report(report));
+    let exit = reports.end();
+    served.map(|_| exit)
 }
 
-/// How long the server may take to end at a second signal, before the process ends without it: it
-/// may be waiting for a reader of its reports that does not read.
+/// How long the server may take to end at a second signal, before the process ends without it.
 const ENDING_MAX: Duration = Duration::from_secs(1);
 
-/// SIGTERM and SIGINT drain; the server ends at once at a second one.
+/// The signals that end in order drain; the server ends at once at a second one.
 fn stop_on_signals(server: Handle) -> Result<(), Error> {
     let cannot = |e: io::Error| Error::system("cannot listen to signals", &e);
-    let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(cannot)?;
+    let mut signals = Signals::new(signals::ending()).map_err(cannot)?;
     let listen = move || {
         for (count, _) in (1..).zip(signals.forever()) {
             server.stop();

@@ -52,8 +52,9 @@ pub const ENDING: Ending = Ending {
         (
             "Signals",
             &[
-                "SIGTERM and SIGINT (Ctrl-C) stop receiving, reply to what was received, print",
-                "the summary and exit with 0. A second one exits at once, with 1.",
+                "SIGTERM, SIGINT (Ctrl-C) and SIGHUP stop receiving, reply to what was",
+                "received, print the summary and exit with 0. A second one exits at once,",
+                "with 1.",
             ],
         ),
         (
@@ -147,6 +148,11 @@ struct Workers {
     #[arg(long, value_enum, value_name = "flow|cpu", hide_possible_values = true)]
     #[arg(default_value_t = Steer::Flow)]
     steer: Steer,
+    /// Give the workers this long to reply to what they have received at the end
+    ///
+    /// One that takes longer is stuck: the reflector exits with 1.
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = duration::parse)]
+    drain_timeout: Duration,
     /// Poll instead of sleeping: shorter round trips, but every worker takes a whole core
     ///
     /// A round trip takes about half as long as with sleeping workers, or less.
@@ -310,6 +316,7 @@ impl Workers {
         builder
             .engine(engine)
             .steer_cpu(self.steer == Steer::Cpu)
+            .drain_timeout(self.drain_timeout)
             .spin(self.spin)
     }
 }

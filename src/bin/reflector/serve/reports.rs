@@ -1,69 +1,104 @@
-//! What people and programs read of a running reflector: aligned columns, or JSON lines.
-//!
-//! Every JSON object carries its type and the schema's version.
+//! Where the reports of a running reflector go.
 
 use std::io::{self, Write};
-use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
-use reflector::report::{KernelLoss, Ready, Report, Summary, Totals};
+use super::outlet::Outlet;
+use super::reporter::Reporter;
+use reflector::report::{Interval, Ready, Report, Summary};
 use reflector_measure::error::Error;
 use reflector_measure::exit::Exit;
 use reflector_measure::hdr_log::{HdrLog, RESIDENCE_TIMES};
-use reflector_measure::json::write_line;
-use reflector_measure::text::{self, Align, Table};
+use reflector_measure::text;
 
-/// Where the reports of a server go: stdout, and the histogram log.
+/// How long the last reports may take to be written, when all else has ended.
+const ENDING_MAX: Duration = Duration::from_secs(1);
+
+/// Where the reports of a server go: stdout, and the histogram log. Each is written by a thread of
+/// its own, so that one that is stuck keeps neither the service nor the other.
 pub struct Reports {
-    reporter: Reporter<io::Stdout>,
-    log: Option<HdrLog>,
-    /// Whether a report could not be written, which is said once.
-    is_report_missing: bool,
-    /// Whether the log has ended early.
-    is_log_cut: bool,
+    stdout: Outlet<Arc<Owned>>,
+    log: Option<Outlet<Arc<Owned>>>,
+    /// Whether a report could not be written, or the log has ended early.
+    is_cut: Arc<AtomicBool>,
+}
+
+/// A report that outlives what it was made of.
+enum Owned {
+    Ready(Ready),
+    Interval(Interval),
+    Summary(Summary),
+}
+
+impl Owned {
+    fn new(report: Report<'_>) -> Option<Self> {
+        Some(match report {
+            Report::Ready(ready) => Self::Ready(ready.clone()),
+            Report::Interval(interval) => Self::Interval(interval.clone()),
+            Report::Summary(summary) => Self::Summary(summary.clone()),
+            _ => return None,
+        })
+    }
+
+    fn as_report(&self) -> Report<'_> {
+        match self {
+            Self::Ready(ready) => Report::Ready(ready),
+            Self::Interval(interval) => Report::Interval(interval),
+            Self::Summary(summary) => Report::Summary(summary),
+        }
+    }
 }
 
 impl Reports {
     /// Reports in JSON lines or columns, and creates the histogram log at `hdr`.
     ///
     /// # Errors
-    /// `ENOENT`, `EACCES`, `EISDIR` or `EROFS` of the histogram log, with its path.
+    /// `ENOENT`, `EACCES`, `EISDIR` or `EROFS` of the histogram log, with its path; `EAGAIN` where
+    /// there may be no more threads.
     pub fn open(json: bool, hdr: Option<&Path>) -> Result<Self, Error> {
-        let create = |path| HdrLog::create(path, RESIDENCE_TIMES);
+        let log = hdr.map(|path| HdrLog::create(path, RESIDENCE_TIMES));
+        let log = log.transpose()?;
+        let is_cut = Arc::new(AtomicBool::new(false));
+        let cannot = |e: io::Error| Error::system("cannot start to report", &e);
+        let reporter = Reporter::new(io::stdout(), json, text::width(io::stdout()));
+        let stdout = Outlet::open("reports", write_reports(reporter, Arc::clone(&is_cut)));
+        let log = log.map(|log| Outlet::open("histogram-log", write_log(log, Arc::clone(&is_cut))));
         Ok(Self {
-            reporter: Reporter::new(io::stdout(), json, text::width(io::stdout())),
-            log: hdr.map(create).transpose()?,
-            is_report_missing: false,
-            is_log_cut: false,
+            stdout: stdout.map_err(cannot)?,
+            log: log.transpose().map_err(cannot)?,
+            is_cut,
         })
     }
 
-    /// Writes one report. Neither a report nor a log that cannot be written ends the service: the
-    /// exit code tells, except where the reader has gone.
-    pub fn report(&mut self, report: Report<'_>) {
-        if let (Some(log), Report::Interval(interval)) = (&mut self.log, report)
-            && let Err(error) = log.write(interval.residence_ns(), interval.start, interval.length)
-        {
-            tracing::error!("{error}; the log ends here, the service goes on");
-            self.log = None;
-            self.is_log_cut = true;
-        }
-        match self.reporter.write(report) {
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
-                tracing::debug!("nobody reads the reports: {error}");
+    /// Passes one report on to be written. Neither a report nor a log that cannot be written ends
+    /// the service: the exit code tells, except where the reader has gone.
+    pub fn report(&self, report: Report<'_>) {
+        let Some(report) = Owned::new(report).map(Arc::new) else {
+            return;
+        };
+        let log = self.log.iter().map(|outlet| ("the histogram log", outlet));
+        for (name, outlet) in log.chain([("stdout", &self.stdout)]) {
+            if outlet.push(Arc::clone(&report)).is_err() {
+                tracing::error!("nobody takes what is written to {name}: reports are lost");
             }
-            Err(error) if !self.is_report_missing => {
-                let error = Error::system("cannot write the report", &error);
-                tracing::error!("{error}; the service goes on");
-                self.is_report_missing = true;
-            }
-            _ => {}
         }
     }
 
-    /// How the program ends after all has been served.
+    /// How the program ends after all has been served: the last reports are written, if that can
+    /// be done within a second.
     pub fn end(self) -> Exit {
-        if self.is_report_missing || self.is_log_cut {
+        let mut is_complete = true;
+        let log = self.log.map(|outlet| ("the histogram log", outlet));
+        for (name, outlet) in log.into_iter().chain([("stdout", self.stdout)]) {
+            if !outlet.close(ENDING_MAX) {
+                tracing::error!("reports are missing in {name}: it did not take them in time");
+                is_complete = false;
+            }
+        }
+        if self.is_cut.load(Ordering::Relaxed) || !is_complete {
             Exit::Failed
         } else {
             Exit::Done
@@ -71,275 +106,34 @@ impl Reports {
     }
 }
 
-/// Writes reports, for people or for programs.
-struct Reporter<W> {
-    out: W,
-    json: bool,
-    /// Columns of the terminal.
-    width: usize,
-    lines_since_header: usize,
-}
-
-/// Interval lines between two headers.
-const HEADER_EVERY: usize = 20;
-
-/// The columns of an interval: heading, width in a terminal of 80 columns, width in a wider one.
-const COLUMNS: [(&str, usize, usize); 9] = [
-    ("received/s", 10, 12),
-    ("replied/s", 10, 12),
-    ("Gbit/s", 7, 8),
-    ("dropped", 7, 9),
-    ("errors", 6, 9),
-    ("kdrops", 7, 9),
-    ("p50 us", 8, 9),
-    ("p99 us", 8, 9),
-    ("p99.9 us", 8, 9),
-];
-/// Columns of a terminal that has room for the wider ones.
-const WIDE: usize = 95;
-
-impl<W: Write> Reporter<W> {
-    /// A reporter that writes JSON lines, or columns of a terminal of `width`, to `out`.
-    fn new(out: W, json: bool, width: usize) -> Self {
-        Self {
-            out,
-            json,
-            width,
-            lines_since_header: 0,
+/// What writes reports with `reporter`.
+fn write_reports<W: Write>(
+    mut reporter: Reporter<W>,
+    is_cut: Arc<AtomicBool>,
+) -> impl FnMut(Arc<Owned>) {
+    move |report| match reporter.write(report.as_report()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+            tracing::debug!("nobody reads the reports: {error}");
         }
-    }
-
-    /// Writes one report. An idle interval is worth no line to a person.
-    ///
-    /// # Errors
-    /// `EPIPE` where nobody reads any more, `ENOSPC` of a file.
-    fn write(&mut self, report: Report<'_>) -> io::Result<()> {
-        match report {
-            Report::Ready(ready) if self.json => write_line(&mut self.out, "ready", ready)?,
-            Report::Ready(ready) => self.write_ready(ready)?,
-            // What is left at the end is in the summary.
-            Report::Interval(interval) if interval.is_last => {}
-            Report::Interval(interval) if self.json => {
-                write_line(&mut self.out, "interval", &interval.totals)?;
-            }
-            Report::Interval(interval) => self.write_interval(&interval.totals)?,
-            Report::Summary(summary) if self.json => write_line(&mut self.out, "summary", summary)?,
-            Report::Summary(summary) => self.write_summary(summary)?,
-            _ => {}
+        // Said once.
+        Err(error) if !is_cut.swap(true, Ordering::Relaxed) => {
+            let error = Error::system("cannot write the report", &error);
+            tracing::error!("{error}; the service goes on");
         }
-        self.out.flush()
-    }
-
-    fn write_ready(&mut self, ready: &Ready) -> io::Result<()> {
-        let listen: Vec<_> = ready.listen.iter().map(SocketAddr::to_string).collect();
-        let workers = if ready.workers == 1 {
-            "worker"
-        } else {
-            "workers"
-        };
-        writeln!(
-            self.out,
-            "ready: {} on {}, {} {workers}, engine {}",
-            ready.mode,
-            listen.join(" and "),
-            ready.workers,
-            ready.engine,
-        )
-    }
-
-    fn write_interval(&mut self, totals: &Totals) -> io::Result<()> {
-        let errors: u64 = totals.send_errors.values().sum();
-        let errors = errors + totals.receive_errors.values().sum::<u64>();
-        let is_idle = totals.received == 0 && errors == 0 && totals.kernel == KernelLoss::default();
-        if is_idle {
-            return Ok(());
-        }
-        if self.lines_since_header == 0 {
-            self.write_columns(COLUMNS.map(|(heading, _, _)| heading.to_owned()))?;
-        }
-        self.lines_since_header = (self.lines_since_header + 1) % HEADER_EVERY;
-        let per_second = |count: u64| count as f64 / totals.seconds;
-        let us = &totals.residence_us;
-        self.write_columns([
-            format!("{:.0}", per_second(totals.received)),
-            format!("{:.0}", per_second(totals.replied)),
-            format!("{:.3}", per_second(totals.bytes_replied * 8) / 1e9),
-            totals.dropped.values().sum::<u64>().to_string(),
-            errors.to_string(),
-            totals.kernel.kernel_drops.to_string(),
-            format!("{:.1}", us.p50),
-            format!("{:.1}", us.p99),
-            format!("{:.1}", us.p99_9),
-        ])
-    }
-
-    /// A number that is wider than its column moves the others, and never runs into the next.
-    fn write_columns(&mut self, cells: [String; COLUMNS.len()]) -> io::Result<()> {
-        let is_wide = self.width > WIDE;
-        for (index, (cell, (_, narrow, wide))) in cells.iter().zip(COLUMNS).enumerate() {
-            let gap = if index == 0 { "" } else { " " };
-            let width = if is_wide { wide } else { narrow };
-            write!(self.out, "{gap}{cell:>width$}")?;
-        }
-        writeln!(self.out)
-    }
-
-    fn write_summary(&mut self, summary: &Summary) -> io::Result<()> {
-        let totals = &summary.totals;
-        let per_second = |count: u64| count as f64 / totals.seconds.max(f64::MIN_POSITIVE);
-        let out = &mut self.out;
-        writeln!(out, "\nsummary of {:.3} s", totals.seconds)?;
-        for (name, count, bytes) in [
-            ("received", totals.received, totals.bytes_received),
-            ("replied", totals.replied, totals.bytes_replied),
-        ] {
-            let rate = per_second(count);
-            writeln!(
-                out,
-                "  {name:<18}{count:>14}  {rate:>14.0} /s  {bytes:>16} bytes"
-            )?;
-        }
-        for (reason, count) in totals.dropped.iter().filter(|&(_, &count)| count > 0) {
-            writeln!(out, "  {:<18}{count:>14}  {reason}", "dropped")?;
-        }
-        for (errno, count) in &totals.send_errors {
-            writeln!(out, "  {:<18}{count:>14}  {errno}", "send errors")?;
-        }
-        for (errno, count) in &totals.receive_errors {
-            writeln!(out, "  {:<18}{count:>14}  {errno}", "receive errors")?;
-        }
-        for (name, count) in [
-            ("kernel drops", totals.kernel.kernel_drops),
-            ("sndbuf errors", totals.kernel.sndbuf_errors),
-            ("trains received", totals.trains_received),
-            ("trains sent", totals.trains_sent),
-            ("trains refused", totals.trains_refused),
-            ("clock stepped", totals.clock_stepped),
-        ] {
-            writeln!(out, "  {name:<18}{count:>14}")?;
-        }
-        let us = &totals.residence_us;
-        if us.count > 0 {
-            let mut table = Table::new([Align::Left].into_iter().chain([Align::Right; 6]));
-            table.row(&[
-                &"residence",
-                &"min",
-                &"p50",
-                &"p90",
-                &"p99",
-                &"p99.9",
-                &"max",
-            ]);
-            let times = [us.min, us.p50, us.p90, us.p99, us.p99_9, us.max];
-            let times = times.map(|time| format!("{time:.1}"));
-            table.push([vec!["us".to_owned()], times.to_vec()].concat());
-            write!(out, "\n{table}")?;
-        }
-        write!(out, "\n{}", workers(summary))
+        _ => {}
     }
 }
 
-/// A row for each worker.
-fn workers(summary: &Summary) -> Table {
-    let received = summary.totals.received.max(1) as f64;
-    let mut table = Table::new([Align::Right; 7]);
-    table.row(&[
-        &"worker",
-        &"cpu",
-        &"received",
-        &"share",
-        &"replied",
-        &"batches",
-        &"kernel drops",
-    ]);
-    for share in &summary.per_worker {
-        let of_all = 100.0 * share.received as f64 / received;
-        let cpu = share.cpu.map_or("any".to_owned(), |cpu| cpu.to_string());
-        table.row(&[
-            &share.worker,
-            &cpu,
-            &share.received,
-            &format!("{of_all:.1} %"),
-            &share.replied,
-            &share.batches,
-            &share.kernel_drops,
-        ]);
-    }
-    table
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn totals() -> Totals {
-        let mut totals = Totals::default();
-        (totals.seconds, totals.received, totals.replied) = (2.0, 32, 30);
-        totals
-    }
-
-    fn reporter(json: bool) -> Reporter<Vec<u8>> {
-        Reporter::new(Vec::new(), json, 80)
-    }
-
-    #[test]
-    fn each_report_is_one_json_line_of_its_type() {
-        let mut reporter = reporter(true);
-        let mut summary = Summary::default();
-        summary.totals = totals();
-        reporter.write(Report::Summary(&summary)).unwrap();
-        let text = String::from_utf8(reporter.out).unwrap();
-        assert_eq!(text.lines().count(), 1);
-        let value: serde_json::Value = serde_json::from_str(&text).unwrap();
-        assert_eq!(value["type"], "summary");
-        assert_eq!(value["received"], 32);
-    }
-
-    #[test]
-    fn people_read_columns_that_line_up() {
-        let mut reporter = reporter(false);
-        reporter.write_interval(&totals()).unwrap();
-        let text = String::from_utf8(reporter.out).unwrap();
-        let lines: Vec<_> = text.lines().map(str::len).collect();
-        assert_eq!(lines, [79, 79]);
-    }
-
-    #[test]
-    fn what_people_read_fits_eighty_columns() {
-        let mut reporter = reporter(false);
-        let mut totals = totals();
-        (totals.received, totals.replied) = (12_345_678_901, 12_345_678_901);
-        (totals.bytes_received, totals.bytes_replied) = (1 << 37, 1 << 37);
-        totals.residence_us.count = 1;
-        totals.residence_us.max = 9_999_999.9;
-        reporter.write_interval(&totals).unwrap();
-        let mut summary = Summary::default();
-        summary.totals = totals;
-        reporter.write_summary(&summary).unwrap();
-        let text = String::from_utf8(reporter.out).unwrap();
-        assert!(
-            text.lines().all(|line| line.chars().count() <= 80),
-            "{text}"
-        );
-    }
-
-    #[test]
-    fn an_idle_interval_is_no_line_for_people() {
-        let mut reporter = reporter(false);
-        reporter.write_interval(&Totals::default()).unwrap();
-        assert!(reporter.out.is_empty());
-    }
-
-    #[test]
-    fn errors_of_both_directions_are_shown_even_alone() {
-        let mut reporter = reporter(false);
-        let mut totals = Totals::default();
-        totals.seconds = 1.0;
-        totals.receive_errors = [("ENOMEM".to_owned(), 3)].into();
-        totals.send_errors = [("EPERM".to_owned(), 4)].into();
-        reporter.write_interval(&totals).unwrap();
-        let text = String::from_utf8(reporter.out).unwrap();
-        let row: Vec<_> = text.lines().last().unwrap().split_whitespace().collect();
-        assert_eq!(row[..6], ["0", "0", "0.000", "0", "7", "0"], "{text}");
+/// What writes the intervals among the reports to `log`.
+fn write_log(log: HdrLog, is_cut: Arc<AtomicBool>) -> impl FnMut(Arc<Owned>) {
+    let mut log = Some(log);
+    move |report| {
+        if let (Some(open), Owned::Interval(interval)) = (&mut log, &*report)
+            && let Err(error) = open.write(interval.residence_ns(), interval.start, interval.length)
+        {
+            tracing::error!("{error}; the log ends here, the service goes on");
+            log = None;
+            is_cut.store(true, Ordering::Relaxed);
+        }
     }
 }

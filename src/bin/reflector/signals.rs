@@ -1,0 +1,60 @@
+//! Signals: those that end a run in order, and those that end nothing.
+
+use std::fs;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use signal_hook::consts::{
+    SIGALRM, SIGHUP, SIGINT, SIGIO, SIGPROF, SIGTERM, SIGUSR1, SIGUSR2, SIGVTALRM, SIGXCPU, SIGXFSZ,
+};
+use signal_hook::flag;
+
+/// The signals that end a server in order. `SIGHUP` is not one of them where it is ignored, since
+/// the program was started by nohup(1) then.
+pub fn ending() -> Vec<i32> {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let signals = [SIGTERM, SIGINT, SIGHUP, SIGXCPU].into_iter();
+    signals
+        .filter(|&signal| signal != SIGHUP || !is_ignored(signal, &status))
+        .collect()
+}
+
+/// Keeps those signals from ending the process that would do so with nothing said, and mean
+/// nothing here. `SIGXFSZ` is one of them: a write beyond the limit fails with `EFBIG` then, which
+/// is reported.
+///
+/// # Errors
+/// `EINVAL` for a signal that cannot be caught.
+pub fn ignore_others() -> io::Result<()> {
+    let named = [
+        SIGUSR1, SIGUSR2, SIGALRM, SIGVTALRM, SIGPROF, SIGIO, SIGXFSZ,
+    ];
+    let others = [libc::SIGSTKFLT, libc::SIGPWR];
+    let real_time = libc::SIGRTMIN()..=libc::SIGRTMAX();
+    for signal in named.into_iter().chain(others).chain(real_time) {
+        // A handler, since what is ignored would be for the programs that lab starts as well.
+        flag::register(signal, Arc::new(AtomicBool::new(false)))?;
+    }
+    Ok(())
+}
+
+/// Whether `signal` is ignored, in the words of /proc/self/status (proc_pid_status(5)).
+fn is_ignored(signal: i32, status: &str) -> bool {
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_some_and(|mask| mask & (1 << (signal - 1)) != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_nohup_ignores_is_known_by_its_bit() {
+        let started_by = |mask: &str| format!("Name:\treflector\nSigIgn:\t{mask}\nSigCgt:\t1\n");
+        assert!(is_ignored(SIGHUP, &started_by("0000000000001001")));
+        assert!(!is_ignored(SIGHUP, &started_by("0000000000001000")));
+        assert!(!is_ignored(SIGHUP, ""));
+    }
+}
