@@ -16,6 +16,7 @@ pub mod uring;
 
 use std::io;
 use std::os::fd::AsFd;
+use std::sync::Arc;
 
 use crate::batch::Batch;
 use crate::socket::SocketPair;
@@ -41,11 +42,18 @@ pub enum Engine {
 impl Engine {
     /// Opens an engine on the calling thread, which becomes its only user.
     ///
+    /// For a ring that has just been closed, memory stays locked for some milliseconds: that is
+    /// waited for.
+    ///
     /// # Errors
     /// `ENOMEM`; for a ring also what [`probe`](probe::probe) tells apart.
     pub fn open(settings: &Settings, resources: Resources) -> io::Result<Self> {
         Ok(match settings.kind {
-            Kind::Uring => Self::Uring(Uring::open(settings, resources)?),
+            Kind::Uring => {
+                let wake = Arc::clone(&resources.wake);
+                let open = || Uring::open(settings, resources.clone());
+                Self::Uring(probe::with_patience(&wake, open)?)
+            }
             Kind::Mmsg => Self::Mmsg(Mmsg::open(settings, resources)?),
         })
     }

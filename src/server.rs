@@ -3,19 +3,21 @@
 
 mod accounting;
 mod control;
+mod failure;
 mod heartbeat;
 mod log;
 mod sockets;
 mod workers;
 
 use std::collections::BTreeSet;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::config::{Config, Listener};
 use crate::datagram::DropReason;
-use crate::engine::Resources;
+use crate::engine::{Kind, Resources, probe};
 use crate::guard::{Guard, Rules};
 use crate::responder::Responder;
 use crate::stats::report::{Ready, Report, Summary};
@@ -24,7 +26,7 @@ use crate::worker::control::{Command, Control, WorkerReport};
 use accounting::Accounting;
 pub use control::Handle;
 use control::{Event, Mailbox, Order};
-use heartbeat::{Heartbeat, Lost};
+use heartbeat::Heartbeat;
 use log::Log;
 use reflector_measure::clock;
 use reflector_measure::error::Error;
@@ -96,15 +98,17 @@ impl<R: Responder + Send + 'static> Server<R> {
     pub fn run(mut self, mut observe: impl FnMut(Report<'_>)) -> Result<Summary, Error> {
         let socket = &self.sockets.by_worker[0][0].receiver;
         log::settings(&self.config, socket.send_buffer_len());
-        let ready = self.ready();
+        let mut ready = self.ready();
         let mut workers = Workers::default();
         let started = self
             .start(&mut workers)
-            .and_then(|()| self.wait_until_armed());
+            .and_then(|()| self.wait_until_armed(&workers.controls));
         if let Err(error) = started {
             workers.leave();
             return Err(error);
         }
+        // Known only now: where one ring was possible, one for each worker need not be.
+        (ready.engine, ready.engine_reason) = self.engine();
         let start = clock::monotonic();
         let mut accounting = Accounting::new(start, &self.config, &self.sockets.by_worker);
         observe(Report::Ready(&ready));
@@ -175,7 +179,7 @@ impl<R: Responder + Send + 'static> Server<R> {
         Ok(())
     }
 
-    fn wait_until_armed(&self) -> Result<(), Error> {
+    fn wait_until_armed(&mut self, controls: &[Arc<Control>]) -> Result<(), Error> {
         let mut armed = 0;
         let mut early = Vec::new();
         let mut is_stopped = false;
@@ -189,8 +193,11 @@ impl<R: Responder + Send + 'static> Server<R> {
                         tracing::warn!("worker {worker} could not be pinned to its CPU");
                     }
                 }
+                Event::Report(WorkerReport::NoRing { worker, error }) => {
+                    self.go_on_without_ring(worker, &error, controls);
+                }
                 Event::Report(WorkerReport::Died { worker, reason }) => {
-                    return Err(not_started(worker, &reason));
+                    return Err(failure::not_started(worker, &reason));
                 }
                 Event::Report(WorkerReport::Refused { peer, reason }) => {
                     self.log_refused(peer, reason);
@@ -216,20 +223,42 @@ impl<R: Responder + Send + 'static> Server<R> {
         Ok(())
     }
 
+    /// One engine for all workers: one that has no ring makes the others go on without theirs.
+    fn go_on_without_ring(&mut self, worker: usize, error: &io::Error, controls: &[Arc<Control>]) {
+        tracing::debug!("worker {worker} has no ring: {error}");
+        if self.config.engine.kind == Kind::Mmsg {
+            return;
+        }
+        self.config.engine.kind = Kind::Mmsg;
+        let blocker = probe::blocker(error);
+        log::engine_blocker(&blocker);
+        self.config.engine_blocker = Some(blocker);
+        controls
+            .iter()
+            .for_each(|control| control.command(Command::RunWithoutRing));
+    }
+
     fn ready(&self) -> Ready {
         let socket = &self.sockets.by_worker[0][0].receiver;
         let modes: BTreeSet<_> = self.responders[0].iter().map(R::name).collect();
         let modes: Vec<_> = modes.into_iter().collect();
-        let blocker = self.config.engine_blocker.as_ref();
+        let (engine, engine_reason) = self.engine();
         Ready {
             listen: self.listen_addrs(),
             workers: self.sockets.by_worker.len(),
-            engine: self.config.engine.kind.name(),
-            engine_reason: blocker.map(|blocker| blocker.what.clone()),
+            engine,
+            engine_reason,
             mode: modes.join(","),
             receive_buffer_bytes: socket.receive_buffer_len(),
             send_buffer_bytes: socket.send_buffer_len(),
         }
+    }
+
+    /// The engine's name, and why it is not io_uring.
+    fn engine(&self) -> (&'static str, Option<String>) {
+        let blocker = self.config.engine_blocker.as_ref();
+        let reason = blocker.map(|blocker| blocker.what.clone());
+        (self.config.engine.kind.name(), reason)
     }
 
     /// Reports from `start` on, until asked to stop.
@@ -253,7 +282,7 @@ impl<R: Responder + Send + 'static> Server<R> {
                 Event::Order(Order::Stop) => return Ok(()),
                 Event::Order(Order::SetRules(rules)) => self.set_rules(&rules, controls),
                 Event::Report(WorkerReport::Died { worker, reason }) => {
-                    return Err(died(worker, &reason));
+                    return Err(failure::died(worker, &reason));
                 }
                 Event::Report(WorkerReport::Refused { peer, reason }) => {
                     self.log_refused(peer, reason);
@@ -261,7 +290,7 @@ impl<R: Responder + Send + 'static> Server<R> {
                 Event::Report(_) | Event::Woken | Event::TimedOut => {}
             }
             let now = clock::monotonic();
-            heartbeat.look(controls, now).map_err(lost)?;
+            heartbeat.look(controls, now).map_err(failure::lost)?;
             if deadline.is_some_and(|deadline| now >= deadline) {
                 return Ok(());
             }
@@ -309,7 +338,7 @@ impl<R: Responder + Send + 'static> Server<R> {
                     ));
                 }
                 Event::Report(WorkerReport::Died { worker, reason }) => {
-                    return Err(died(worker, &reason));
+                    return Err(failure::died(worker, &reason));
                 }
                 // Orders come first, so this may have waited behind the one to stop.
                 Event::Report(WorkerReport::Refused { peer, reason }) => {
@@ -319,42 +348,14 @@ impl<R: Responder + Send + 'static> Server<R> {
                 Event::Woken | Event::TimedOut => {}
             }
             let now = clock::monotonic();
-            heartbeat.look(controls, now).map_err(lost)?;
+            heartbeat.look(controls, now).map_err(failure::lost)?;
             if until.is_some_and(|until| now >= until) && !heartbeat.running().is_empty() {
                 let running = heartbeat.running();
-                return Err(not_drained(&running, self.config.drain_timeout));
+                return Err(failure::not_drained(&running, self.config.drain_timeout));
             }
         }
         Ok(())
     }
-}
-
-fn not_started(worker: usize, reason: &str) -> Error {
-    Error::new(format!("cannot start worker {worker}"), reason).try_this(
-        "fewer --cores or --buffers ask for less; `ulimit -a` shows what this process may have; \
-         --engine mmsg needs no ring",
-    )
-}
-
-fn not_drained(running: &[usize], timeout: Duration) -> Error {
-    let workers: Vec<_> = running.iter().map(usize::to_string).collect();
-    Error::new(
-        format!("the drain was cut short after {timeout:?}"),
-        format!("worker {} has not ended", workers.join(", ")),
-    )
-}
-
-fn lost(Lost { worker, reason }: Lost) -> Error {
-    unheard(format!("worker {worker} does not answer"), &reason)
-}
-
-fn died(worker: usize, reason: &str) -> Error {
-    unheard(format!("worker {worker} died"), reason)
-}
-
-fn unheard(what: String, reason: &str) -> Error {
-    Error::new(what, reason)
-        .try_this("all stop, since its share of the peers would be left without an answer")
 }
 
 #[cfg(test)]

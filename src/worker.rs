@@ -12,7 +12,7 @@ use core_affinity::CoreId;
 
 use crate::batch::{Answer, Batch};
 use crate::datagram::{Arrival, DropReason, LocalAddr, Verdict};
-use crate::engine::{self, Engine, Resources, Wait};
+use crate::engine::{self, Engine, Kind, Resources, Wait};
 use crate::guard::Guard;
 use crate::responder::{Request, Responder};
 use crate::stats::Stats;
@@ -54,7 +54,7 @@ impl<R: Responder> Worker<R> {
         let slots_max = usize::from(self.engine.buffers);
         // Allocated after pinning, so that the memory is this core's.
         let mut batch = Batch::new(slots_max);
-        let mut engine = Engine::open(&self.engine, self.resources.clone())?;
+        let mut engine = self.open_engine()?;
         if !self.coalesce.is_zero() {
             // Otherwise a sleep may last 50 µs longer than asked (PR_SET_TIMERSLACK(2const)).
             let _ = rustix::thread::set_current_timer_slack(Some(NonZero::<u64>::MIN));
@@ -68,7 +68,17 @@ impl<R: Responder> Worker<R> {
 
         let mut obeyed = Obeyed::default();
         let mut told = Reasons::default();
-        while obeyed.read(&self.control, &mut self.guard) == Command::Run {
+        // What it is told for as long as it is to go on.
+        let mut going_on = Command::Run;
+        loop {
+            let command = obeyed.read(&self.control, &mut self.guard);
+            if command != going_on {
+                if command != Command::RunWithoutRing {
+                    break;
+                }
+                going_on = command;
+                engine = Engine::Mmsg(engine.into_mmsg(&mut batch, stats)?);
+            }
             engine.receive(&mut batch, stats, Wait::Idle)?;
             if !self.coalesce.is_zero() && !batch.is_empty() {
                 self.wait_for_more(&mut obeyed, stats);
@@ -88,6 +98,22 @@ impl<R: Responder> Worker<R> {
         self.drain(engine, &mut obeyed, &mut batch, stats)
     }
 
+    /// Opens the engine, or the one that needs no ring where that is allowed; the server is told.
+    fn open_engine(&self) -> io::Result<Engine> {
+        let error = match Engine::open(&self.engine, self.resources.clone()) {
+            Err(error) if self.engine.kind == Kind::Uring && self.engine.may_fall_back => error,
+            result => return result,
+        };
+        let worker = self.index;
+        // The server is there for as long as its workers are.
+        let _ = self.reports.send(WorkerReport::NoRing { worker, error });
+        let settings = engine::Settings {
+            kind: Kind::Mmsg,
+            ..self.engine.clone()
+        };
+        Engine::open(&settings, self.resources.clone())
+    }
+
     /// Hands over the counters if they are asked for.
     fn hand_over(&self, stats: &mut Stats) {
         if self.control.counters.is_requested() {
@@ -102,7 +128,7 @@ impl<R: Responder> Worker<R> {
         loop {
             // Before the orders are read: those that come from now on wake anew.
             self.resources.wake.clear();
-            if obeyed.read(&self.control, &mut self.guard) != Command::Run {
+            if obeyed.read(&self.control, &mut self.guard).is_end() {
                 return;
             }
             self.hand_over(stats);

@@ -8,11 +8,14 @@
 use std::collections::BTreeMap;
 use std::env::consts::ARCH;
 use std::os::unix::process::ExitStatusExt;
-use std::process::{Child, Command};
+use std::process::{Child, Command, Stdio};
 
 use reflector_netlab::topology::{Namespace, in_namespaces, skip};
-use reflector_testkit::{Client, Engine, Reflector, command, on_both_engines, text};
+use reflector_testkit::{
+    Client, Engine, Reflector, command, on_both_engines, program, text, wait_until,
+};
 use rustix::process::Signal;
+use rustix::thread::{CapabilitySet, remove_capability_from_bounding_set};
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
     SeccompRule, apply_filter,
@@ -80,7 +83,11 @@ const UNKNOWN_REMEDY: &str = "run a kernel with CONFIG_IO_URING, or allow io_uri
                               (deploy/seccomp.json does)";
 
 fn command_of(engine: &str) -> Command {
-    let listen = ["--listen", "127.0.0.1:0", "--cores", "2"];
+    command_with(engine, "2")
+}
+
+fn command_with(engine: &str, cores: &str) -> Command {
+    let listen = ["--listen", "127.0.0.1:0", "--cores", cores];
     // The end, should it start although it must not.
     let rest = ["--json", "--duration", "20s", "--engine", engine];
     command(&[&listen[..], &rest].concat())
@@ -173,6 +180,65 @@ fn uring_ends_where_it_is_refused_and_says_why_and_what_to_do() {
                 let sentence = format!("ERROR cannot use io_uring: {reason}; {remedy}\n");
                 assert_eq!(text(&output.stderr), sentence);
             }
+        },
+    );
+}
+
+/// The program as `ulimit -l` lets it be: 64 KiB of memory that may be locked, which is enough to
+/// try a ring out, and not for one of each worker.
+fn with_little_locked_memory(host: &Namespace, engine: &str) -> Child {
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", "ulimit -l 64 && exec \"$0\" \"$@\""])
+        .arg(program());
+    command.args(command_with(engine, "16").get_args());
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    host.run(|| {
+        // Root may lock what it likes, unless it has lost the capability.
+        remove_capability_from_bounding_set(CapabilitySet::IPC_LOCK).unwrap();
+        command.spawn().unwrap()
+    })
+}
+
+#[test]
+fn auto_falls_back_to_mmsg_where_a_worker_finds_no_memory_for_its_ring() {
+    where_io_uring_is_allowed(
+        "auto_falls_back_to_mmsg_where_a_worker_finds_no_memory_for_its_ring",
+        || {
+            let host = Namespace::new().unwrap();
+            let reflector = Reflector::attach(with_little_locked_memory(&host, "auto"));
+            let reason = "the limit on locked memory is too low for a ring (ENOMEM)";
+            assert_eq!(reflector.ready["engine"], "mmsg");
+            assert_eq!(reflector.ready["engine_reason"], reason);
+            // Of those that had one.
+            wait_until("the rings are gone", || reflector.rings() == 0);
+            for _ in 0..100 {
+                Client::connect(&host, reflector.listen(0)).ask(b"ping");
+            }
+            let (summary, log) = reflector.stop_with_log();
+            assert_eq!(summary["replied"], 100);
+            assert!(
+                log.contains(&format!(" WARN io_uring is not available: {reason}; ")),
+                "{log}"
+            );
+        },
+    );
+}
+
+#[test]
+fn uring_ends_where_a_worker_finds_no_memory_for_its_ring() {
+    where_io_uring_is_allowed(
+        "uring_ends_where_a_worker_finds_no_memory_for_its_ring",
+        || {
+            let host = Namespace::new().unwrap();
+            let output = with_little_locked_memory(&host, "uring")
+                .wait_with_output()
+                .unwrap();
+            assert_eq!(output.status.code(), Some(1));
+            assert_eq!(text(&output.stdout), "");
+            let said = text(&output.stderr);
+            assert!(said.contains("ERROR cannot start worker "), "{said}");
+            assert!(said.contains("Cannot allocate memory"), "{said}");
         },
     );
 }

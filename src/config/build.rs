@@ -50,6 +50,7 @@ impl Builder {
             },
             engine: engine::Settings {
                 kind,
+                may_fall_back: self.engine == EngineChoice::Auto,
                 buffers,
                 spin: self.spin,
                 busy_receive: abilities.keeps_unused_buffers,

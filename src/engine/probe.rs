@@ -13,6 +13,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::uring::{Completion, FdPair, KernelRing, Ring, buffers};
+use reflector_measure::clock;
 use reflector_measure::host::kernel_release;
 use reflector_udp::wake::Wake;
 
@@ -67,9 +68,36 @@ pub fn probe() -> Result<Abilities, Blocker> {
     }
 }
 
+/// How long locked memory may be short that was another ring's: the kernel gives it back some 15 to
+/// 40 ms after the ring was closed (`io_ring_exit_work`).
+const SHORT_MAX: Duration = Duration::from_millis(200);
+
+/// Calls `open` until it finds the memory that it has to lock, for a while; pauses at `wake`.
+///
+/// # Errors
+/// What `open` says; `ENOMEM` where memory stays short.
+pub fn with_patience<T>(wake: &Wake, open: impl Fn() -> io::Result<T>) -> io::Result<T> {
+    const PAUSE: Duration = Duration::from_millis(10);
+    let until = clock::monotonic() + SHORT_MAX;
+    loop {
+        match open() {
+            Err(error)
+                if error.raw_os_error() == Some(libc::ENOMEM) && clock::monotonic() < until =>
+            {
+                wake.wait(Some(PAUSE));
+            }
+            result => return result,
+        }
+    }
+}
+
 fn try_out() -> io::Result<Abilities> {
-    let (receiver, sender) = UnixDatagram::pair()?;
     let wake = Wake::open()?;
+    with_patience(&wake, || try_once(&wake))
+}
+
+fn try_once(wake: &Wake) -> io::Result<Abilities> {
+    let (receiver, sender) = UnixDatagram::pair()?;
     let pair = FdPair {
         receiver: receiver.as_fd(),
         sender: sender.as_fd(),
@@ -132,7 +160,7 @@ fn enter(ring: &mut KernelRing, wait: bool) -> io::Result<()> {
 
 /// Names the blocker behind an error of set-up. EPERM and EINVAL have several causes, which /proc
 /// tells apart.
-fn blocker(error: &io::Error) -> Blocker {
+pub fn blocker(error: &io::Error) -> Blocker {
     match error.raw_os_error() {
         Some(libc::EPERM | libc::EACCES) => not_permitted(),
         Some(libc::ENOSYS) => Blocker {
@@ -146,7 +174,7 @@ fn blocker(error: &io::Error) -> Blocker {
             remedy: "io_uring is used from Linux 6.1 on".into(),
         },
         Some(libc::ENOMEM) => Blocker {
-            what: "the limit on locked memory is too low (ENOMEM)".into(),
+            what: "the limit on locked memory is too low for a ring (ENOMEM)".into(),
             remedy: "raise it: `ulimit -l unlimited`, LimitMEMLOCK=infinity, or \
                      --ulimit memlock=-1"
                 .into(),
@@ -196,6 +224,8 @@ fn not_permitted_by(sysctl: &str, status: &str) -> Blocker {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use super::*;
 
     #[test]
@@ -218,6 +248,27 @@ mod tests {
             not_permitted_by("0", plain)
                 .what
                 .contains("security module")
+        );
+    }
+
+    #[test]
+    fn memory_that_is_short_for_a_moment_is_waited_for() {
+        let short = || Err(io::Error::from_raw_os_error(libc::ENOMEM));
+        let wake = Wake::open().unwrap();
+        let tries = Cell::new(0);
+        let third = with_patience(&wake, || match tries.replace(tries.get() + 1) {
+            2 => Ok(()),
+            _ => short(),
+        });
+        assert!(third.is_ok() && tries.get() == 3);
+        assert!(with_patience(&wake, short as fn() -> io::Result<()>).is_err());
+        let refused = with_patience(&wake, || -> io::Result<()> {
+            tries.set(tries.get() + 1);
+            Err(io::Error::from_raw_os_error(libc::EPERM))
+        });
+        assert!(
+            refused.is_err() && tries.get() == 4,
+            "it is not tried again"
         );
     }
 

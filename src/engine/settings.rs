@@ -40,6 +40,8 @@ impl Kind {
 pub struct Settings {
     /// Which.
     pub kind: Kind,
+    /// Whether recvmmsg(2) and sendmmsg(2) will do where the ring cannot be opened.
+    pub may_fall_back: bool,
     /// Receive buffers of one worker.
     pub buffers: u16,
     /// Poll instead of sleeping.

@@ -112,7 +112,7 @@ impl Uring {
             buffers_max,
             self.egress,
             self.resources,
-            false,
+            self.spin,
         ))
     }
 }

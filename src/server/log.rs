@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use crate::config::{Config, SEND_BUFFER_SMALL};
 use crate::datagram::DropReason;
 use crate::engine::Kind;
+use crate::engine::probe::Blocker;
 
 /// Says what a user may want to know of the settings before anything is served. Sends have
 /// `send_buffer_len` bytes of room.
@@ -15,11 +16,7 @@ pub fn settings(config: &Config, send_buffer_len: usize) {
         tracing::warn!("{note}");
     }
     if let Some(blocker) = &config.engine_blocker {
-        tracing::warn!(
-            "io_uring is not available: {}; serving with recvmmsg and sendmmsg; {}",
-            blocker.what,
-            blocker.remedy
-        );
+        engine_blocker(blocker);
     }
     if config.engine.kind == Kind::Uring && !config.engine.busy_receive {
         tracing::debug!(
@@ -42,6 +39,15 @@ pub fn settings(config: &Config, send_buffer_len: usize) {
         memory.workers,
         memory.worker / 1024,
         config.engine.buffers
+    );
+}
+
+/// Says why the engine is not io_uring.
+pub fn engine_blocker(blocker: &Blocker) {
+    tracing::warn!(
+        "io_uring is not available: {}; serving with recvmmsg and sendmmsg; {}",
+        blocker.what,
+        blocker.remedy
     );
 }
 

@@ -24,6 +24,13 @@ pub enum WorkerReport {
         /// Whether it runs on the CPU that it was to be pinned to.
         is_pinned: bool,
     },
+    /// There is no ring for this worker, which goes on without.
+    NoRing {
+        /// Which worker.
+        worker: usize,
+        /// What the kernel said.
+        error: io::Error,
+    },
     /// The guard refused a datagram, for the first time at this worker for this reason.
     Refused {
         /// Who sent it.
@@ -87,10 +94,19 @@ impl Reports {
 pub enum Command {
     /// Go on.
     Run,
+    /// Go on, without io_uring.
+    RunWithoutRing,
     /// Answer what has been received, then end.
     Drain,
     /// End at once, in the order that leaves the port free.
     Leave,
+}
+
+impl Command {
+    /// Whether it ends the worker, sooner or later.
+    pub fn is_end(self) -> bool {
+        matches!(self, Self::Drain | Self::Leave)
+    }
 }
 
 /// What a worker shares with the server: its orders, and the counters that it hands over.

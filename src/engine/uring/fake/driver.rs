@@ -43,6 +43,7 @@ impl Driver {
         };
         let engine = Settings {
             kind: Kind::Uring,
+            may_fall_back: false,
             buffers: BUFFERS,
             spin: seed.is_multiple_of(4),
             busy_receive: !seed.is_multiple_of(7),
