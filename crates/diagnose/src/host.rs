@@ -19,7 +19,7 @@ use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use reflector_measure::snmp;
 use reflector_netlab::conntrack::{self, ConntrackEntry};
-use reflector_netlab::netlink::{Intent, Netlink};
+use reflector_netlink::{Intent, Netlink};
 
 /// A network device.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -25,4 +25,4 @@ pub use docker_host::DockerHost;
 pub use namespace::Namespace;
 pub use nft::{NftError, nft};
 pub use require::{in_force, in_namespaces, skip};
-pub use route::{Route, net};
+pub use route::{Mtu, Route, net};

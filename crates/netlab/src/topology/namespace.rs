@@ -19,8 +19,8 @@ use netlink_packet_route::link::{
 };
 
 use super::route::Route;
-use crate::netlink::{Intent, Netlink};
 use messages::{address_message, route_message};
+use reflector_netlink::{Intent, Netlink};
 use reflector_udp::attempting;
 use reflector_udp::netns;
 
@@ -126,6 +126,13 @@ impl Namespace {
         self.interface_index(master)
             .and_then(|index| self.change(link, LinkAttribute::Controller(index)))
             .map_err(attempting(format_args!("make {link} a port of {master}")))
+    }
+
+    /// Deletes `link`, with its peer if it has one. ENODEV when there is none.
+    pub fn delete_link(&self, link: &str) -> io::Result<()> {
+        self.link(link)
+            .and_then(|found| self.request(RouteNetlinkMessage::DelLink(found), Intent::Change))
+            .map_err(attempting(format_args!("delete {link}")))
     }
 
     /// Sets the MTU of `link`, in bytes of IP packet.

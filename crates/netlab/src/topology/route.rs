@@ -23,6 +23,17 @@ pub struct Route {
     pub(crate) is_local: bool,
     pub(crate) gateway: Option<IpAddr>,
     pub(crate) device: Option<String>,
+    /// The MTU, and whether path MTU discovery may lower it.
+    pub(crate) mtu: Option<(u32, Mtu)>,
+}
+
+/// Who decides on the MTU of a route (ip-route(8)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mtu {
+    /// The route, and path MTU discovery where that finds less.
+    Discovered,
+    /// The route alone (`mtu lock`).
+    Locked,
 }
 
 impl Route {
@@ -33,6 +44,7 @@ impl Route {
             is_local: false,
             gateway: None,
             device: None,
+            mtu: None,
         }
     }
 
@@ -57,6 +69,14 @@ impl Route {
     pub fn via(self, gateway: IpAddr) -> Route {
         Route {
             gateway: Some(gateway),
+            ..self
+        }
+    }
+
+    /// The same, with an MTU of its own.
+    pub fn mtu(self, bytes: u32, kind: Mtu) -> Route {
+        Route {
+            mtu: Some((bytes, kind)),
             ..self
         }
     }

@@ -7,10 +7,10 @@ use netlink_packet_route::AddressFamily;
 use netlink_packet_route::address::{
     AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage,
 };
-use netlink_packet_route::route::{RouteAttribute, RouteHeader, RouteMessage};
+use netlink_packet_route::route::{RouteAttribute, RouteHeader, RouteMessage, RouteMetric};
 use netlink_packet_route::route::{RouteProtocol, RouteScope, RouteType};
 
-use crate::topology::route::Route;
+use crate::topology::route::{Mtu, Route};
 
 /// The address `address` with its prefix on the device with `index`.
 ///
@@ -78,6 +78,15 @@ pub(super) fn route_message(route: &Route, index: Option<u32>) -> RouteMessage {
             .map(|gateway| RouteAttribute::Gateway(gateway.into())),
     );
     attributes.extend(index.map(RouteAttribute::Oif));
+    if let Some((mtu, kind)) = route.mtu {
+        let mut metrics = vec![RouteMetric::Mtu(mtu)];
+        if kind == Mtu::Locked {
+            /// RTAX_MTU of linux/rtnetlink.h; a lock has a bit for each metric.
+            const RTAX_MTU: u32 = 2;
+            metrics.push(RouteMetric::Lock(1 << RTAX_MTU));
+        }
+        attributes.push(RouteAttribute::Metrics(metrics));
+    }
     message
 }
 

@@ -1,15 +1,16 @@
-//! Requests to the kernel's routing tables, each waited for (rtnetlink(7)).
-//!
-//! The lab builds links, addresses and routes with it; `diagnose` reads those of this host.
+//! Requests to the kernel's routing tables, each waited for.
 
 use std::io;
+use std::net::Ipv4Addr;
 
+use ipnet::Ipv4Net;
 use netlink_packet_core::{
     NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage,
     NetlinkPayload,
 };
-use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{LinkAttribute, LinkMessage};
+use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteMetric};
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 
 use reflector_udp::addr::array;
@@ -109,8 +110,11 @@ impl Netlink {
         }
     }
 
-    /// The device named `name`, as the kernel describes it; ENODEV when there is none.
-    pub(crate) fn link(&mut self, name: &str) -> io::Result<LinkMessage> {
+    /// The device named `name`, as the kernel describes it.
+    ///
+    /// # Errors
+    /// ENODEV when there is none.
+    pub fn link(&mut self, name: &str) -> io::Result<LinkMessage> {
         let mut message = LinkMessage::default();
         message
             .attributes
@@ -124,4 +128,44 @@ impl Netlink {
             })
             .ok_or_else(|| io::Error::from_raw_os_error(libc::ENODEV))
     }
+
+    /// The IPv4 routes of all tables that have an MTU of their own (`mtu`, ip-route(8)), with it.
+    ///
+    /// # Errors
+    /// As [`request`](Self::request).
+    pub fn ipv4_route_mtus(&mut self) -> io::Result<Vec<(Ipv4Net, u32)>> {
+        let mut message = RouteMessage::default();
+        message.header.address_family = AddressFamily::Inet;
+        let routes = self.request(RouteNetlinkMessage::GetRoute(message), Intent::Dump)?;
+        let routes = routes.iter().filter_map(|answer| match answer {
+            RouteNetlinkMessage::NewRoute(route) => route_mtu(route),
+            _ => None,
+        });
+        Ok(routes.collect())
+    }
+}
+
+fn route_mtu(route: &RouteMessage) -> Option<(Ipv4Net, u32)> {
+    let metrics = route
+        .attributes
+        .iter()
+        .find_map(|attribute| match attribute {
+            RouteAttribute::Metrics(metrics) => Some(metrics),
+            _ => None,
+        })?;
+    let mtu = metrics.iter().find_map(|metric| match *metric {
+        RouteMetric::Mtu(mtu) => Some(mtu),
+        _ => None,
+    })?;
+    let destination = route
+        .attributes
+        .iter()
+        .find_map(|attribute| match attribute {
+            RouteAttribute::Destination(RouteAddress::Inet(addr)) => Some(*addr),
+            _ => None,
+        });
+    let prefix_len = route.header.destination_prefix_length;
+    // A default route names no destination.
+    let net = Ipv4Net::new(destination.unwrap_or(Ipv4Addr::UNSPECIFIED), prefix_len).ok()?;
+    Some((net, mtu))
 }

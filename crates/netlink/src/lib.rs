@@ -1,0 +1,13 @@
+//! The kernel's routing tables by rtnetlink(7): asked, changed, and followed as they change.
+//!
+//! The lab builds links, addresses and routes with it, `diagnose` reads those of this host, and the
+//! server follows the interfaces that it is bound to. Everything concerns the network namespace of
+//! the thread that opens a socket.
+
+#![forbid(unsafe_code)]
+
+mod changes;
+mod route;
+
+pub use changes::{Change, Changes};
+pub use route::{Intent, Netlink};
