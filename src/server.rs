@@ -89,6 +89,11 @@ impl<R: Responder + Send + 'static> Server<R> {
         self.sockets.listeners.iter().map(|it| it.addr).collect()
     }
 
+    /// The interfaces that sockets are bound to, by name, each once.
+    pub fn interfaces(&self) -> Vec<String> {
+        self.sockets.interfaces()
+    }
+
     /// Serves until it is stopped, and tells `observe` how it goes, on this thread. However it ends
     /// once it was ready, the last two reports are what was left to count and the summary.
     ///
@@ -281,6 +286,7 @@ impl<R: Responder + Send + 'static> Server<R> {
             match self.mailbox.next(next.into_iter().flatten().min()) {
                 Event::Order(Order::Stop) => return Ok(()),
                 Event::Order(Order::SetRules(rules)) => self.set_rules(&rules, controls),
+                Event::Order(Order::Rebind(interface)) => self.sockets.rebind(&interface)?,
                 Event::Report(WorkerReport::Died { worker, reason }) => {
                     return Err(failure::died(worker, &reason));
                 }
@@ -344,6 +350,7 @@ impl<R: Responder + Send + 'static> Server<R> {
                 Event::Report(WorkerReport::Refused { peer, reason }) => {
                     self.log_refused(peer, reason);
                 }
+                Event::Order(Order::Rebind(interface)) => self.sockets.rebind(&interface)?,
                 Event::Report(_) | Event::Order(Order::SetRules(_)) => {}
                 Event::Woken | Event::TimedOut => {}
             }

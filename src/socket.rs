@@ -26,6 +26,8 @@ pub struct Socket {
     inner: socket2::Socket,
     endpoint: Endpoint,
     settings: Settings,
+    /// The interface that it is bound to, if to one.
+    interface: Option<String>,
 }
 
 impl Socket {
@@ -73,6 +75,7 @@ impl Socket {
                 ..endpoint
             },
             settings: settings.clone(),
+            interface: settings.device.clone().or_else(|| scope(addr)),
         })
     }
 
@@ -119,7 +122,27 @@ impl Socket {
             inner,
             endpoint: *endpoint,
             settings: settings.clone(),
+            interface: None,
         }))
+    }
+
+    /// The interface that it is bound to, by `--device` or by the scope of its address.
+    pub fn interface(&self) -> Option<&str> {
+        self.interface.as_deref()
+    }
+
+    /// Binds it anew to its interface, if to one. The kernel knows interfaces by number, and one
+    /// that has been deleted and made again under its name has another: until then the socket is
+    /// deaf. What is queued, and a receive that is armed, stay.
+    ///
+    /// # Errors
+    /// `ENODEV` where the interface has gone again, `EPERM` without CAP_NET_RAW
+    /// (`sock_bindtoindex_locked`, net/core/sock.c).
+    pub fn rebind(&self) -> io::Result<()> {
+        match &self.interface {
+            Some(name) => self.inner.bind_device(Some(name.as_bytes())),
+            None => Ok(()),
+        }
     }
 
     /// What the datagram path needs to know of it.
@@ -195,6 +218,16 @@ impl AsFd for Socket {
 fn new_socket(addr: SocketAddr) -> io::Result<socket2::Socket> {
     let kind = Type::DGRAM.nonblocking().cloexec();
     socket2::Socket::new(Domain::for_address(addr), kind, Some(Protocol::UDP))
+}
+
+/// The name of the interface that a link-local `addr` belongs to.
+fn scope(addr: SocketAddr) -> Option<String> {
+    let SocketAddr::V6(addr) = addr else {
+        return None;
+    };
+    let index = Some(addr.scope_id()).filter(|&index| index != 0)?;
+    let any = std::net::UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)).ok()?;
+    rustix::net::netdevice::index_to_name(any, index).ok()
 }
 
 fn bind_device(socket: &socket2::Socket, device: &str) -> Result<(), Error> {

@@ -25,6 +25,8 @@ pub enum Order {
     Stop,
     /// Answer by these rules from now on.
     SetRules(Rules),
+    /// An interface is another one under its old name.
+    Rebind(String),
 }
 
 impl Handle {
@@ -37,6 +39,13 @@ impl Handle {
     /// Replaces the rules of who is answered, at each worker between two of its batches.
     pub fn set_rules(&self, rules: Rules) {
         self.order(Order::SetRules(rules));
+    }
+
+    /// Binds those sockets anew that are bound to `interface`, by its name: it has been deleted and
+    /// made again, so that they would hear nothing any more. The others notice nothing. Where that
+    /// is not permitted the server ends with an error.
+    pub fn rebind(&self, interface: &str) {
+        self.order(Order::Rebind(interface.to_owned()));
     }
 
     pub(super) fn order(&self, order: Order) {

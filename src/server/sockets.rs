@@ -1,5 +1,6 @@
 //! Every socket of every worker, opened before any worker starts.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
 
@@ -16,6 +17,40 @@ pub struct Sockets {
     pub listeners: Vec<Listener>,
     /// By worker, in the order of opening: that is their order in each reuseport group.
     pub by_worker: Vec<Arc<[SocketPair]>>,
+}
+
+impl Sockets {
+    /// The interfaces that they are bound to, each once.
+    pub fn interfaces(&self) -> Vec<String> {
+        let receivers = self.by_worker.iter().flat_map(|pairs| pairs.iter());
+        let names: BTreeSet<_> = receivers.filter_map(|it| it.receiver.interface()).collect();
+        names.into_iter().map(str::to_owned).collect()
+    }
+
+    /// Binds those anew that are bound to `interface`.
+    ///
+    /// # Errors
+    /// `EPERM` without CAP_NET_RAW. An interface that has gone again (`ENODEV`) is waited for.
+    pub fn rebind(&self, interface: &str) -> Result<(), Error> {
+        for pair in self.by_worker.iter().flat_map(|pairs| pairs.iter()) {
+            if pair.receiver.interface() != Some(interface) {
+                continue;
+            }
+            match pair.receiver.rebind() {
+                Err(error) if error.raw_os_error() == Some(libc::ENODEV) => return Ok(()),
+                Err(error) => {
+                    let what = format!("cannot bind to the interface {interface} again");
+                    return Err(Error::system(what, &error).try_this(
+                        "start anew: it was deleted and made again, and without CAP_NET_RAW a \
+                         socket is bound to one interface for good",
+                    ));
+                }
+                Ok(()) => {}
+            }
+        }
+        tracing::info!("bound to the interface {interface} again");
+        Ok(())
+    }
 }
 
 /// Opens the sockets of all workers, in worker order. `needs` tells what the responder of each

@@ -3,6 +3,7 @@
 
 mod addresses;
 mod changes;
+mod comeback;
 mod firewalls;
 mod interfaces;
 mod interleaved;

@@ -5,6 +5,7 @@ mod outlet;
 mod reporter;
 mod reports;
 mod values;
+mod watch;
 
 use std::io;
 use std::process;
@@ -29,6 +30,7 @@ pub fn run(args: &ServeArgs) -> Result<Exit, Error> {
     })?;
     let reports = Reports::open(args.output.json, args.output.hdr.as_deref())?;
     stop_on_signals(server.handle())?;
+    watch::follow(server.handle(), server.interfaces())?;
     let served = server.run(|report| reports.report(report));
     let exit = reports.end();
     served.map(|_| exit)
