@@ -9,22 +9,28 @@
 //! reason is remembered for that path (`refused`).
 
 mod refused;
+mod residences;
+mod routes;
 mod trains;
 
 use std::io;
 use std::net::IpAddr;
 use std::ops::Range;
 use std::os::fd::BorrowedFd;
+use std::sync::Arc;
 
 use crate::batch::{Answer, Batch, Slot};
 use crate::datagram::{Attributes, DropReason, Endpoint, Flow, LocalAddr, SEGMENTS_MAX, Verdict};
 use crate::stats::Stats;
-use reflector_measure::clock::{self, StepWatch};
+use reflector_measure::clock;
 use reflector_udp::addr::PeerAddr;
 use reflector_udp::cmsg::Control;
 use reflector_udp::memory::Lease;
 use reflector_udp::mmsg::Outbox;
+use reflector_udp::sockopt;
 use refused::Refused;
+use residences::Residences;
+pub use routes::RouteMtus;
 use trains::{Run, Train, Trains};
 
 /// How replies are sent.
@@ -50,16 +56,12 @@ pub struct Egress {
     trains: Trains,
     outbox: Outbox,
     refused: Refused,
+    routes: Arc<RouteMtus>,
+    /// By message of this round, where any route has an MTU: whether it is too long for its route.
+    too_long: Vec<bool>,
     /// Whether the last round was the last of its batch.
     is_over: bool,
-    residences: Vec<Residence>,
-    step_watch: StepWatch,
-}
-
-/// When some replied datagrams were received.
-struct Residence {
-    received_ns: u64,
-    count: u64,
+    residences: Residences,
 }
 
 impl Egress {
@@ -74,10 +76,16 @@ impl Egress {
             trains: Trains::new(messages_max),
             outbox: Outbox::new(slots_max, messages_max, messages_max),
             refused: Refused::new(),
+            routes: Arc::default(),
+            too_long: Vec::with_capacity(messages_max),
             is_over: true,
-            residences: Vec::with_capacity(slots_max),
-            step_watch: StepWatch::new(),
+            residences: Residences::new(slots_max),
         }
+    }
+
+    /// From the next round on the routes have these MTUs.
+    pub fn set_route_mtus(&mut self, routes: Arc<RouteMtus>) {
+        self.routes = routes;
     }
 
     /// Messages that one round can have.
@@ -89,7 +97,7 @@ impl Egress {
     /// datagrams were here until now. Stops early where another round is needed.
     pub fn prepare(&mut self, batch: &mut Batch, stats: &mut Stats) {
         self.gather(batch, stats);
-        if self.has_residences() {
+        if !self.residences.is_empty() {
             self.record_residences(clock::realtime_ns(), stats);
         }
     }
@@ -112,6 +120,36 @@ impl Egress {
             address(endpoint, train, name, control);
         }
         self.outbox.seal();
+        if !self.routes.is_empty() {
+            let is_too_long = |(train, _): (&Train, _)| {
+                let peer = train.flow.peer.ip();
+                self.routes.is_too_long(peer, train.segment_len())
+            };
+            self.too_long.extend(self.trains.iter().map(is_too_long));
+        }
+    }
+
+    /// Whether a message is too long for its route, so that it has to be sent by
+    /// [`send_fragmented`](Self::send_fragmented).
+    #[inline]
+    pub fn is_too_long(&self, message: usize) -> bool {
+        !self.too_long.is_empty() && self.too_long[message]
+    }
+
+    /// Sends the datagrams of a message one by one, in fragments of the route's MTU, and counts
+    /// them.
+    ///
+    /// For that moment the socket is one that path MTU discovery may tell what is longer than the
+    /// path (IP_PMTUDISC_DONT, ip(7)), since only those look at the route. All other sends of the
+    /// round are over, or come afterwards.
+    pub fn send_fragmented(&self, message: usize, socket: BorrowedFd<'_>, stats: &mut Stats) {
+        let set = |discover| {
+            // Where it fails, the reply fares as it would have.
+            let _ = sockopt::set_int(&socket, libc::SOL_IP, libc::IP_MTU_DISCOVER, discover);
+        };
+        set(libc::IP_PMTUDISC_DONT);
+        self.send_singly(message, 0, socket, stats);
+        set(libc::IP_PMTUDISC_OMIT);
     }
 
     fn add(&mut self, index: usize, slot: &Slot, verdicts: &[Verdict], stats: &mut Stats) {
@@ -137,10 +175,7 @@ impl Egress {
             && self.settings.latency
             && replied > 0
         {
-            self.residences.push(Residence {
-                received_ns,
-                count: replied,
-            });
+            self.residences.push(received_ns, replied);
         }
     }
 
@@ -206,30 +241,10 @@ impl Egress {
         }
     }
 
-    /// Records how long the datagrams of this round stayed until `now_ns` (`CLOCK_REALTIME`),
-    /// which is to be read just before the messages are handed over.
+    /// Records how long the datagrams of this round stayed until `now_ns`, which is to be read just
+    /// before the messages are handed over.
     pub fn record_residences(&mut self, now_ns: u64, stats: &mut Stats) {
-        let (mut has_plain, mut has_stepped) = (false, false);
-        for Residence { received_ns, count } in self.residences.drain(..) {
-            match self.step_watch.residence_ns(received_ns, now_ns) {
-                Some(residence_ns) => {
-                    stats.latency.record(residence_ns, count);
-                    has_plain = true;
-                }
-                None => {
-                    stats.counters.clock_stepped += count;
-                    has_stepped = true;
-                }
-            }
-        }
-        if has_plain && has_stepped {
-            self.step_watch.accept();
-        }
-    }
-
-    /// Whether residence times are to be recorded.
-    fn has_residences(&self) -> bool {
-        !self.residences.is_empty()
+        self.residences.record(now_ns, stats);
     }
 
     /// The messages of this round.
@@ -242,11 +257,12 @@ impl Egress {
         self.trains.get(message).flow.socket as usize
     }
 
-    /// Messages from `first` on that leave by the same socket, one after the other.
+    /// Messages from `first` on that leave by the same socket and in the same way, one after the
+    /// other.
     pub fn same_socket(&self, first: usize) -> Range<usize> {
         let socket = self.socket(first);
         let count = (first..self.trains.len())
-            .take_while(|&it| self.socket(it) == socket)
+            .take_while(|&it| self.socket(it) == socket && !self.is_too_long(it))
             .count();
         first..first + count
     }
@@ -333,6 +349,7 @@ impl Egress {
     pub fn finish(&mut self) {
         self.trains.clear();
         self.outbox.clear();
+        self.too_long.clear();
     }
 
     /// One of the batch's buffers, until all have come back; none while some of its replies have

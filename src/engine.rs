@@ -19,6 +19,7 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use crate::batch::Batch;
+pub use crate::egress::RouteMtus;
 use crate::socket::SocketPair;
 use crate::stats::Stats;
 use mmsg::Mmsg;
@@ -71,6 +72,14 @@ impl Engine {
             Self::Mmsg(engine) => engine.arm(stats),
         }?;
         prove_calls(sockets)
+    }
+
+    /// From now on the routes have these MTUs.
+    pub fn set_route_mtus(&mut self, routes: Arc<RouteMtus>) {
+        match self {
+            Self::Uring(engine) => engine.set_route_mtus(routes),
+            Self::Mmsg(engine) => engine.set_route_mtus(routes),
+        }
     }
 
     /// Brings what has arrived into `batch`, which may stay empty. A receive that fails is counted

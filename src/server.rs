@@ -17,10 +17,10 @@ use std::time::{Duration, Instant};
 
 use crate::config::{Config, Listener};
 use crate::datagram::DropReason;
-use crate::engine::{Kind, Resources, probe};
+use crate::engine::{Kind, Resources, RouteMtus, probe};
 use crate::guard::{Guard, Rules};
 use crate::responder::Responder;
-use crate::stats::report::{Ready, Report, Summary};
+use crate::stats::report::{Report, Summary};
 use crate::worker::Worker;
 use crate::worker::control::{Command, Control, WorkerReport};
 use accounting::Accounting;
@@ -103,7 +103,7 @@ impl<R: Responder + Send + 'static> Server<R> {
     pub fn run(mut self, mut observe: impl FnMut(Report<'_>)) -> Result<Summary, Error> {
         let socket = &self.sockets.by_worker[0][0].receiver;
         log::settings(&self.config, socket.send_buffer_len());
-        let mut ready = self.ready();
+        let mode = self.mode();
         let mut workers = Workers::default();
         let started = self
             .start(&mut workers)
@@ -112,8 +112,8 @@ impl<R: Responder + Send + 'static> Server<R> {
             workers.leave();
             return Err(error);
         }
-        // Known only now: where one ring was possible, one for each worker need not be.
-        (ready.engine, ready.engine_reason) = self.engine();
+        // Only now: where one ring was possible, one for each worker need not be.
+        let ready = self.sockets.ready(&self.config, mode);
         let start = clock::monotonic();
         let mut accounting = Accounting::new(start, &self.config, &self.sockets.by_worker);
         observe(Report::Ready(&ready));
@@ -155,6 +155,16 @@ impl<R: Responder + Send + 'static> Server<R> {
         }
         let guard = self.guard(rules);
         controls.iter().for_each(|it| it.set_guard(guard.clone()));
+    }
+
+    fn set_route_mtus(&self, mtus: RouteMtus, controls: &[Arc<Control>]) {
+        // Nothing is fragmented with --df, whatever a route says.
+        if self.config.socket.df {
+            return;
+        }
+        let mtus = Arc::new(mtus);
+        let tell = |it: &Arc<Control>| it.set_route_mtus(Arc::clone(&mtus));
+        controls.iter().for_each(tell);
     }
 
     fn start(&mut self, workers: &mut Workers) -> Result<(), Error> {
@@ -207,6 +217,7 @@ impl<R: Responder + Send + 'static> Server<R> {
                 Event::Report(WorkerReport::Refused { peer, reason }) => {
                     self.log_refused(peer, reason);
                 }
+                Event::Order(Order::SetRouteMtus(mtus)) => self.set_route_mtus(mtus, controls),
                 Event::Order(Order::Stop) if is_stopped => {
                     return Err(Error::new("the start was cut short", "stopped twice"));
                 }
@@ -243,27 +254,10 @@ impl<R: Responder + Send + 'static> Server<R> {
             .for_each(|control| control.command(Command::RunWithoutRing));
     }
 
-    fn ready(&self) -> Ready {
-        let socket = &self.sockets.by_worker[0][0].receiver;
-        let modes: BTreeSet<_> = self.responders[0].iter().map(R::name).collect();
-        let modes: Vec<_> = modes.into_iter().collect();
-        let (engine, engine_reason) = self.engine();
-        Ready {
-            listen: self.listen_addrs(),
-            workers: self.sockets.by_worker.len(),
-            engine,
-            engine_reason,
-            mode: modes.join(","),
-            receive_buffer_bytes: socket.receive_buffer_len(),
-            send_buffer_bytes: socket.send_buffer_len(),
-        }
-    }
-
-    /// The engine's name, and why it is not io_uring.
-    fn engine(&self) -> (&'static str, Option<String>) {
-        let blocker = self.config.engine_blocker.as_ref();
-        let reason = blocker.map(|blocker| blocker.what.clone());
-        (self.config.engine.kind.name(), reason)
+    /// What the responders are called.
+    fn mode(&self) -> String {
+        let names: BTreeSet<_> = self.responders[0].iter().map(R::name).collect();
+        Vec::from_iter(names).join(",")
     }
 
     /// Reports from `start` on, until asked to stop.
@@ -286,6 +280,7 @@ impl<R: Responder + Send + 'static> Server<R> {
             match self.mailbox.next(next.into_iter().flatten().min()) {
                 Event::Order(Order::Stop) => return Ok(()),
                 Event::Order(Order::SetRules(rules)) => self.set_rules(&rules, controls),
+                Event::Order(Order::SetRouteMtus(mtus)) => self.set_route_mtus(mtus, controls),
                 Event::Order(Order::Rebind(interface)) => self.sockets.rebind(&interface)?,
                 Event::Report(WorkerReport::Died { worker, reason }) => {
                     return Err(failure::died(worker, &reason));
@@ -351,6 +346,7 @@ impl<R: Responder + Send + 'static> Server<R> {
                     self.log_refused(peer, reason);
                 }
                 Event::Order(Order::Rebind(interface)) => self.sockets.rebind(&interface)?,
+                Event::Order(Order::SetRouteMtus(mtus)) => self.set_route_mtus(mtus, controls),
                 Event::Report(_) | Event::Order(Order::SetRules(_)) => {}
                 Event::Woken | Event::TimedOut => {}
             }

@@ -79,6 +79,9 @@ impl<R: Responder> Worker<R> {
                 going_on = command;
                 engine = Engine::Mmsg(engine.into_mmsg(&mut batch, stats)?);
             }
+            if let Some(routes) = obeyed.routes.take() {
+                engine.set_route_mtus(routes);
+            }
             engine.receive(&mut batch, stats, Wait::Idle)?;
             if !self.coalesce.is_zero() && !batch.is_empty() {
                 self.wait_for_more(&mut obeyed, stats);

@@ -6,10 +6,11 @@
 use std::io;
 use std::mem;
 use std::os::fd::AsFd;
+use std::sync::Arc;
 
 use crate::batch::Batch;
 use crate::datagram::Endpoint;
-use crate::egress::{Egress, errno};
+use crate::egress::{Egress, RouteMtus, errno};
 use crate::engine::fault::{Health, PAUSE};
 use crate::engine::settings::{Resources, Settings, Wait};
 use crate::ingress;
@@ -108,6 +109,11 @@ impl Mmsg {
         Ok(())
     }
 
+    /// See [`Engine::set_route_mtus`](super::Engine::set_route_mtus).
+    pub fn set_route_mtus(&mut self, routes: Arc<RouteMtus>) {
+        self.egress.set_route_mtus(routes);
+    }
+
     /// See [`Engine::receive`](super::Engine::receive).
     ///
     /// # Errors
@@ -199,10 +205,15 @@ impl Mmsg {
         let mut next = 0;
         let count = self.egress.outbox().len();
         while next < count {
-            let messages = self.egress.same_socket(next);
             let socket = self.resources.sockets[self.egress.socket(next)]
                 .receiver
                 .as_fd();
+            if self.egress.is_too_long(next) {
+                self.egress.send_fragmented(next, socket, stats);
+                next += 1;
+                continue;
+            }
+            let messages = self.egress.same_socket(next);
             match self.egress.outbox().send(socket, messages) {
                 Ok(sent) => {
                     (next..next + sent).for_each(|message| self.egress.sent(message, stats));

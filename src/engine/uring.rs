@@ -14,6 +14,7 @@
 //! reaped, since a refused train is sent again from the same buffers. When the kernel is short of
 //! buffers, the sends are submitted and settled first, and received is afterwards.
 
+mod arrived;
 pub mod buffers;
 #[cfg(test)]
 mod fake;
@@ -23,14 +24,16 @@ mod ring;
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::AsFd;
+use std::sync::Arc;
 
+use arrived::Arrived;
 use receive::Reception;
 pub use ring::KernelRing;
 pub(super) use ring::{Completion, FdPair, Ring};
 
 use crate::batch::Batch;
 use crate::datagram::Endpoint;
-use crate::egress::Egress;
+use crate::egress::{Egress, RouteMtus};
 use crate::engine::fault::{Health, PAUSE};
 use crate::engine::mmsg::Mmsg;
 use crate::engine::settings::{Resources, Settings, Wait};
@@ -62,16 +65,8 @@ pub struct Uring<R = KernelRing> {
     busy_receive: bool,
 }
 
-/// A buffer that a receive has filled.
-#[derive(Clone, Copy)]
-struct Arrived {
-    /// Which.
-    id: u16,
-    /// Of which socket.
-    socket: u16,
-    /// Bytes used.
-    len: u32,
-}
+/// What became of a message that is too long for its route: it has not been submitted. No errno.
+const TOO_LONG: i32 = -1;
 
 impl Uring {
     /// Opens the ring on the calling thread and allocates everything that it will ever need.
@@ -185,6 +180,11 @@ impl<R: Ring> Uring<R> {
         }
     }
 
+    /// See [`Engine::set_route_mtus`](super::Engine::set_route_mtus).
+    pub fn set_route_mtus(&mut self, routes: Arc<RouteMtus>) {
+        self.egress.set_route_mtus(routes);
+    }
+
     /// See [`Engine::receive`](super::Engine::receive).
     ///
     /// # Errors
@@ -225,6 +225,10 @@ impl<R: Ring> Uring<R> {
         while !batch.is_empty() {
             self.egress.prepare(batch, stats);
             for message in 0..self.egress.outbox().len() {
+                if self.egress.is_too_long(message) {
+                    self.outcomes.push(TOO_LONG);
+                    continue;
+                }
                 let socket = self.egress.socket(message);
                 self.ring
                     .send(socket, message, self.egress.outbox().header(message));
@@ -349,6 +353,11 @@ impl<R: Ring> Uring<R> {
         for message in 0..self.outcomes.len() {
             match self.outcomes[message] {
                 0 => self.egress.sent(message, stats),
+                TOO_LONG => {
+                    let pair = &self.resources.sockets[self.egress.socket(message)];
+                    let socket = pair.sender().as_fd();
+                    self.egress.send_fragmented(message, socket, stats);
+                }
                 errno => {
                     let socket = self.resources.sockets[self.egress.socket(message)]
                         .receiver

@@ -6,6 +6,9 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender, SyncSender};
 use std::time::{Duration, Instant};
 
+use ipnet::Ipv4Net;
+
+use crate::engine::RouteMtus;
 use crate::guard::Rules;
 use crate::worker::control::{Reports, WorkerReport};
 use reflector_measure::clock;
@@ -25,6 +28,8 @@ pub enum Order {
     Stop,
     /// Answer by these rules from now on.
     SetRules(Rules),
+    /// The routes have these MTUs.
+    SetRouteMtus(RouteMtus),
     /// An interface is another one under its old name.
     Rebind(String),
 }
@@ -39,6 +44,13 @@ impl Handle {
     /// Replaces the rules of who is answered, at each worker between two of its batches.
     pub fn set_rules(&self, rules: Rules) {
         self.order(Order::SetRules(rules));
+    }
+
+    /// Tells the MTUs in bytes of the IPv4 routes that have one of their own (`mtu`, ip-route(8)),
+    /// instead of those that were told before: replies that are longer leave in fragments of that
+    /// size.
+    pub fn set_route_mtus(&self, routes: impl IntoIterator<Item = (Ipv4Net, u32)>) {
+        self.order(Order::SetRouteMtus(RouteMtus::new(routes)));
     }
 
     /// Binds those sockets anew that are bound to `interface`, by its name: it has been deleted and

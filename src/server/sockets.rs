@@ -8,6 +8,7 @@ use crate::config::{Config, Listener};
 use crate::engine::Kind;
 use crate::responder::Needs;
 use crate::socket::{self, Settings, Socket, SocketPair};
+use crate::stats::report::Ready;
 use reflector_measure::error::Error;
 
 /// The sockets of a server.
@@ -20,6 +21,21 @@ pub struct Sockets {
 }
 
 impl Sockets {
+    /// What there is to say when all workers receive, in `mode`.
+    pub fn ready(&self, config: &Config, mode: String) -> Ready {
+        let socket = &self.by_worker[0][0].receiver;
+        let blocker = config.engine_blocker.as_ref();
+        Ready {
+            listen: self.listeners.iter().map(|it| it.addr).collect(),
+            workers: self.by_worker.len(),
+            engine: config.engine.kind.name(),
+            engine_reason: blocker.map(|blocker| blocker.what.clone()),
+            mode,
+            receive_buffer_bytes: socket.receive_buffer_len(),
+            send_buffer_bytes: socket.send_buffer_len(),
+        }
+    }
+
     /// The interfaces that they are bound to, each once.
     pub fn interfaces(&self) -> Vec<String> {
         let receivers = self.by_worker.iter().flat_map(|pairs| pairs.iter());

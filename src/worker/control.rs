@@ -9,6 +9,7 @@ use std::sync::mpsc::{SendError, SyncSender};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::datagram::DropReason;
+use crate::engine::RouteMtus;
 use crate::guard::Guard;
 use crate::stats::Stats;
 use reflector_measure::handover::Handover;
@@ -134,6 +135,8 @@ struct Orders {
     command: Command,
     /// The guard that replaces the worker's.
     guard: Option<Box<Guard>>,
+    /// The MTUs that replace the engine's.
+    routes: Option<Arc<RouteMtus>>,
 }
 
 impl Control {
@@ -149,6 +152,7 @@ impl Control {
             orders: Mutex::new(Orders {
                 command: Command::Run,
                 guard: None,
+                routes: None,
             }),
             counters: Handover::new(Stats::new()),
             wake: Arc::new(Wake::open()?),
@@ -169,6 +173,12 @@ impl Control {
     /// Replaces the worker's guard between two batches.
     pub fn set_guard(&self, guard: Guard) {
         self.orders().guard = Some(Box::new(guard));
+        self.post();
+    }
+
+    /// Tells the worker's engine the MTUs of routes, between two batches.
+    pub fn set_route_mtus(&self, routes: Arc<RouteMtus>) {
+        self.orders().routes = Some(routes);
         self.post();
     }
 
@@ -215,6 +225,8 @@ impl Control {
 pub struct Obeyed {
     seen: u32,
     command: Command,
+    /// MTUs of routes that the engine has not been told.
+    pub routes: Option<Arc<RouteMtus>>,
 }
 
 impl Default for Obeyed {
@@ -223,6 +235,7 @@ impl Default for Obeyed {
         Self {
             seen: 0,
             command: Command::Run,
+            routes: None,
         }
     }
 }
@@ -234,11 +247,14 @@ impl Obeyed {
         let posted = control.posted.load(Ordering::Acquire);
         if posted != self.seen {
             self.seen = posted;
-            let (command, other) = {
+            let other = {
                 let mut orders = control.orders();
-                (orders.command, orders.guard.take())
+                self.command = orders.command;
+                if let Some(routes) = orders.routes.take() {
+                    self.routes = Some(routes);
+                }
+                orders.guard.take()
             };
-            self.command = command;
             if let Some(mut other) = other {
                 mem::swap(guard, &mut other);
             }

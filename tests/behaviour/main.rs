@@ -5,6 +5,7 @@ mod drain;
 mod forged;
 mod loops;
 mod responders;
+mod route_mtu;
 mod rules;
 mod unanswered;
 

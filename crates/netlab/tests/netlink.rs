@@ -49,7 +49,11 @@ fn routes_with_an_mtu_are_read_and_their_changes_told() {
             .device("v0")
             .mtu(1400, Mtu::Discovered);
         namespace.add_route(&route).unwrap();
-        while !changes.wait().unwrap().contains(&Change::Ipv4Route) {}
+        let is_told = Change::Ipv4Route {
+            net: "10.8.0.0/16".parse().unwrap(),
+            mtu: Some(1400),
+        };
+        while !changes.wait().unwrap().contains(&is_told) {}
         let read = || Netlink::open().unwrap().ipv4_route_mtus().unwrap();
         let expected = ("10.8.0.0/16".parse().unwrap(), 1400);
         assert_eq!(namespace.run(read), [expected]);

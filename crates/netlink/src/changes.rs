@@ -2,11 +2,13 @@
 
 use std::io;
 
+use ipnet::Ipv4Net;
 use netlink_packet_core::{NetlinkMessage, NetlinkPayload};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{LinkAttribute, LinkMessage};
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 
+use crate::route::{ipv4_destination, mtu};
 use reflector_udp::addr::array;
 
 /// Groups of linux/rtnetlink.h: RTMGRP_LINK and RTMGRP_IPV4_ROUTE.
@@ -30,7 +32,12 @@ pub enum Change {
         index: u32,
     },
     /// An IPv4 route has come, gone or changed.
-    Ipv4Route,
+    Ipv4Route {
+        /// Where it leads.
+        net: Ipv4Net,
+        /// The MTU that it has, or had, of its own.
+        mtu: Option<u32>,
+    },
     /// More has changed than the socket had room for: anything may have.
     Missed,
 }
@@ -90,8 +97,14 @@ fn changes(mut bytes: &[u8]) -> Vec<Change> {
                 }
             }
             Ok(NetlinkPayload::InnerMessage(
-                RouteNetlinkMessage::NewRoute(_) | RouteNetlinkMessage::DelRoute(_),
-            )) => Change::Ipv4Route,
+                RouteNetlinkMessage::NewRoute(route) | RouteNetlinkMessage::DelRoute(route),
+            )) => match ipv4_destination(&route) {
+                Some(net) => Change::Ipv4Route {
+                    net,
+                    mtu: mtu(&route),
+                },
+                None => Change::Missed,
+            },
             Ok(_) => continue,
             Err(_) => Change::Missed,
         });

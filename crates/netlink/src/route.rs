@@ -59,6 +59,18 @@ impl Netlink {
         message: RouteNetlinkMessage,
         intent: Intent,
     ) -> io::Result<Vec<RouteNetlinkMessage>> {
+        let mut answers = Vec::new();
+        self.request_each(message, intent, |answer| answers.push(answer))?;
+        Ok(answers)
+    }
+
+    /// The same, with each answer handed to `take`: a table may be long.
+    fn request_each(
+        &mut self,
+        message: RouteNetlinkMessage,
+        intent: Intent,
+        take: impl FnMut(RouteNetlinkMessage),
+    ) -> io::Result<()> {
         self.sequence_number = self.sequence_number.wrapping_add(1);
         let mut header = NetlinkHeader::default();
         header.sequence_number = self.sequence_number;
@@ -74,12 +86,11 @@ impl Netlink {
         let mut bytes = vec![0; request.buffer_len()];
         request.serialize(&mut bytes);
         self.socket.send(&bytes, 0)?;
-        self.collect(intent)
+        self.receive(intent, take)
     }
 
-    /// Answers up to the acknowledgement of the request sent last, or to the end of the dump.
-    fn collect(&self, intent: Intent) -> io::Result<Vec<RouteNetlinkMessage>> {
-        let mut answers = Vec::new();
+    /// Takes answers up to the acknowledgement of the request sent last, or to the end of the dump.
+    fn receive(&self, intent: Intent, mut take: impl FnMut(RouteNetlinkMessage)) -> io::Result<()> {
         loop {
             let (bytes, _) = self.socket.recv_from_full()?;
             let mut rest = &bytes[..];
@@ -100,10 +111,10 @@ impl Netlink {
                     continue;
                 }
                 match message.payload {
-                    NetlinkPayload::Done(_) => return Ok(answers),
-                    NetlinkPayload::Error(error) if error.code.is_none() => return Ok(answers),
+                    NetlinkPayload::Done(_) => return Ok(()),
+                    NetlinkPayload::Error(error) if error.code.is_none() => return Ok(()),
                     NetlinkPayload::Error(error) => return Err(error.to_io()),
-                    NetlinkPayload::InnerMessage(answer) => answers.push(answer),
+                    NetlinkPayload::InnerMessage(answer) => take(answer),
                     _ => {}
                 }
             }
@@ -136,27 +147,39 @@ impl Netlink {
     pub fn ipv4_route_mtus(&mut self) -> io::Result<Vec<(Ipv4Net, u32)>> {
         let mut message = RouteMessage::default();
         message.header.address_family = AddressFamily::Inet;
-        let routes = self.request(RouteNetlinkMessage::GetRoute(message), Intent::Dump)?;
-        let routes = routes.iter().filter_map(|answer| match answer {
-            RouteNetlinkMessage::NewRoute(route) => route_mtu(route),
-            _ => None,
-        });
-        Ok(routes.collect())
+        let mut found = Vec::new();
+        self.request_each(
+            RouteNetlinkMessage::GetRoute(message),
+            Intent::Dump,
+            |answer| {
+                if let RouteNetlinkMessage::NewRoute(route) = answer
+                    && let (Some(net), Some(mtu)) = (ipv4_destination(&route), mtu(&route))
+                {
+                    found.push((net, mtu));
+                }
+            },
+        )?;
+        Ok(found)
     }
 }
 
-fn route_mtu(route: &RouteMessage) -> Option<(Ipv4Net, u32)> {
-    let metrics = route
+/// The MTU that a route has of its own.
+pub(crate) fn mtu(route: &RouteMessage) -> Option<u32> {
+    let mut metrics = route
         .attributes
         .iter()
-        .find_map(|attribute| match attribute {
+        .filter_map(|attribute| match attribute {
             RouteAttribute::Metrics(metrics) => Some(metrics),
             _ => None,
-        })?;
-    let mtu = metrics.iter().find_map(|metric| match *metric {
+        });
+    metrics.next()?.iter().find_map(|metric| match *metric {
         RouteMetric::Mtu(mtu) => Some(mtu),
         _ => None,
-    })?;
+    })
+}
+
+/// Where an IPv4 route leads.
+pub(crate) fn ipv4_destination(route: &RouteMessage) -> Option<Ipv4Net> {
     let destination = route
         .attributes
         .iter()
@@ -166,6 +189,5 @@ fn route_mtu(route: &RouteMessage) -> Option<(Ipv4Net, u32)> {
         });
     let prefix_len = route.header.destination_prefix_length;
     // A default route names no destination.
-    let net = Ipv4Net::new(destination.unwrap_or(Ipv4Addr::UNSPECIFIED), prefix_len).ok()?;
-    Some((net, mtu))
+    Ipv4Net::new(destination.unwrap_or(Ipv4Addr::UNSPECIFIED), prefix_len).ok()
 }

@@ -1,9 +1,11 @@
-//! Follows the interfaces that the server is bound to, as the kernel tells of them.
+//! Follows the interfaces that the server is bound to, and the MTUs of routes, as the kernel tells
+//! of them.
 
 use std::collections::BTreeMap;
 use std::io;
 use std::thread;
 
+use ipnet::Ipv4Net;
 use reflector::server::Handle;
 use reflector_measure::error::Error;
 use reflector_netlink::{Change, Changes, Netlink};
@@ -14,24 +16,25 @@ struct Watch {
     server: Handle,
     netlink: Netlink,
     interfaces: BTreeMap<String, Option<u32>>,
+    route_mtus: Vec<(Ipv4Net, u32)>,
 }
 
 /// Follows `interfaces` on a thread of its own, and has `server` bind to those anew that come back
-/// under their name. Where there is none, or the kernel tells nothing, nothing is followed.
+/// under their name; tells it the MTUs of routes. Where the kernel tells nothing, nothing is
+/// followed.
 ///
 /// # Errors
 /// `EAGAIN` where there may be no more threads.
 pub fn follow(server: Handle, interfaces: Vec<String>) -> Result<(), Error> {
-    if interfaces.is_empty() {
-        return Ok(());
-    }
     // In this order: what changes while the numbers are read is told as well.
     let opened = Changes::subscribe().and_then(|changes| Ok((changes, Netlink::open()?)));
     let (mut changes, netlink) = match opened {
         Ok(opened) => opened,
         Err(error) => {
-            let names = interfaces.join(", ");
-            tracing::warn!("cannot follow {names}, which may go and come back: {error}");
+            tracing::warn!(
+                "cannot follow interfaces and routes: {error}; one that --device names is not \
+                 listened on again when it comes back, and the MTU of a route is not respected"
+            );
             return Ok(());
         }
     };
@@ -39,7 +42,9 @@ pub fn follow(server: Handle, interfaces: Vec<String>) -> Result<(), Error> {
         server,
         netlink,
         interfaces: interfaces.into_iter().map(|name| (name, None)).collect(),
+        route_mtus: Vec::new(),
     };
+    watch.read_routes();
     for name in Vec::from_iter(watch.interfaces.keys().cloned()) {
         let index = watch.index(&name);
         watch.interfaces.insert(name, index);
@@ -60,7 +65,12 @@ impl Watch {
             Change::Link { name, index } => self.is_there(name, *index),
             Change::LinkGone { name, index } => self.has_gone(name, *index),
             Change::Missed => self.look_at_all(),
-            Change::Ipv4Route => {}
+            Change::Ipv4Route { net, mtu } => {
+                // A router has many routes that change, and none of them concerns us.
+                if mtu.is_some() || self.route_mtus.iter().any(|(known, _)| known == net) {
+                    self.read_routes();
+                }
+            }
         }
     }
 
@@ -90,7 +100,19 @@ impl Watch {
         );
     }
 
+    fn read_routes(&mut self) {
+        let route_mtus = match self.netlink.ipv4_route_mtus() {
+            Ok(route_mtus) => route_mtus,
+            Err(error) => return tracing::warn!("cannot read the MTUs of routes: {error}"),
+        };
+        if self.route_mtus != route_mtus {
+            self.server.set_route_mtus(route_mtus.iter().copied());
+            self.route_mtus = route_mtus;
+        }
+    }
+
     fn look_at_all(&mut self) {
+        self.read_routes();
         for name in Vec::from_iter(self.interfaces.keys().cloned()) {
             match self.index(&name) {
                 Some(index) => self.is_there(&name, index),
