@@ -5,21 +5,17 @@
 //! `kernel.io_uring_disabled`, old kernels and locked memory are settings of the whole machine,
 //! which other tests share: how they are told apart is tested in `engine::probe`.
 
-use std::collections::BTreeMap;
-use std::env::consts::ARCH;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, Stdio};
 
 use reflector_netlab::topology::{Namespace, in_namespaces, skip};
+use reflector_testkit::seccomp::{spawn_under, spawn_without};
 use reflector_testkit::{
     Client, Engine, Reflector, command, on_both_engines, program, text, wait_until,
 };
 use rustix::process::Signal;
 use rustix::thread::{CapabilitySet, remove_capability_from_bounding_set};
-use seccompiler::{
-    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
-    SeccompRule, apply_filter,
-};
+use seccompiler::{SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompRule};
 
 /// The system calls of io_uring(7).
 const IO_URING: [i64; 3] = [
@@ -31,42 +27,6 @@ const IO_URING: [i64; 3] = [
 /// Starts `command` in `namespace` under a filter that does `action` to each call of io_uring.
 fn spawn_filtered(namespace: &Namespace, action: SeccompAction, command: Command) -> Child {
     spawn_without(namespace, &IO_URING, action, command)
-}
-
-/// Starts `command` in `namespace` under a filter that does `action` to each of `calls`.
-///
-/// A filter is the thread's and what it starts, for good; the thread here is the namespace's and
-/// ends with the call.
-fn spawn_without(
-    namespace: &Namespace,
-    calls: &[i64],
-    action: SeccompAction,
-    command: Command,
-) -> Child {
-    let rules = calls.iter().map(|&call| (call, Vec::new()));
-    spawn_under(namespace, rules, action, command)
-}
-
-/// The same where `rules` say which of the calls.
-fn spawn_under(
-    namespace: &Namespace,
-    rules: impl IntoIterator<Item = (i64, Vec<SeccompRule>)>,
-    action: SeccompAction,
-    mut command: Command,
-) -> Child {
-    let filter = SeccompFilter::new(
-        BTreeMap::from_iter(rules),
-        SeccompAction::Allow,
-        action,
-        ARCH.try_into().expect("seccompiler knows this machine"),
-    );
-    let program: BpfProgram = filter
-        .and_then(TryInto::try_into)
-        .expect("the filter is a few rules");
-    namespace.run(|| {
-        apply_filter(&program).expect("no_new_privs makes filters everybody's right");
-        command.spawn().expect("the program starts")
-    })
 }
 
 /// Refused as the default profiles of container runtimes do.

@@ -1,12 +1,15 @@
 //! Signals, and the end after a duration.
 
+use std::fs;
+use std::net::UdpSocket;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use reflector_netlab::topology::Namespace;
 use reflector_testkit::queue::stop;
-use reflector_testkit::{Client, Reflector, on_both_engines, program};
-use rustix::process::Signal;
+use reflector_testkit::{Client, Engine, Reflector, on_both_engines, program, wait_until};
+use rustix::process::{Pid, Signal, kill_process};
 
 use super::FAILED;
 
@@ -88,5 +91,74 @@ on_both_engines! {
         assert_eq!((status.code(), status.signal()), (Some(0), None));
         assert!(summary["seconds"].as_f64().unwrap() >= 0.03);
         assert_eq!(log, "");
+    }
+
+    /// As some supervisors start it; what is opened first must not become its stdout.
+    fn without_stdin_stdout_and_stderr_it_serves_and_ends_in_order(engine: Engine) {
+        let host = Namespace::new().unwrap();
+        let script = "exec \"$0\" \"$@\" <&- >&- 2>&-";
+        let mut command = started_by("sh", &["-c", script], engine);
+        let child = host.run(|| command.spawn()).unwrap();
+        let client = Asking::new(&host);
+        wait_until("it answers", || client.is_answered());
+        kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+        assert_eq!(child.wait_with_output().unwrap().status.code(), Some(0));
+    }
+
+    /// As in a container: there the kernel leaves out signals that nobody handles.
+    fn as_process_1_it_serves_and_ends_in_order(engine: Engine) {
+        let host = Namespace::new().unwrap();
+        let script = "unshare --pid --fork --kill-child \"$0\" \"$@\"";
+        let mut command = started_by("sh", &["-c", script], engine);
+        let child = host.run(|| command.spawn()).unwrap();
+        let client = Asking::new(&host);
+        wait_until("it answers", || client.is_answered());
+        // The shell, unshare, and what is process 1 inside.
+        let inner = children(children(child.id())[0])[0];
+        kill_process(Pid::from_raw(inner as i32).unwrap(), Signal::TERM).unwrap();
+        assert_eq!(child.wait_with_output().unwrap().status.code(), Some(0));
+    }
+}
+
+/// The command of the program, started by another one, so that it ends by itself.
+fn started_by(starter: &str, args: &[&str], engine: Engine) -> Command {
+    let mut command = Command::new(starter);
+    command.args(args).arg(program());
+    command.args([
+        "--listen",
+        "127.0.0.1:5151",
+        "--duration",
+        "20s",
+        "--engine",
+        engine.name(),
+    ]);
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// The processes that `process` has started (proc_pid_task_children(5)).
+fn children(process: u32) -> Vec<u32> {
+    let path = format!("/proc/{process}/task/{process}/children");
+    let text = fs::read_to_string(path).unwrap();
+    text.split_whitespace()
+        .map(|it| it.parse().unwrap())
+        .collect()
+}
+
+/// A client of what does not say when it is ready.
+struct Asking(UdpSocket);
+
+impl Asking {
+    fn new(host: &Namespace) -> Self {
+        let socket = host.run(|| UdpSocket::bind("127.0.0.1:0")).unwrap();
+        socket
+            .set_read_timeout(Some(Duration::from_millis(20)))
+            .unwrap();
+        Self(socket)
+    }
+
+    fn is_answered(&self) -> bool {
+        let asked = self.0.send_to(b"ping", "127.0.0.1:5151");
+        asked.is_ok() && self.0.recv(&mut [0; 8]).is_ok()
     }
 }

@@ -21,6 +21,7 @@ mod program;
 pub mod queue;
 pub mod random;
 pub mod raw;
+pub mod seccomp;
 mod server;
 pub mod targets;
 pub mod threads;
