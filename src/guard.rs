@@ -137,7 +137,11 @@ impl Guard {
 /// (`ipv4_is_zeronet`, `ipv4_is_lbcast` of include/linux/in.h), and overlays make use of it.
 fn is_answerable(addr: IpAddr) -> bool {
     match addr {
-        IpAddr::V4(addr) => !addr.is_unspecified() && !addr.is_multicast() && !addr.is_broadcast(),
+        // What nearly every peer is, in one comparison.
+        IpAddr::V4(addr) => {
+            (1..=223).contains(&addr.octets()[0])
+                || !(addr.is_unspecified() || addr.is_multicast() || addr.is_broadcast())
+        }
         IpAddr::V6(addr) => !addr.is_unspecified() && !addr.is_multicast(),
     }
 }
