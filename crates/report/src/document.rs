@@ -1,22 +1,38 @@
 //! Other tools' JSON documents that carry histograms as base64 (V2), such as TRex's `hdrh`.
 
-use serde_json::Value;
+use std::fmt;
+
+use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 
 use crate::histogram::{self, Sum};
 use crate::lines::Fault;
 use crate::run::{Kind, Run, Saved};
 use crate::unit::Unit;
 
-/// Reads the document `text`, which is that of the file `name`.
+/// Histograms of one document: each is in memory.
+const HISTOGRAMS_MAX: usize = 64;
+
+/// Reads the document `text`, which is that of the file `name`. Nothing of it is kept but its
+/// histograms.
 ///
 /// # Errors
-/// It is no JSON, it carries no histogram, or one that cannot be decoded.
+/// It is no JSON, it carries no histogram, too many, or one that cannot be decoded.
 pub(crate) fn read(text: &str, name: &str, unit: Option<Unit>) -> Result<Saved, Fault> {
-    let document: Value = serde_json::from_str(text)
-        .map_err(|e| Fault::new(format!("it is not a JSON document ({e})")))?;
-    let mut runs = Vec::new();
-    collect(&document, "", name, unit.unwrap_or(Unit::Ns), &mut runs)?;
-    if runs.is_empty() {
+    let mut found = Found {
+        name,
+        unit: unit.unwrap_or(Unit::Ns),
+        path: Vec::new(),
+        runs: Vec::new(),
+        wrong: None,
+    };
+    let mut document = serde_json::Deserializer::from_str(text);
+    let visited = found.deserialize_below(&mut document);
+    let visited = visited.and_then(|()| document.end());
+    if let Some(wrong) = found.wrong {
+        return Err(Fault::new(wrong));
+    }
+    visited.map_err(|e| Fault::new(format!("it is not a JSON document ({e})")))?;
+    if found.runs.is_empty() {
         return Err(Fault::new(
             "it is JSON, but not a report of reflector, and has no HdrHistogram in it",
         ));
@@ -27,41 +43,113 @@ pub(crate) fn read(text: &str, name: &str, unit: Option<Unit>) -> Result<Saved, 
             "{name}: states no unit, nanoseconds are assumed; --unit sets it (TRex writes us)"
         )],
     };
-    Ok(Saved { runs, warnings })
+    Ok(Saved {
+        runs: found.runs,
+        warnings,
+    })
 }
 
-/// Goes through `value`, which is found at `path`.
-fn collect(
-    value: &Value,
-    path: &str,
-    name: &str,
+/// What has been found so far in the file `name`.
+struct Found<'a> {
+    name: &'a str,
     unit: Unit,
-    runs: &mut Vec<Run>,
-) -> Result<(), Fault> {
-    let below = |key: &str| match path {
-        "" => key.to_owned(),
-        _ => format!("{path}.{key}"),
-    };
-    match value {
-        Value::Object(fields) => fields
-            .iter()
-            .try_for_each(|(key, value)| collect(value, &below(key), name, unit, runs)),
-        Value::Array(values) => (0..)
-            .zip(values)
-            .try_for_each(|(index, value): (usize, _)| {
-                collect(value, &below(&index.to_string()), name, unit, runs)
-            }),
-        Value::String(text) if histogram::is_encoded(text) => {
-            let wrong = |said| Fault::new(format!("{path}: {said}"));
-            let mut times = Sum::new();
-            let decoded = histogram::decode(text).map_err(wrong)?;
-            times.add(&decoded).map_err(wrong)?;
-            let kind = Kind::Other(path.to_owned());
-            let name = format!("{name} [{path}]");
-            runs.push(Run::of_times(name, kind, 0.0, times.into_ns(unit)));
-            Ok(())
+    /// Keys and indexes that lead to where the reader is.
+    path: Vec<String>,
+    runs: Vec<Run>,
+    /// What is wrong with a histogram, which ends the reading.
+    wrong: Option<String>,
+}
+
+impl Found<'_> {
+    fn deserialize_below<'de, D: Deserializer<'de>>(&mut self, value: D) -> Result<(), D::Error> {
+        value.deserialize_any(Below(self))
+    }
+
+    /// Takes the histogram that `text` is, if it is one.
+    fn take(&mut self, text: &str) -> Result<(), String> {
+        if !histogram::is_encoded(text) {
+            return Ok(());
         }
-        _ => Ok(()),
+        if self.runs.len() == HISTOGRAMS_MAX {
+            return Err(format!("it has more than {HISTOGRAMS_MAX} histograms"));
+        }
+        let path = self.path.join(".");
+        let wrong = |said| format!("{path}: {said}");
+        let mut times = Sum::new();
+        let decoded = histogram::decode(text).map_err(wrong)?;
+        times.add(&decoded).map_err(wrong)?;
+        let name = format!("{} [{path}]", self.name);
+        let times_ns = times.into_ns(self.unit);
+        self.runs
+            .push(Run::of_times(name, Kind::Other(path), 0.0, times_ns));
+        Ok(())
+    }
+}
+
+/// A value at the end of the path: goes through what is below it.
+struct Below<'a, 'b>(&'a mut Found<'b>);
+
+impl<'de> DeserializeSeed<'de> for Below<'_, '_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, value: D) -> Result<(), D::Error> {
+        self.0.deserialize_below(value)
+    }
+}
+
+impl<'de> Visitor<'de> for Below<'_, '_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON value")
+    }
+
+    fn visit_map<M: MapAccess<'de>>(self, mut fields: M) -> Result<(), M::Error> {
+        while let Some(key) = fields.next_key()? {
+            self.0.path.push(key);
+            fields.next_value_seed(Below(self.0))?;
+            self.0.path.pop();
+        }
+        Ok(())
+    }
+
+    fn visit_seq<S: SeqAccess<'de>>(self, mut values: S) -> Result<(), S::Error> {
+        for index in 0_usize.. {
+            self.0.path.push(index.to_string());
+            let is_there = values.next_element_seed(Below(self.0))?;
+            self.0.path.pop();
+            if is_there.is_none() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<(), E> {
+        self.0.take(text).map_err(|said| {
+            self.0.wrong = Some(said);
+            E::custom("a histogram")
+        })
+    }
+
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
+        Ok(())
     }
 }
 

@@ -5,6 +5,8 @@ use std::io::{BufRead, Read};
 
 /// Longest line that is read, in bytes: the longest histogram, in base64, many times over.
 const LINE_LEN_MAX: u64 = 16 << 20;
+/// Bytes of lines that are kept while it is found out what a file is.
+const AHEAD_LEN_MAX: usize = 1 << 20;
 /// Largest document that is read at once, in bytes.
 const DOCUMENT_LEN_MAX: usize = 64 << 20;
 
@@ -70,6 +72,8 @@ pub(crate) struct Lines<R> {
     reader: R,
     number: u64,
     ahead: VecDeque<Line>,
+    /// Bytes of the lines that were peeked at.
+    ahead_len: usize,
 }
 
 impl<R: BufRead> Lines<R> {
@@ -79,6 +83,7 @@ impl<R: BufRead> Lines<R> {
             reader,
             number: 0,
             ahead: VecDeque::new(),
+            ahead_len: 0,
         }
     }
 
@@ -93,10 +98,18 @@ impl<R: BufRead> Lines<R> {
         }
     }
 
-    /// The line after those that were peeked at; `None` at the end.
+    /// The line after those that were peeked at; `None` at the end, or where they are too many to
+    /// be kept.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
     pub(crate) fn peek_next(&mut self) -> Result<Option<&Line>, Fault> {
+        if self.ahead_len > AHEAD_LEN_MAX {
+            return Ok(None);
+        }
         let line = self.read_on()?;
         let is_end = line.is_none();
+        self.ahead_len += line.as_ref().map_or(0, |line| line.text.len());
         self.ahead.extend(line);
         Ok(self.ahead.back().filter(|_| !is_end))
     }
@@ -142,9 +155,11 @@ impl<R: BufRead> Lines<R> {
             Ok(text) if !text.contains('\0') => text,
             _ => return Err(Fault::at(number, "it is not text")),
         };
+        let mut text = text;
+        text.truncate(text.trim_end_matches(['\n', '\r']).len());
         Ok(Some(Line {
             number,
-            text: text.trim_end_matches(['\n', '\r']).to_owned(),
+            text,
             is_whole,
         }))
     }
