@@ -1,86 +1,17 @@
 //! The JSON lines of `reflector --json` and `reflector load --json`.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod objects;
+
+use std::collections::BTreeMap;
 use std::io::BufRead;
-use std::ops::RangeInclusive;
 
-use serde::Deserialize;
-use serde_json::Value;
-
-use crate::lines::{Fault, Line, Lines};
-use crate::run::{Counters, Kind, Run, Saved};
-use reflector_measure::json::SCHEMA;
+use crate::lines::{Fault, Lines};
+use crate::run::{Counters, Kind, Run, Saved, Settings};
+use objects::{Object, Totals, parse};
 use reflector_measure::quantiles::Quantiles;
 
-/// Schemas that are read. The keys that are of interest here are the same in all of them.
-const SCHEMAS_READ: RangeInclusive<u64> = 1..=SCHEMA as u64;
-
-/// One object, as far as it is of interest.
-#[derive(Deserialize)]
-#[serde(tag = "type", rename_all = "snake_case")]
-enum Object {
-    Ready {},
-    Interval(Box<Totals>),
-    Summary(Box<Totals>),
-    Step {},
-    FoundRate {
-        rate_pps: Option<f64>,
-        max_loss_percent: f64,
-        limited_by: Option<String>,
-    },
-}
-
-/// Counters of an interval or of a run, by the generator or by the reflector.
-#[derive(Deserialize)]
-struct Totals {
-    seconds: f64,
-    received: u64,
-    #[serde(default)]
-    sent: u64,
-    #[serde(default)]
-    replied: u64,
-    #[serde(default)]
-    lost: u64,
-    #[serde(default)]
-    kernel_drops: u64,
-    #[serde(default)]
-    dropped: BTreeMap<String, u64>,
-    #[serde(default)]
-    send_errors: BTreeMap<String, u64>,
-    wrong_source: Option<WrongSource>,
-    rtt_us: Option<Quantiles>,
-    residence_us: Option<Quantiles>,
-    target: Option<String>,
-    limited_by: Option<String>,
-    #[serde(default)]
-    interrupted: bool,
-}
-
-#[derive(Deserialize)]
-struct WrongSource {
-    total: u64,
-}
-
-impl Totals {
-    fn kind(&self) -> Option<Kind> {
-        let round_trip = self.rtt_us.map(|_| Kind::RoundTrip);
-        round_trip.or(self.residence_us.map(|_| Kind::Residence))
-    }
-
-    fn counters(&self) -> Counters {
-        let sum = |counters: &BTreeMap<String, u64>| counters.values().sum();
-        Counters {
-            sent: self.sent,
-            received: self.received,
-            replied: self.replied,
-            lost: self.lost,
-            refused: sum(&self.send_errors),
-            dropped: sum(&self.dropped),
-            wrong_source: self.wrong_source.as_ref().map_or(0, |it| it.total),
-            kernel_drops: self.kernel_drops,
-        }
-    }
-}
+/// Runs of one file.
+const RUNS_MAX: usize = 1000;
 
 /// Reads all of `lines`, which are those of the file `name`.
 ///
@@ -110,65 +41,62 @@ pub(crate) fn read(mut lines: Lines<impl BufRead>, name: &str) -> Result<Saved, 
     contents.finish(name, warnings)
 }
 
-fn parse(line: &Line) -> Result<Object, String> {
-    // serde_json says where in the line; that the line is number 1 of what it was given says
-    // nothing.
-    let said = |e: serde_json::Error| {
-        let column = e.column();
-        let said = e.to_string();
-        let said = said.split(" at line ").next().unwrap_or_default();
-        match column {
-            0 => said.to_owned(),
-            _ => format!("{said} at column {column}"),
-        }
-    };
-    let value: Value = serde_json::from_str(&line.text).map_err(said)?;
-    match value.get("schema").and_then(Value::as_u64) {
-        Some(schema) if SCHEMAS_READ.contains(&schema) => {}
-        Some(schema) => {
-            let (first, last) = (SCHEMAS_READ.start(), SCHEMAS_READ.end());
-            return Err(format!(
-                "it is of schema {schema}, and this reflector reads {first} to {last}"
-            ));
-        }
-        None => return Err("it has no \"schema\": it is not a report of reflector".to_owned()),
-    }
-    serde_json::from_value(value).map_err(said)
-}
-
 /// What the objects of a file come to.
 #[derive(Default)]
 struct Contents {
-    /// Runs that are over, by kind.
-    over: BTreeMap<Kind, Total>,
-    /// Intervals since the last `ready` or summary.
+    /// Runs that are over, in their order.
+    over: Vec<Total>,
+    /// Intervals since the last `ready` or summary, by kind.
     pending: BTreeMap<Kind, Total>,
-    /// Runs without a summary.
-    cut: usize,
+    /// What was asked for last.
+    settings: Option<Settings>,
     has_begun: bool,
 }
 
-/// One run, or several one after the other.
-#[derive(Default)]
+/// One run.
 struct Total {
-    runs: usize,
+    kind: Kind,
+    settings: Option<Settings>,
     seconds: f64,
+    span: Option<(f64, f64)>,
     counters: Counters,
-    targets: BTreeSet<String>,
-    /// Those of the one run, if it has ended.
+    target: Option<String>,
+    /// None of a run without a summary.
     times: Option<Quantiles>,
     rate_pps: Option<f64>,
-    limited: BTreeSet<String>,
-    interrupted: bool,
+    limited_by: Option<String>,
+    is_interrupted: bool,
+    is_cut: bool,
 }
 
 impl Total {
+    fn new(kind: Kind, settings: Option<Settings>) -> Self {
+        Self {
+            kind,
+            settings,
+            seconds: 0.0,
+            span: None,
+            counters: Counters::default(),
+            target: None,
+            times: None,
+            rate_pps: None,
+            limited_by: None,
+            is_interrupted: false,
+            is_cut: false,
+        }
+    }
+
     fn add(&mut self, totals: &Totals) {
         self.seconds += totals.seconds;
         self.counters.add(&totals.counters());
-        self.targets.extend(totals.target.clone());
-        self.limited.extend(totals.limited_by.clone());
-        self.interrupted |= totals.interrupted;
+        self.target = self.target.take().or_else(|| totals.target.clone());
+        self.limited_by = totals.limited_by.clone();
+        self.is_interrupted |= totals.interrupted;
+        let span = totals.start_unix_seconds.zip(totals.end_unix_seconds);
+        self.span = match (self.span, span) {
+            (Some((start, _)), Some((_, end))) => Some((start, end)),
+            (before, now) => now.or(before),
+        };
     }
 }
 
@@ -184,46 +112,53 @@ impl Contents {
     fn add(&mut self, object: Object, line: u64) -> Result<(), Fault> {
         self.has_begun = true;
         match object {
-            Object::Ready {} => self.cut_off(),
-            Object::Step {} => {}
-            Object::Interval(totals) => self
-                .pending
-                .entry(kind(&totals, line)?)
-                .or_default()
-                .add(&totals),
+            Object::Ready(ready) => {
+                self.cut_off();
+                self.settings = ready.settings();
+            }
+            Object::Step => {}
+            Object::Interval(totals) => {
+                let kind = kind(&totals, line)?;
+                let settings = self.settings.clone();
+                let total = self.pending.entry(kind.clone());
+                total
+                    .or_insert_with(|| Total::new(kind, settings))
+                    .add(&totals);
+            }
             Object::Summary(totals) => {
                 // It counts what the intervals before it do.
                 self.pending.clear();
-                let total = self.over.entry(kind(&totals, line)?).or_default();
+                let mut total = Total::new(kind(&totals, line)?, self.settings.clone());
                 total.add(&totals);
-                total.runs += 1;
                 let times = totals.rtt_us.or(totals.residence_us);
-                total.times = times.filter(|it| total.runs == 1 && it.count > 0);
+                total.times = times.filter(|it| it.count > 0);
+                self.push(total, line)?;
             }
-            Object::FoundRate {
-                rate_pps,
-                max_loss_percent,
-                limited_by,
-            } => {
-                let kind = Kind::HighestRate(max_loss_percent.to_string());
-                let total = self.over.entry(kind).or_default();
-                total.runs += 1;
-                total.rate_pps = rate_pps;
-                total.limited.extend(limited_by);
+            Object::FoundRate(found) => {
+                let kind = Kind::HighestRate(found.max_loss_percent.to_string());
+                let mut total = Total::new(kind, self.settings.clone());
+                total.rate_pps = found.rate_pps;
+                total.limited_by = found.limited_by;
+                self.push(total, line)?;
             }
         }
         Ok(())
     }
 
+    fn push(&mut self, total: Total, line: u64) -> Result<(), Fault> {
+        if self.over.len() == RUNS_MAX {
+            let said = format!("more than {RUNS_MAX} runs in one file");
+            return Err(Fault::at(line, said));
+        }
+        self.over.push(total);
+        Ok(())
+    }
+
     /// What has no summary by now never gets one.
     fn cut_off(&mut self) {
-        for (kind, part) in std::mem::take(&mut self.pending) {
-            self.cut += 1;
-            let total = self.over.entry(kind).or_default();
-            total.runs += 1;
-            total.seconds += part.seconds;
-            total.counters.add(&part.counters);
-            total.times = None;
+        for mut total in std::mem::take(&mut self.pending).into_values() {
+            total.is_cut = true;
+            self.over.push(total);
         }
     }
 
@@ -234,20 +169,21 @@ impl Contents {
                 "it holds no summary and no interval: the run ended before it began",
             ));
         }
-        if self.cut > 0 {
-            warnings.push(format!(
-                "{name}: no summary, the run was cut off; its intervals are summed, without \
-                 quantiles"
-            ));
+        let count = |kind: &Kind| self.over.iter().filter(|it| it.kind == *kind).count();
+        let counts: Vec<_> = self.over.iter().map(|it| count(&it.kind)).collect();
+        let mut seen: BTreeMap<Kind, usize> = BTreeMap::new();
+        let mut runs = Vec::with_capacity(self.over.len());
+        for (total, count) in self.over.into_iter().zip(counts) {
+            let number = seen.entry(total.kind.clone()).or_default();
+            *number += 1;
+            let name = match count {
+                1 => name.to_owned(),
+                _ => format!("{name} #{number}"),
+            };
+            warnings.extend(caveats(&name, &total));
+            runs.push(total.into_run(name));
         }
-        for (kind, total) in &self.over {
-            warnings.extend(caveats(name, kind, total));
-        }
-        let run = |(kind, total): (Kind, Total)| total.into_run(name, kind);
-        Ok(Saved {
-            runs: self.over.into_iter().map(run).collect(),
-            warnings,
-        })
+        Ok(Saved { runs, warnings })
     }
 }
 
@@ -260,45 +196,45 @@ fn kind(totals: &Totals, line: u64) -> Result<Kind, Fault> {
         .ok_or_else(|| Fault::at(line, "it has neither rtt_us nor residence_us"))
 }
 
-/// What a reader should know about a file's runs of one kind.
-fn caveats(name: &str, kind: &Kind, total: &Total) -> Vec<String> {
+/// What a reader should know about a run.
+fn caveats(name: &str, total: &Total) -> Vec<String> {
     let mut caveats = Vec::new();
-    if total.runs > 1 && matches!(kind, Kind::HighestRate(_)) {
+    if total.is_cut {
         caveats.push(format!(
-            "{name}: of {} searches, the last is shown",
-            total.runs
-        ));
-    } else if total.runs > 1 {
-        caveats.push(format!(
-            "{name}: {} consecutive runs are summed, without quantiles",
-            total.runs
+            "{name}: no summary, the run was cut off; its intervals are summed, without quantiles"
         ));
     }
-    if total.interrupted {
+    if total.is_interrupted {
         caveats.push(format!("{name}: stopped before its end"));
     }
-    for limit in &total.limited {
-        caveats.push(format!("{name}: limited by the {limit}, not by the target"));
+    match total.limited_by.as_deref() {
+        Some("rate") => caveats.push(format!("{name}: the search ended at its own --rate")),
+        Some(limit) => {
+            caveats.push(format!("{name}: limited by the {limit}, not by the target"));
+        }
+        None => {}
     }
     caveats
 }
 
 impl Total {
-    fn into_run(self, name: &str, kind: Kind) -> Run {
-        let is_measured = !matches!(kind, Kind::HighestRate(_));
+    fn into_run(self, name: String) -> Run {
+        let is_measured = !matches!(self.kind, Kind::HighestRate(_));
         // What the generator got back, and what the reflector sent back.
-        let good = match kind {
+        let good = match self.kind {
             Kind::Residence => self.counters.replied,
             _ => self.counters.received,
         };
         let rate = (self.seconds > 0.0).then(|| good as f64 / self.seconds);
         Run {
-            targets: self.targets,
+            targets: self.target.into_iter().collect(),
+            settings: self.settings,
             seconds: self.seconds,
+            span: self.span,
             counters: is_measured.then_some(self.counters),
             rate_pps: if is_measured { rate } else { self.rate_pps },
             times: self.times,
-            ..Run::new(name, kind)
+            ..Run::new(name, self.kind)
         }
     }
 }

@@ -31,6 +31,8 @@ mod percentiles;
 
 mod compare;
 mod group;
+mod loads;
+mod verdict;
 
 mod object;
 mod page;
@@ -79,9 +81,6 @@ pub fn run(options: &Options) -> Result<Exit, Error> {
     let now = all.read(&options.files, options.unit);
     let baseline = all.read(&options.baseline, options.unit);
     let groups = group::gather(now, baseline);
-    if let Some(path) = &options.svg {
-        draw(path, &groups)?;
-    }
     let worse: Vec<String> = options
         .max_regression
         .map(|max| groups.iter().flat_map(|it| it.worse(max.0)).collect())
@@ -99,6 +98,10 @@ pub fn run(options: &Options) -> Result<Exit, Error> {
         out.write_all(page::page(&groups, &worse, width).as_bytes())
     };
     output::written(result.and_then(|()| out.flush()))?;
+    // Behind the tables, which are there whatever becomes of the picture.
+    if let Some(path) = &options.svg {
+        draw(path, &groups)?;
+    }
     Ok(if all.has_failed {
         Exit::Failed
     } else if worse.is_empty() {

@@ -7,6 +7,7 @@ use serde::Serialize;
 use crate::compare::Change;
 use crate::group::Group;
 use crate::run::{Counters, Run};
+use crate::verdict::Verdict;
 use reflector_measure::json::write_line;
 use reflector_measure::quantiles::{PERCENTILES, Quantiles, value_at};
 
@@ -14,10 +15,14 @@ use reflector_measure::quantiles::{PERCENTILES, Quantiles, value_at};
 struct Object<'a> {
     kind: &'static str,
     detail: Option<&'a str>,
+    apart: &'a str,
     runs: Vec<Row<'a>>,
+    loads: Vec<Row<'a>>,
     merged: Option<Row<'a>>,
+    spread: Option<[Row<'a>; 2]>,
     baseline: Option<Row<'a>>,
     changes: Vec<Change>,
+    verdicts: Vec<Verdict>,
     notes: &'a [String],
     worse: &'a [String],
 }
@@ -69,13 +74,22 @@ impl<'a> Row<'a> {
 /// What `out` says, such as `EPIPE` or `ENOSPC`.
 pub(crate) fn write(out: &mut impl Write, groups: &[Group], worse: &[String]) -> io::Result<()> {
     for group in groups {
+        let merged = group.total().filter(|_| group.runs.len() > 1);
         let object = Object {
             kind: group.kind.name(),
             detail: group.kind.detail(),
+            apart: &group.apart,
             runs: group.runs.iter().map(Row::new).collect(),
-            merged: group.merged.as_ref().map(Row::new),
-            baseline: group.baseline.as_ref().map(Row::new),
+            loads: group.now.each.iter().map(Row::new).collect(),
+            merged: merged.map(Row::new),
+            spread: group
+                .now
+                .spread
+                .as_ref()
+                .map(|it| it.each_ref().map(Row::new)),
+            baseline: group.baseline.total().map(Row::new),
             changes: group.changes(),
+            verdicts: group.verdicts(),
             notes: &group.notes,
             worse,
         };

@@ -4,6 +4,7 @@ use hdrhistogram::Histogram;
 
 use crate::group::Group;
 use crate::run::{Kind, Run};
+use crate::verdict::Verdict;
 use reflector_measure::quantiles::{PERCENTILES, value_at};
 use reflector_measure::text::Align::{Left, Right};
 use reflector_measure::text::{Table, paragraph, shortened};
@@ -27,22 +28,44 @@ fn group(group: &Group, width: usize) -> String {
         .map(|run| run.targets.iter().map(String::as_str).collect())
         .unwrap_or_default();
     let at = if targets.is_empty() { "" } else { ", target " };
-    let head = format!("{}{at}{}", group.kind, targets.join(", "));
+    let apart = if group.apart.is_empty() { "" } else { "; " };
+    let (kind, apart_of) = (&group.kind, &group.apart);
+    let head = format!("{kind}{at}{}{apart}{apart_of}", targets.join(", "));
     let mut page = paragraph("", &head, width);
     page += &runs(group, width);
     let times_ns = group.total().and_then(|it| it.times_ns.as_ref());
     if let Some(times_ns) = times_ns.filter(|it| !it.is_empty()) {
-        let baseline = group.baseline.as_ref().and_then(|it| it.times_ns.as_ref());
+        let baseline = group.baseline.total().and_then(|it| it.times_ns.as_ref());
         page += &format!("\n{}", percentiles(times_ns, baseline));
     }
     let changes = changes(group);
     if changes.width() > 0 {
         page += &format!("\n{changes}");
     }
+    for verdict in group.verdicts() {
+        page += &paragraph("", &sentence(&verdict), width);
+    }
     for note in &group.notes {
         page += &paragraph("note: ", note, width);
     }
     page
+}
+
+/// What a test of repetitions says.
+fn sentence(verdict: &Verdict) -> String {
+    let [before, now] = verdict.repetitions;
+    let what = match verdict.verdict {
+        "more" => "more than before",
+        "less" => "less than before",
+        "no_difference" => "no difference that chance would not make",
+        _ => "too few repetitions to tell a difference from chance; 4 on each side are enough",
+    };
+    let probability = verdict.probability.map(|it| format!(", p {it:.3}"));
+    format!(
+        "{}: {what} (Mann-Whitney, {now} against {before}{})",
+        verdict.quantity,
+        probability.unwrap_or_default()
+    )
 }
 
 /// Columns that stay together.
@@ -100,9 +123,8 @@ const NAME_LEN_MIN: usize = 20;
 /// Each run, what they come to together, and the baseline: in one table if `width` has room for it,
 /// otherwise in one of counters and one of times.
 fn runs(group: &Group, width: usize) -> String {
-    let runs = group.runs.iter().chain(&group.merged);
-    let runs = runs.map(|run| ("", run));
-    let baseline = group.baseline.iter().map(|run| ("baseline: ", run));
+    let runs = group.rows().map(|run| ("", run));
+    let baseline = group.baseline.total().map(|run| ("baseline: ", run));
     let runs: Vec<_> = runs.chain(baseline).collect();
     let table = |parts: &[Part], name_len| table(&group.kind, parts, &runs, name_len);
     let all = table(&[Part::Counters, Part::Times], usize::MAX);

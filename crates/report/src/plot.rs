@@ -4,6 +4,7 @@
 //! of times is logarithmic where they span more than two decades. Lines differ by dashes as well as
 //! by colour.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 use hdrhistogram::Histogram;
@@ -13,6 +14,7 @@ use plotters::element::DashedPathElement;
 use plotters::prelude::*;
 
 use crate::group::Group;
+use crate::run::Run;
 use reflector_measure::text::shortened;
 
 /// Pixels.
@@ -41,40 +43,72 @@ const DASHES: [(u32, u32); 4] = [(0, 0), (10, 5), (3, 4), (16, 3)];
 /// One line.
 struct Line<'a> {
     name: String,
+    /// Whether it is one file's.
+    is_single: bool,
     times_ns: &'a Histogram<u64>,
 }
 
-/// Draws every run that has a histogram.
+/// Draws the runs that have a histogram: what they come to first, and as many of them as can be
+/// told apart. The picture says what it leaves out.
 ///
 /// # Errors
-/// In words: there is no histogram to draw, or more of them than can be told apart.
+/// In words: there is no histogram to draw.
 pub(crate) fn svg(groups: &[Group]) -> Result<String, String> {
-    let lines = lines(groups);
-    if lines.is_empty() {
+    let mut lines = lines(groups);
+    let count = lines.len();
+    if count == 0 {
         return Err("none of the files has a histogram".to_owned());
     }
-    if lines.len() > LINES_MAX {
-        return Err(format!(
-            "{} lines are more than the {LINES_MAX} that can be told apart",
-            lines.len()
-        ));
+    if count > LINES_MAX {
+        // Those that stand for several come first, and keep their order.
+        lines.sort_by_key(|line| line.is_single);
+        lines.truncate(LINES_MAX);
     }
-    let mut svg = String::new();
     let title = match groups {
         [only] => format!("{} by percentile", only.kind),
         _ => "times by percentile".to_owned(),
     };
-    draw(&mut svg, &title, &lines).map_err(|e| e.to_string())?;
+    let mut remarks = vec![target(groups)];
+    if count > LINES_MAX {
+        remarks.push(format!(
+            "{} of {count} lines are left out",
+            count - LINES_MAX
+        ));
+    }
+    remarks.retain(|it| !it.is_empty());
+    let mut svg = String::new();
+    draw(&mut svg, &title, &remarks.join("; "), &lines).map_err(|e| e.to_string())?;
     Ok(svg)
+}
+
+/// What all of them asked, if it is one target.
+fn target(groups: &[Group]) -> String {
+    let runs = groups.iter().filter_map(Group::total);
+    let targets: BTreeSet<_> = runs.flat_map(|run| &run.targets).collect();
+    match Vec::from_iter(targets)[..] {
+        [target] => format!("target {target}"),
+        _ => String::new(),
+    }
+}
+
+/// Rate and loss of a run, for its line.
+fn figures(run: &Run) -> String {
+    let rate = run.rate_pps.map(|it| format!("{it:.0} /s"));
+    let loss = run.loss_percent().map(|it| format!("{it:.2} % lost"));
+    let figures = Vec::from_iter(rate.into_iter().chain(loss)).join(", ");
+    if figures.is_empty() {
+        figures
+    } else {
+        format!(": {figures}")
+    }
 }
 
 fn lines(groups: &[Group]) -> Vec<Line<'_>> {
     let has_kinds = groups.len() > 1;
     let mut lines = Vec::new();
     for group in groups {
-        let runs = group.runs.iter().chain(&group.merged);
-        let runs = runs.map(|run| (run, run.name.clone()));
-        let baseline = group.baseline.iter();
+        let runs = group.rows().map(|run| (run, run.name.clone()));
+        let baseline = group.baseline.total().into_iter();
         let baseline = baseline.map(|run| (run, format!("baseline: {}", run.name)));
         for (run, name) in runs.chain(baseline) {
             let name = if has_kinds {
@@ -84,7 +118,8 @@ fn lines(groups: &[Group]) -> Vec<Line<'_>> {
             };
             let times_ns = run.times_ns.as_ref().filter(|it| !it.is_empty());
             lines.extend(times_ns.map(|times_ns| Line {
-                name: shortened(&name, NAME_LEN_MAX),
+                name: shortened(&name, NAME_LEN_MAX) + &figures(run),
+                is_single: group.runs.iter().any(|it| it.name == run.name),
                 times_ns,
             }));
         }
@@ -94,7 +129,7 @@ fn lines(groups: &[Group]) -> Vec<Line<'_>> {
 
 type Failed = Box<dyn std::error::Error>;
 
-fn draw(svg: &mut String, title: &str, lines: &[Line<'_>]) -> Result<(), Failed> {
+fn draw(svg: &mut String, title: &str, remark: &str, lines: &[Line<'_>]) -> Result<(), Failed> {
     let area: DrawingArea<_, Shift> = SVGBackend::with_string(svg, SIZE).into_drawing_area();
     area.fill(&WHITE)?;
     let nines = lines
@@ -102,9 +137,16 @@ fn draw(svg: &mut String, title: &str, lines: &[Line<'_>]) -> Result<(), Failed>
         .map(|it| nines(it.times_ns))
         .fold(1.0, f64::max);
     let scale = Scale::new(lines);
-    let x_ticks: Vec<f64> = (0..=nines as u32).map(f64::from).collect();
+    // The median is what most readers look for first.
+    let median = -0.5_f64.log10();
+    let mut x_ticks = vec![0.0, median];
+    x_ticks.extend((1..=nines as u32).map(f64::from));
+    let area = area.titled(title, ("sans-serif", 22))?;
+    let area = match remark {
+        "" => area,
+        _ => area.titled(remark, ("sans-serif", 15))?,
+    };
     let mut chart = ChartBuilder::on(&area)
-        .caption(title, ("sans-serif", 22))
         .margin(14)
         .margin_right(40)
         .x_label_area_size(52)
@@ -122,7 +164,7 @@ fn draw(svg: &mut String, title: &str, lines: &[Line<'_>]) -> Result<(), Failed>
         .axis_desc_style(("sans-serif", 16))
         .x_labels(x_ticks.len())
         .y_labels(scale.ticks().len())
-        .x_desc("percentile")
+        .x_desc("percentile (a line ends where it has too few values for the next)")
         .y_desc("time")
         .x_label_formatter(&|&nines| percent(nines))
         .y_label_formatter(&|&y| scale.label(y))
@@ -209,6 +251,9 @@ fn points(times_ns: &Histogram<u64>, scale: &Scale) -> Vec<(f64, f64)> {
 
 /// How a percentile with so many nines is written.
 fn percent(nines: f64) -> String {
+    if (0.2..0.4).contains(&nines) {
+        return "50 %".to_owned();
+    }
     match nines.round() as usize {
         0 => "0 %".to_owned(),
         1 => "90 %".to_owned(),
@@ -320,7 +365,10 @@ mod tests {
 
     #[test]
     fn percentiles_are_written_with_their_nines() {
-        let written: Vec<_> = [0.0, 1.0, 2.0, 3.0, 5.0].map(percent).into();
-        assert_eq!(written, ["0 %", "90 %", "99 %", "99.9 %", "99.999 %"]);
+        let written: Vec<_> = [0.0, 0.301, 1.0, 2.0, 3.0, 5.0].map(percent).into();
+        assert_eq!(
+            written,
+            ["0 %", "50 %", "90 %", "99 %", "99.9 %", "99.999 %"]
+        );
     }
 }

@@ -106,6 +106,29 @@ impl Counters {
     }
 }
 
+/// What a run was asked to do, as far as it decides on the result: runs that differ in it are not
+/// alike.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Settings(Vec<(&'static str, String)>);
+
+impl Settings {
+    /// From names and values.
+    pub(crate) fn new(values: impl IntoIterator<Item = (&'static str, String)>) -> Self {
+        Self(values.into_iter().collect())
+    }
+
+    /// What is another in `self` than in `others`, as `rate 5000, size 64`.
+    pub(crate) fn apart_from<'a>(&self, others: impl Iterator<Item = &'a Self> + Clone) -> String {
+        let is_apart = |(name, value): &&(&str, String)| {
+            let differs = |other: &Self| other.0.iter().any(|(n, v)| n == name && v != value);
+            others.clone().any(differs)
+        };
+        let apart = self.0.iter().filter(is_apart);
+        let apart = apart.map(|(name, value)| format!("{name} {value}"));
+        Vec::from_iter(apart).join(", ")
+    }
+}
+
 /// What is known about a run, or about several that were merged.
 #[derive(Clone, Debug)]
 pub(crate) struct Run {
@@ -115,10 +138,16 @@ pub(crate) struct Run {
     pub(crate) kind: Kind,
     /// The targets.
     pub(crate) targets: BTreeSet<String>,
+    /// What it was asked to do, if the file says so.
+    pub(crate) settings: Option<Settings>,
     /// How long it took.
     pub(crate) seconds: f64,
+    /// When it began and ended, in seconds of the Unix epoch, if the file says so.
+    pub(crate) span: Option<(f64, f64)>,
     /// How many datagrams, if the file says so.
     pub(crate) counters: Option<Counters>,
+    /// Loss in percent, where it is not that of the counters.
+    pub(crate) loss: Option<f64>,
     /// Datagrams, or values, per second.
     pub(crate) rate_pps: Option<f64>,
     /// The times in short.
@@ -134,8 +163,11 @@ impl Run {
             name: name.into(),
             kind,
             targets: BTreeSet::new(),
+            settings: None,
             seconds: 0.0,
+            span: None,
             counters: None,
+            loss: None,
             rate_pps: None,
             times: None,
             times_ns: None,
@@ -161,8 +193,10 @@ impl Run {
 
     /// Loss in percent, if the file says so.
     pub(crate) fn loss_percent(&self) -> Option<f64> {
-        self.counters
-            .map(|counters| counters.loss_percent(&self.kind))
+        let counted = self
+            .counters
+            .map(|counters| counters.loss_percent(&self.kind));
+        counted.or(self.loss)
     }
 }
 

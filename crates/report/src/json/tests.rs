@@ -121,11 +121,41 @@ fn without_a_summary_the_intervals_are_summed() {
 }
 
 #[test]
-fn runs_one_after_the_other_add_their_times_not_their_rates() {
+fn runs_one_after_the_other_are_runs_of_their_own() {
     let saved = read_text(&format!("{}\n{}\n", summary(3), summary(5))).unwrap();
+    let names: Vec<_> = saved.runs.iter().map(|run| run.name.as_str()).collect();
+    assert_eq!(names, ["f #1", "f #2"]);
+    let rates: Vec<_> = saved.runs.iter().map(|run| run.rate_pps).collect();
+    assert_eq!(rates, [Some(3.0), Some(5.0)]);
+    assert!(saved.runs.iter().all(|run| run.times.is_some()));
+}
+
+#[test]
+fn what_was_asked_and_when_is_read() {
+    let ready = r#"{"schema":2,"type":"ready","target":"h:7","offered_pps":5.0,"sizes":[64]}"#;
+    let times = r#","start_unix_seconds":100.5,"end_unix_seconds":101.5}"#;
+    let summary = summary(3);
+    let summary = format!("{}{times}", &summary[..summary.len() - 1]);
+    let saved = read_text(&format!("{ready}\n{summary}\n")).unwrap();
     let run = &saved.runs[0];
-    assert_eq!((run.seconds, run.rate_pps), (2.0, Some(4.0)));
-    assert!(run.times.is_none());
+    assert_eq!(run.span, Some((100.5, 101.5)));
+    let other = ready.replace("5.0", "7.0");
+    let other = read_text(&format!("{other}\n{summary}\n")).unwrap();
+    let (a, b) = (
+        run.settings.as_ref().unwrap(),
+        other.runs[0].settings.as_ref().unwrap(),
+    );
+    assert_eq!(a.apart_from([b].into_iter()), "rate 5");
+}
+
+#[test]
+fn a_line_that_is_too_long_is_refused() {
+    let long = format!(
+        "{{\"schema\":2,\"x\":[{}0]}}\n",
+        "{\"\":0},".repeat(200_000)
+    );
+    let said = read_text(&long).unwrap_err();
+    assert_eq!(said, "line 1: it has more than 1 MiB");
 }
 
 #[test]
@@ -143,7 +173,7 @@ fn what_is_wrong_is_told_by_line() {
         ),
         (
             "{\"schema\":1,\"type\":\"verdict\"}\n",
-            "line 2: unknown variant",
+            "line 2: unknown type \"verdict\"",
         ),
     ] {
         let error = read_text(&format!("{}\n{text}", interval(1))).unwrap_err();

@@ -1,0 +1,230 @@
+//! Which of several runs were one load, and what repetitions of a load come to.
+
+use crate::histogram::Sum;
+use crate::run::{Counters, Kind, Run};
+use crate::unit::Unit;
+use reflector_measure::quantiles::Quantiles;
+
+/// The runs of a group as loads: those that overlap in time were one.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Loads {
+    /// Each load, in the order of time.
+    pub(crate) each: Vec<Run>,
+    /// What several loads come to: of each quantity the median.
+    median: Option<Run>,
+    /// The least and the greatest of each quantity, where there are several loads.
+    pub(crate) spread: Option<[Run; 2]>,
+}
+
+impl Loads {
+    /// What they come to: the one load, or the median of several.
+    pub(crate) fn total(&self) -> Option<&Run> {
+        self.median.as_ref().or(self.each.first())
+    }
+}
+
+/// The loads that `runs` were, which were asked to do the same.
+pub(crate) fn of(runs: &[Run], role: &str, notes: &mut Vec<String>) -> Loads {
+    let parts = parts(runs, notes);
+    let is_one = parts.len() == 1;
+    let load = |(index, part): (usize, &Vec<Run>)| {
+        let count = part.len();
+        let name = match is_one {
+            true => format!("{role} ({count} runs)"),
+            false => format!("load {} ({count} runs)", index + 1),
+        };
+        merge(part, name, notes)
+    };
+    let each: Vec<_> = parts.iter().enumerate().map(load).collect();
+    if each.len() < 2 {
+        return Loads {
+            each,
+            median: None,
+            spread: None,
+        };
+    }
+    let count = each.len();
+    let of_role = if role == "merged" { "" } else { "baseline, " };
+    Loads {
+        median: Some(summed_up(
+            &each,
+            format!("{of_role}median of {count}"),
+            median,
+        )),
+        spread: Some([
+            summed_up(&each, format!("{of_role}least of {count}"), least),
+            summed_up(&each, format!("{of_role}greatest of {count}"), greatest),
+        ]),
+        each,
+    }
+}
+
+/// Runs that overlap in time, by more than half of the shorter one, are parts of one load. Those
+/// whose file does not say when are taken for parts of one.
+fn parts(runs: &[Run], notes: &mut Vec<String>) -> Vec<Vec<Run>> {
+    let (mut timed, untimed): (Vec<_>, Vec<_>) =
+        runs.iter().cloned().partition(|run| run.span.is_some());
+    let begin = |run: &Run| run.span.map_or(0.0, |(start, _)| start);
+    timed.sort_by(|a, b| begin(a).total_cmp(&begin(b)));
+    let mut parts: Vec<((f64, f64), Vec<Run>)> = Vec::new();
+    for run in timed {
+        let Some((start, end)) = run.span else {
+            continue;
+        };
+        match parts.last_mut() {
+            Some((span, part)) if overlap(*span, (start, end)) => {
+                *span = (span.0.min(start), span.1.max(end));
+                part.push(run);
+            }
+            _ => parts.push(((start, end), vec![run])),
+        }
+    }
+    let mut parts: Vec<_> = parts.into_iter().map(|(_, part)| part).collect();
+    if !untimed.is_empty() {
+        if untimed.len() > 1 && !matches!(untimed[0].kind, Kind::HighestRate(_)) {
+            notes.push(format!(
+                "{}: a file that does not say when its run was is taken for a part of one load; \
+                 repetitions are told apart where it does",
+                untimed[0].kind
+            ));
+        }
+        parts.push(untimed);
+    }
+    parts
+}
+
+fn overlap(a: (f64, f64), b: (f64, f64)) -> bool {
+    let common = a.1.min(b.1) - a.0.max(b.0);
+    let shorter = (a.1 - a.0).min(b.1 - b.0);
+    common > shorter / 2.0
+}
+
+/// All of `runs` as one: counters and rates are added, histograms too. Quantiles of runs without a
+/// histogram are lost, since no calculation gives those of a whole from those of its parts.
+fn merge(runs: &[Run], name: String, notes: &mut Vec<String>) -> Run {
+    if let [only] = runs {
+        return only.clone();
+    }
+    let mut merged = Run::new(name, runs[0].kind.clone());
+    merged.settings = runs[0].settings.clone();
+    let mut times_ns = Sum::new();
+    let mut is_timed = true;
+    for run in runs {
+        merged.targets.extend(run.targets.iter().cloned());
+        // Machines that loaded a target together did so at the same time.
+        merged.seconds = merged.seconds.max(run.seconds);
+        if let Some(counters) = &run.counters {
+            merged
+                .counters
+                .get_or_insert_with(Counters::default)
+                .add(counters);
+        }
+        merged.rate_pps = match (merged.rate_pps, run.rate_pps) {
+            (Some(sum), Some(more)) => Some(sum + more),
+            (sum, more) => sum.or(more),
+        };
+        is_timed &= match (&run.times_ns, run.times) {
+            (Some(more), _) => times_ns.add(more).is_ok(),
+            // Nothing was measured.
+            (None, None) => true,
+            (None, Some(_)) => false,
+        };
+    }
+    if matches!(merged.kind, Kind::HighestRate(_)) {
+        notes.push(format!(
+            "{}: each was found alone; the sum holds only if they share no bottleneck",
+            merged.kind
+        ));
+    }
+    if runs.iter().any(|run| run.counters.is_some())
+        && runs.iter().any(|run| run.counters.is_none())
+    {
+        notes.push(format!(
+            "{}: the merged counters are those of the files that have counters",
+            merged.kind
+        ));
+    }
+    if is_timed {
+        let times_ns = times_ns.into_ns(Unit::Ns);
+        merged.times = (!times_ns.is_empty()).then(|| Quantiles::from_ns(&times_ns));
+        merged.times_ns = merged.times.is_some().then_some(times_ns);
+    } else {
+        notes.push(format!(
+            "{}: quantiles cannot be merged without histograms: save each run with --hdr, and name \
+             those files too",
+            merged.kind
+        ));
+    }
+    merged
+}
+
+/// A run whose every quantity is that of `loads`, by `sum_up`.
+fn summed_up(loads: &[Run], name: String, sum_up: fn(&mut [f64]) -> f64) -> Run {
+    let all = |quantity: &dyn Fn(&Run) -> Option<f64>| {
+        let mut values: Vec<_> = loads.iter().filter_map(quantity).collect();
+        (values.len() == loads.len()).then(|| sum_up(&mut values))
+    };
+    let time = |of: fn(&Quantiles) -> f64| all(&|run: &Run| run.times.as_ref().map(of));
+    let mut times = loads[0].times;
+    if let Some(times) = &mut times {
+        times.count = loads.iter().filter_map(|run| Some(run.times?.count)).sum();
+        for (own, sum) in [
+            (&mut times.min, time(|it| it.min)),
+            (&mut times.p50, time(|it| it.p50)),
+            (&mut times.p90, time(|it| it.p90)),
+            (&mut times.p99, time(|it| it.p99)),
+            (&mut times.p99_9, time(|it| it.p99_9)),
+            (&mut times.max, time(|it| it.max)),
+        ] {
+            *own = sum.unwrap_or(f64::NAN);
+        }
+        times.p99_99 = all(&|run: &Run| run.times?.p99_99);
+    }
+    Run {
+        targets: loads.iter().flat_map(|run| run.targets.clone()).collect(),
+        settings: loads[0].settings.clone(),
+        seconds: all(&|run: &Run| Some(run.seconds)).unwrap_or_default(),
+        rate_pps: all(&|run: &Run| run.rate_pps),
+        loss: all(&Run::loss_percent),
+        times: times.filter(|it| !it.p50.is_nan()),
+        ..Run::new(name, loads[0].kind.clone())
+    }
+}
+
+fn median(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    let half = values.len() / 2;
+    match values.len() % 2 {
+        1 => values[half],
+        _ => f64::midpoint(values[half - 1], values[half]),
+    }
+}
+
+fn least(values: &mut [f64]) -> f64 {
+    values.iter().copied().fold(f64::INFINITY, f64::min)
+}
+
+fn greatest(values: &mut [f64]) -> f64 {
+    values.iter().copied().fold(f64::NEG_INFINITY, f64::max)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_median_of_an_even_number_is_between_the_two_in_the_middle() {
+        assert_eq!(median(&mut [3.0, 1.0, 2.0]), 2.0);
+        assert_eq!(median(&mut [4.0, 1.0, 2.0, 3.0]), 2.5);
+    }
+
+    #[test]
+    fn runs_that_only_touch_were_not_one_load() {
+        assert!(overlap((0.0, 10.0), (1.0, 11.0)));
+        assert!(!overlap((0.0, 10.0), (9.0, 19.0)));
+        assert!(
+            overlap((0.0, 10.0), (2.0, 3.0)),
+            "a short one within a long one"
+        );
+    }
+}
