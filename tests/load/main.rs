@@ -6,6 +6,7 @@
 mod answers;
 mod ends;
 mod people;
+mod search;
 mod times;
 
 use std::io::{BufRead, BufReader, Lines};

@@ -345,8 +345,11 @@ mod tests {
         let of = |offered_pps, achieved_pps, verdict| Step {
             offered_pps,
             achieved_pps,
+            received_pps: 0.0,
             loss_percent: 100.0,
             rtt_p99_us: 60_000_000.0,
+            sent_late: 0,
+            send_lag_max_us: 0.0,
             verdict,
         };
         let mut text = step(&of(None, 123_456_789.0, Verdict::NotSent), true);

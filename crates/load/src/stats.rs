@@ -44,7 +44,16 @@ impl Stats {
     /// Round trips from the scheduled time, in which everything that was lost or refused took
     /// `timeout_ns`: it took at least that.
     pub(crate) fn rtt_with_losses_ns(&self, timeout_ns: u64) -> Histogram<u64> {
-        let mut times = self.rtt_ns.clone();
+        self.with_losses_ns(&self.rtt_ns, timeout_ns)
+    }
+
+    /// `times_ns` of what was received, with the same for what was not.
+    pub(crate) fn with_losses_ns(
+        &self,
+        times_ns: &Histogram<u64>,
+        timeout_ns: u64,
+    ) -> Histogram<u64> {
+        let mut times = times_ns.clone();
         let lost = self.counters.lost() + self.counters.refused();
         if lost > 0 {
             // Of a count of 0 the histogram would remember the value as its largest.

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use serde::Serialize;
 
+use crate::kept;
 use crate::plan::{Offer, Plan};
 use crate::run::Interval;
 use crate::stats::{Counters, Stats};
@@ -56,6 +57,8 @@ pub(crate) struct Totals {
     pub(crate) rtt_uncorrected_us: Quantiles,
     /// From the scheduled time to the actual send.
     pub(crate) send_lag_us: Quantiles,
+    /// Datagrams sent more than a millisecond after their time.
+    pub(crate) sent_late: u64,
 }
 
 /// Answers from an address or port that was not asked.
@@ -116,6 +119,7 @@ impl Totals {
             rtt_us: Quantiles::from_ns(&stats.rtt_with_losses_ns(plan.timeout_ns())),
             rtt_uncorrected_us: Quantiles::from_ns(&stats.rtt_uncorrected_ns),
             send_lag_us: Quantiles::from_ns(&stats.send_lag_ns),
+            sent_late: kept::sent_late(stats),
         }
     }
 

@@ -55,7 +55,7 @@ const ENDING: Ending = Ending {
                 "2  wrong usage",
                 "3  the target never answered",
                 "4  answers came from a wrong address",
-                "5  a limit was exceeded, or no rate was found",
+                "5  a limit was exceeded, or no rate was confirmed",
             ],
         ),
     ],
