@@ -5,6 +5,7 @@
 
 mod answers;
 mod ends;
+mod neighbours;
 mod people;
 mod search;
 mod times;
@@ -91,7 +92,7 @@ impl Running {
     }
 
     /// Waits for a report.
-    fn wait_for_report(&mut self, is_wanted: impl Fn(&Value) -> bool) {
+    fn wait_for_report(&mut self, mut is_wanted: impl FnMut(&Value) -> bool) {
         loop {
             let line = self.reports.next().expect("it goes on");
             self.lines.push(parse(&line.expect("reports are text")));

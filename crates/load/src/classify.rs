@@ -156,6 +156,7 @@ impl Classifier {
         if rtt_ns.is_some_and(|rtt_ns| rtt_ns > self.timeout_ns) {
             counters.late += answers.first + answers.given_up + answers.forgotten;
             counters.given_up += answers.first;
+            track.lose_answered(run.first, answers.first);
             return;
         }
         let received = answers.first + answers.given_up;

@@ -25,6 +25,7 @@ mod plan;
 mod run;
 
 mod control;
+mod ended;
 mod worker;
 
 mod mix;

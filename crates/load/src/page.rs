@@ -90,6 +90,10 @@ fn counters(summary: &Summary) -> Table {
         }
     };
     let wrong = &totals.wrong_source;
+    if summary.first_answer_seconds.is_some() {
+        let cold = summary.lost_before_answer;
+        row("  at start", cold, "sent before the first answer came");
+    }
     row("  late", totals.late, "answered after the timeout");
     row("  corrupt", totals.corrupt, "answered with other bytes");
     row(
@@ -219,6 +223,7 @@ pub(crate) fn found(found: &Found, width: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ended::Ended;
     use crate::options::{Options, Rate, Sizes};
     use crate::stats::Stats;
 
@@ -252,9 +257,11 @@ mod tests {
         Outcome {
             stats,
             seconds: 10.0,
-            unsent: 0,
-            silent_ports: (40_000..40_030).collect(),
-            used_flows: 64,
+            ended: Ended {
+                silent_ports: (40_000..40_030).collect(),
+                used_flows: 64,
+                ..Ended::default()
+            },
             sndbuf_errors: 0,
             is_interrupted: false,
         }

@@ -10,12 +10,13 @@ use std::time::{Duration, Instant};
 use core_affinity::CoreId;
 
 use crate::control::Control;
+use crate::ended::Ended;
 use crate::flow::Flow;
 use crate::options::Rate;
 use crate::plan::{Offer, Plan};
 use crate::schedule::{Schedule, Shape};
 use crate::stats::Stats;
-use crate::worker::{Ended, Parts, Worker};
+use crate::worker::{Parts, Worker};
 use reflector_measure::clock::{self, Timeline};
 use reflector_measure::error::Error;
 use reflector_measure::handover::Counters as _;
@@ -48,12 +49,8 @@ pub(crate) struct Outcome {
     pub(crate) stats: Stats,
     /// How long was sent, without the warm-up.
     pub(crate) seconds: f64,
-    /// Datagrams that were due and not sent.
-    pub(crate) unsent: u64,
-    /// Source ports that sent and never got an answer.
-    pub(crate) silent_ports: Vec<u16>,
-    /// Source ports that sent.
-    pub(crate) used_flows: usize,
+    /// What the workers knew at their end.
+    pub(crate) ended: Ended,
     /// UDP `SndbufErrors` of the host meanwhile, ours and others'.
     pub(crate) sndbuf_errors: u64,
     /// Whether it was stopped before its end.
@@ -286,12 +283,7 @@ impl Gathering {
         self.workers[worker].is_running = false;
         self.workers[worker].control.handover.close();
         match end {
-            Ok(end) => {
-                self.ended.span_ns = self.ended.span_ns.max(end.span_ns);
-                self.ended.unsent += end.unsent;
-                self.ended.used_flows += end.used_flows;
-                self.ended.silent_ports.extend(end.silent_ports);
-            }
+            Ok(end) => self.ended.add(end),
             Err(error) => {
                 self.failure = Some(error);
                 self.stop();
@@ -330,9 +322,7 @@ impl Gathering {
         Ok(Outcome {
             stats: self.total,
             seconds: self.ended.span_ns as f64 / 1e9,
-            unsent: self.ended.unsent,
-            silent_ports: self.ended.silent_ports,
-            used_flows: self.ended.used_flows,
+            ended: self.ended,
             sndbuf_errors,
             is_interrupted: self.is_interrupted,
         })

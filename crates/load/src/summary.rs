@@ -12,6 +12,8 @@ use crate::run::Outcome;
 use crate::totals::Totals;
 use reflector_measure::exit::Exit;
 
+/// Part of the loss that may be before the first answer without being remarked upon.
+const COLD_MAX: f64 = 0.1;
 /// Source ports without an answer that are listed.
 const SILENT_PORTS_MAX: usize = 32;
 
@@ -91,6 +93,11 @@ pub(crate) struct Summary {
     pub(crate) sndbuf_errors: u64,
     /// Source ports that sent and never got an answer.
     pub(crate) silent_flows: SilentFlows,
+    /// When the first answer came, from the start of the warm-up, if there is one; `None` if none
+    /// came.
+    pub(crate) first_answer_seconds: Option<f64>,
+    /// Datagrams lost of those that were sent before the first answer came.
+    pub(crate) lost_before_answer: u64,
     /// Why the schedule was missed: `generator`, `window`, or `None` if it was not.
     pub(crate) limited_by: Option<&'static str>,
     /// The percentile that shows the send lag instead of the target, if one does.
@@ -132,28 +139,31 @@ impl Summary {
             totals.achieved_pps = 0.0;
         }
         let counters = &outcome.stats.counters;
-        let due = counters.sent + counters.refused() + outcome.unsent;
+        let due = counters.sent + counters.refused() + outcome.ended.unsent;
         let has_schedule = offer.rate != Rate::Max;
-        let is_short = has_schedule && kept::is_short(outcome.unsent, due);
+        let is_short = has_schedule && kept::is_short(outcome.ended.unsent, due);
         let moved = kept::moved(&outcome.stats, plan.timeout_ns()).filter(|_| has_schedule);
         let limit = match counters.window_waits {
             0 => "generator",
             _ => "window",
         };
-        let mut ports = outcome.silent_ports.clone();
+        let mut ports = outcome.ended.silent_ports.clone();
         ports.truncate(SILENT_PORTS_MAX);
         let mut summary = Self {
             target: plan.target_name.clone(),
             address: plan.target,
             totals,
-            unsent: outcome.unsent,
+            unsent: outcome.ended.unsent,
             kernel_drops: outcome.stats.counters.receive_drops,
             sndbuf_errors: outcome.sndbuf_errors,
             silent_flows: SilentFlows {
-                total: outcome.silent_ports.len(),
-                of: outcome.used_flows,
+                total: outcome.ended.silent_ports.len(),
+                of: outcome.ended.used_flows,
                 ports,
             },
+            first_answer_seconds: outcome.ended.first_answer_ns.map(|ns| ns as f64 / 1e9),
+            // What was given up and then came in time after all is not lost.
+            lost_before_answer: outcome.ended.cold_lost.min(counters.lost()),
             limited_by: (is_short || moved.is_some_and(|it| it.is_limit)).then_some(limit),
             send_lag_moved: moved,
             is_short,
@@ -245,6 +255,7 @@ fn notes(plan: &Plan, summary: &Summary) -> Vec<String> {
     } else if summary.silent_flows.total > 0 {
         notes.push(silent(plan, &summary.silent_flows));
     }
+    notes.extend(cold(summary));
     notes.extend(limited(summary));
     if summary.kernel_drops > 0 {
         notes.push(
@@ -264,6 +275,19 @@ fn notes(plan: &Plan, summary: &Summary) -> Vec<String> {
         notes.push("the clock was set during the run: some times are unknown".to_owned());
     }
     notes
+}
+
+/// How much of the loss was before anything had come back.
+fn cold(summary: &Summary) -> Option<String> {
+    let (cold, lost) = (summary.lost_before_answer, summary.totals.lost);
+    let seconds = summary.first_answer_seconds?;
+    (cold as f64 > COLD_MAX * lost as f64).then(|| {
+        format!(
+            "{cold} of {lost} lost datagrams were sent before the first answer came, {seconds:.3} \
+             s after the start: this host may have been looking for its neighbour (ARP, ND) then, \
+             or the target was not up; --warmup leaves the start out"
+        )
+    })
 }
 
 /// Why the schedule was missed, with the figures, and what to try.

@@ -1,6 +1,7 @@
 //! How a run ends, and what is said about it.
 
 use super::*;
+use crate::ended::Ended;
 use crate::options::Options;
 use crate::stats::Stats;
 use reflector_measure::percent::Percent;
@@ -14,9 +15,10 @@ fn summary(change: impl FnOnce(&mut Options, &mut Outcome)) -> Summary {
     let mut outcome = Outcome {
         stats,
         seconds: 1.0,
-        unsent: 0,
-        silent_ports: Vec::new(),
-        used_flows: 16,
+        ended: Ended {
+            used_flows: 16,
+            ..Ended::default()
+        },
         sndbuf_errors: 0,
         is_interrupted: false,
     };
@@ -120,7 +122,7 @@ fn the_generator_says_when_it_was_the_limit_and_by_what() {
         ),
     ] {
         let summary = summary(|_, it| {
-            it.unsent = unsent;
+            it.ended.unsent = unsent;
             it.stats.counters.window_waits = window_waits;
             it.stats.rtt_uncorrected_ns.record_n(20_000, 100).unwrap();
             it.stats.rtt_ns.reset();
@@ -159,4 +161,27 @@ fn silence_is_explained_by_what_came_instead() {
         });
         assert!(summary.notes[0].contains(said), "{:?}", summary.notes);
     }
+}
+
+#[test]
+fn a_loss_before_the_first_answer_is_told_apart() {
+    for (cold, is_said) in [(9, false), (11, true), (200, true)] {
+        let summary = summary(|_, it| {
+            lose(it, 90);
+            it.ended.cold_lost = cold;
+            it.ended.first_answer_ns = Some(1_300_000_000);
+        });
+        assert_eq!(summary.lost_before_answer, cold.min(90));
+        assert_eq!(summary.first_answer_seconds, Some(1.3));
+        let said = format!("{} of 90 lost datagrams", cold.min(90));
+        let has = summary.notes.iter().any(|it| it.starts_with(&said));
+        assert_eq!(has, is_said, "{:?}", summary.notes);
+    }
+    // Where nothing came at all, there is nothing to tell apart.
+    let silent = summary(|_, it| {
+        lose(it, 100);
+        it.ended.cold_lost = 100;
+    });
+    assert_eq!(silent.first_answer_seconds, None);
+    assert_eq!(silent.notes.len(), 1, "{:?}", silent.notes);
 }
