@@ -64,15 +64,13 @@ fn an_unreachable_target_is_one_sentence() {
 #[test]
 fn people_read_a_page_and_a_pipe_has_no_progress() {
     let target = Target::start(Fault::DropTenth);
-    let args = format!(
-        "load {} --count 200 --rate 1k --interval 20ms --timeout 100ms",
-        target.addr
-    );
+    let args = format!("load {} --count 200 --rate 1k --timeout 100ms", target.addr);
     let output = command(&words(&args)).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     assert_eq!(output.status.code(), Some(0), "{text}");
     assert!(!text.contains(['\r', '\x1b']), "{text}");
     assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+    assert!(!text.contains("  p50 "), "{text}");
     for words in [
         "summary of ",
         "lost",
@@ -83,4 +81,26 @@ fn people_read_a_page_and_a_pipe_has_no_progress() {
     }
     let longest = text.lines().map(|line| line.chars().count()).max();
     assert!(longest.is_some_and(|len| len <= 80), "{text}");
+}
+
+#[test]
+fn an_interval_that_was_asked_for_is_printed_to_a_pipe_as_well() {
+    let target = Target::start(Fault::None);
+    let args = format!("load {} --count 200 --rate 1k --interval 50ms", target.addr);
+    let output = command(&words(&args)).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let lines = text.lines().filter(|line| line.contains(" s  sent "));
+    assert!(lines.count() >= 3, "{text}");
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+}
+
+#[test]
+fn where_nothing_came_back_there_are_no_round_trips() {
+    let target = Target::start(Fault::Silence);
+    let args = format!("load {} --count 50 --rate 1k --timeout 100ms", target.addr);
+    let output = command(&words(&args)).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(3), "{text}");
+    assert!(text.contains("\nround trip: none received\n"), "{text}");
+    assert!(!text.contains("percentile"), "{text}");
 }

@@ -17,6 +17,8 @@ use reflector_udp::{PAYLOAD_V4_MAX, PAYLOAD_V6_MAX};
 const RATE_DEFAULT: Rate = Rate::Pps(10_000.0);
 /// How long to send where neither a time nor a count is asked for.
 const DURATION_DEFAULT: Duration = Duration::from_secs(10);
+/// Time between reports where none is asked for.
+const INTERVAL_DEFAULT: Duration = Duration::from_secs(1);
 /// How long each step of a search for the rate is.
 const SEARCH_STEP_DEFAULT: Duration = Duration::from_secs(2);
 /// Timeouts beyond this would need more memory than measuring is worth.
@@ -76,6 +78,8 @@ pub(crate) struct Plan {
     pub(crate) timeout: Duration,
     /// How often to report; `None` only at the end.
     pub(crate) interval: Option<Duration>,
+    /// Whether that was asked for: people get a line for each then.
+    pub(crate) is_interval_asked: bool,
     /// Reports as JSON lines.
     pub(crate) json: bool,
     /// Where round trips are logged.
@@ -120,6 +124,7 @@ impl Plan {
                 "--poisson needs a --rate other than max",
             ));
         }
+        let interval = options.interval.unwrap_or(INTERVAL_DEFAULT);
         Ok(Self {
             target,
             target_name: options.target.to_string(),
@@ -139,7 +144,8 @@ impl Plan {
             warmup: options.warmup,
             gso: options.gso,
             timeout: options.timeout,
-            interval: (!options.interval.is_zero()).then_some(options.interval),
+            interval: Some(interval).filter(|it| !it.is_zero()),
+            is_interval_asked: options.interval.is_some(),
             json: options.json,
             hdr: options.hdr.clone(),
             max_loss: options.max_loss.map(|it| it.0),
@@ -148,10 +154,11 @@ impl Plan {
         })
     }
 
-    /// Whether each interval is reported: a search reports its steps instead, and people see
-    /// progress.
+    /// Whether each interval is reported: a search reports its steps instead, and people who have
+    /// not asked for an interval see progress.
     pub(crate) fn reports_intervals(&self) -> bool {
-        self.json && self.interval.is_some() && self.find_rate.is_none()
+        let is_wanted = self.json || self.is_interval_asked;
+        is_wanted && self.interval.is_some() && self.find_rate.is_none()
     }
 
     /// What is not answered within this is lost, in nanoseconds.

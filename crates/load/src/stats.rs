@@ -41,6 +41,16 @@ impl Stats {
         }
     }
 
+    /// The round trip at `quantile` of everything that was sent or refused, in nanoseconds; `None`
+    /// if that was lost, and so took longer than any that was received.
+    pub(crate) fn rtt_at(&self, quantile: f64) -> Option<u64> {
+        let received = self.rtt_ns.len();
+        let all = received + self.counters.lost() + self.counters.refused();
+        let rank = ((quantile * all as f64).ceil() as u64).clamp(1, all.max(1));
+        let in_received = rank as f64 / received as f64;
+        (rank <= received).then(|| self.rtt_ns.value_at_quantile(in_received))
+    }
+
     /// Round trips from the scheduled time, in which everything that was lost or refused took
     /// `timeout_ns`: it took at least that.
     pub(crate) fn rtt_with_losses_ns(&self, timeout_ns: u64) -> Histogram<u64> {

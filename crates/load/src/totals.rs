@@ -92,6 +92,11 @@ impl Totals {
             ..
         } = counters;
         let errors = counters.send_errors.iter();
+        let mut rtt_us = Quantiles::from_ns(&stats.rtt_with_losses_ns(plan.timeout_ns()));
+        if stats.rtt_ns.is_empty() && rtt_us.count > 0 {
+            // A histogram gives the lower end of a bucket.
+            rtt_us.min = plan.timeout.as_secs_f64() * 1e6;
+        }
         Self {
             seconds,
             offered_pps: offer.pps(),
@@ -116,7 +121,7 @@ impl Totals {
             send_waits,
             trains_refused,
             clock_stepped,
-            rtt_us: Quantiles::from_ns(&stats.rtt_with_losses_ns(plan.timeout_ns())),
+            rtt_us,
             rtt_uncorrected_us: Quantiles::from_ns(&stats.rtt_uncorrected_ns),
             send_lag_us: Quantiles::from_ns(&stats.send_lag_ns),
             sent_late: kept::sent_late(stats),

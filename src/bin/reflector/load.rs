@@ -177,9 +177,13 @@ struct Limits {
 
 #[derive(Args, Clone, Debug)]
 struct Reports {
-    /// Time between reports; 0 reports only at the end
-    #[arg(short, long, value_name = "TIME", default_value = "1s", value_parser = duration::parse)]
-    interval: Duration,
+    /// Report this often, also to a pipe; 0 only at the end [default: progress on stderr]
+    ///
+    /// JSON lines have an interval each second by default. People see progress on stderr without
+    /// this option: a line that changes with each second at a terminal, a line every ten seconds
+    /// elsewhere. A search reports its steps instead.
+    #[arg(short, long, value_name = "TIME", value_parser = duration::parse)]
+    interval: Option<Duration>,
     /// Report as JSON lines instead of columns
     #[arg(short, long)]
     json: bool,
