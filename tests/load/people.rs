@@ -1,6 +1,13 @@
 //! What people type wrong, and what they read.
 
+use std::env::consts::ARCH;
+use std::thread;
+
 use reflector_netlab::topology::{Namespace, in_namespaces};
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
+    SeccompRule, apply_filter,
+};
 
 use super::{load, words};
 use reflector_testkit::command;
@@ -103,4 +110,56 @@ fn where_nothing_came_back_there_are_no_round_trips() {
     assert_eq!(output.status.code(), Some(3), "{text}");
     assert!(text.contains("\nround trip: none received\n"), "{text}");
     assert!(!text.contains("percentile"), "{text}");
+}
+
+/// A filter under which a process can be started, and no thread.
+fn without_threads() -> BpfProgram {
+    let thread = libc::CLONE_THREAD as u64;
+    let (len, op) = (SeccompCmpArgLen::Qword, SeccompCmpOp::MaskedEq(thread));
+    let is_thread = SeccompCondition::new(0, len, op, thread).unwrap();
+    let rules = [(
+        libc::SYS_clone,
+        vec![SeccompRule::new(vec![is_thread]).unwrap()],
+    )];
+    let refused = SeccompAction::Errno(libc::EAGAIN as u32);
+    let arch = || ARCH.try_into().unwrap();
+    let filter = SeccompFilter::new(rules.into(), SeccompAction::Allow, refused, arch());
+    filter.unwrap().try_into().unwrap()
+}
+
+/// The flags of clone3(2) are in memory, where no filter sees them: as if it were not there.
+fn without_clone3() -> BpfProgram {
+    let rules = [(libc::SYS_clone3, Vec::new())].into();
+    let unknown = SeccompAction::Errno(libc::ENOSYS as u32);
+    let filter = SeccompFilter::new(
+        rules,
+        SeccompAction::Allow,
+        unknown,
+        ARCH.try_into().unwrap(),
+    );
+    filter.unwrap().try_into().unwrap()
+}
+
+#[test]
+fn where_no_thread_is_available_it_is_one_sentence() {
+    let target = Target::start(Fault::None);
+    for options in [
+        "--count 10",
+        "--count 10 --cores 2",
+        "--find-rate 1 --duration 1s",
+    ] {
+        let line = format!("load {} {options} --json", target.addr);
+        // The filters are of the thread and what it starts.
+        let output = thread::spawn(move || {
+            apply_filter(&without_clone3()).unwrap();
+            apply_filter(&without_threads()).unwrap();
+            command(&words(&line)).output().unwrap()
+        });
+        let output = output.join().unwrap();
+        let log = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{options}: {log}");
+        assert!(log.contains("cannot start thread 1"), "{options}: {log}");
+        assert!(log.contains("ulimit -u"), "{options}: {log}");
+        assert_eq!(log.lines().count(), 1, "{options}: {log}");
+    }
 }

@@ -26,6 +26,7 @@ mod run;
 
 mod control;
 mod ended;
+mod start_line;
 mod worker;
 
 mod mix;
