@@ -80,7 +80,11 @@ impl Running {
         let target = target.to_string();
         let mut args = vec!["load", &target, "--json", "--interval", "20ms"];
         args.extend(words(options));
-        let mut child = command(&args).spawn().expect("the program starts");
+        Self::attach(command(&args).spawn().expect("the program starts"))
+    }
+
+    /// Waits until `child`, started with `--json` and short intervals, has sent something.
+    fn attach(mut child: Child) -> Self {
         let reports = child.stdout.take().expect("its reports are piped");
         let mut running = Self {
             child,

@@ -48,13 +48,10 @@ mod totals;
 mod page;
 mod progress;
 mod report;
+mod signals;
 
 use std::io::{self, IsTerminal};
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-
-use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::flag;
 
 use find_rate::{Found, Goal, Step, Trial};
 use options::{Options, Rate};
@@ -68,8 +65,6 @@ use report::{Form, Reporter};
 use run::{Interval, measure};
 use summary::Summary;
 
-/// The exit code of a second Ctrl-C: what was measured is not reported.
-const CUT_SHORT: i32 = Exit::Failed as i32;
 /// Times that a target is asked for a first answer before a search. A neighbour is looked for three
 /// times, a second each.
 const WAKING_TRIES: usize = 4;
@@ -81,7 +76,7 @@ const WAKING_TRIES: usize = 4;
 /// user or host cannot have, a report or log that cannot be written. Each says what to try.
 pub fn run(options: &Options) -> Result<Exit, Error> {
     let plan = Plan::new(options)?;
-    let stop = stop_on_signals()?;
+    let stop = signals::stop_flag()?;
     let (stdout, stderr) = (io::stdout(), io::stderr());
     let form = if plan.json {
         Form::Json
@@ -99,18 +94,6 @@ pub fn run(options: &Options) -> Result<Exit, Error> {
         Some(max_loss) => find(&plan, max_loss, &stop, &mut reporter, &mut progress),
         None => load(&plan, log, &stop, &mut reporter, &mut progress),
     }
-}
-
-/// SIGTERM and SIGINT end the sending; a second one ends the program at once.
-fn stop_on_signals() -> Result<Arc<AtomicBool>, Error> {
-    let stop = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM] {
-        // In this order: the first signal finds the flag unset, and sets it.
-        flag::register_conditional_shutdown(signal, CUT_SHORT, Arc::clone(&stop))
-            .and_then(|_| flag::register(signal, Arc::clone(&stop)))
-            .map_err(|e| Error::system("cannot listen to signals", &e))?;
-    }
-    Ok(stop)
 }
 
 fn load(
