@@ -171,6 +171,10 @@ impl Classifier {
                 let (corrected, uncorrected) = (&mut stats.rtt_ns, &mut stats.rtt_uncorrected_ns);
                 corrected.saturating_record_n(corrected_ns, received);
                 uncorrected.saturating_record_n(uncorrected_ns, received);
+                if let Some(ns) = track.ipdv_ns(run.first, run.count, uncorrected_ns) {
+                    counters.ipdv_count += 1;
+                    counters.ipdv_sum_ns += ns;
+                }
             }
             Some(_) => {}
         }

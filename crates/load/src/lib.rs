@@ -38,6 +38,7 @@ mod flow;
 mod track;
 pub mod wire;
 
+mod gaps;
 mod kept;
 mod stats;
 

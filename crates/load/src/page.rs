@@ -7,6 +7,7 @@ mod times;
 use crate::plan::Plan;
 use crate::run::Outcome;
 use crate::summary::{Ready, Summary};
+use crate::totals::Totals;
 pub(crate) use interval::interval;
 use reflector_measure::text::Align::{Left, Right};
 use reflector_measure::text::{Table, paragraph};
@@ -55,6 +56,7 @@ pub(crate) fn summary(plan: &Plan, summary: &Summary, outcome: &Outcome, width: 
     page += &counters(summary).to_string();
     if summary.totals.rtt_us.count > 0 {
         page += &times::table(&outcome.stats, plan.timeout_ns(), width);
+        page += &spread(plan, &summary.totals, width);
     }
     if !summary.missed.is_empty() || !summary.notes.is_empty() {
         page.push('\n');
@@ -72,6 +74,26 @@ pub(crate) fn summary(plan: &Plan, summary: &Summary, outcome: &Outcome, width: 
         page += &paragraph("      ", &ports, width);
     }
     page
+}
+
+/// What no percentile tells: the mean, and how much times differ from it, and from each other.
+fn spread(plan: &Plan, totals: &Totals, width: usize) -> String {
+    let [Some(mean), Some(deviation)] = [totals.rtt_mean_us, totals.rtt_deviation_us] else {
+        return String::new();
+    };
+    let mut spread = format!("mean {mean:.1} us, deviation {deviation:.1} us");
+    if let Some(ipdv) = totals.ipdv_us {
+        spread += &format!(", delay variation {ipdv:.1} us");
+    }
+    let mut text = paragraph("  uncorrected: ", &spread, width);
+    if let Some(gaps) = totals.departure_gaps.filter(|_| plan.poisson) {
+        let gaps = format!(
+            "{:.1} us apart, cv {:.2}, scheduled {:.2}",
+            gaps.mean_us, gaps.cv, gaps.scheduled_cv
+        );
+        text += &paragraph("  departures: ", &gaps, width);
+    }
+    text
 }
 
 fn counters(summary: &Summary) -> Table {

@@ -14,6 +14,8 @@ use reflector_measure::exit::Exit;
 
 /// Part of the loss that may be before the first answer without being remarked upon.
 const COLD_MAX: f64 = 0.1;
+/// What the coefficient of variation of departures may be off that of their schedule.
+const CV_OFF_MAX: f64 = 0.1;
 /// Source ports without an answer that are listed.
 const SILENT_PORTS_MAX: usize = 32;
 
@@ -257,6 +259,21 @@ fn notes(plan: &Plan, summary: &Summary) -> Vec<String> {
     }
     notes.extend(cold(summary));
     notes.extend(limited(summary));
+    let gaps = totals.departure_gaps.filter(|_| plan.poisson);
+    if let Some(gaps) = gaps.filter(|it| (it.cv - it.scheduled_cv).abs() > CV_OFF_MAX) {
+        notes.push(format!(
+            "departures were not as random as scheduled: the times between them deviate from their \
+             mean by {:.2} of it, and {:.2} was scheduled; a lower --rate or more --cores helps",
+            gaps.cv, gaps.scheduled_cv
+        ));
+    }
+    if totals.late > 0 {
+        notes.push(format!(
+            "at least {} answers came after the timeout: those that come after the end of the run \
+             are not seen; a longer --timeout measures them",
+            totals.late
+        ));
+    }
     if summary.kernel_drops > 0 {
         notes.push(
             "kernel drops happened on this host, not at the target: raise net.core.rmem_max, or \

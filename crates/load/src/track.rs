@@ -24,6 +24,8 @@ pub(crate) struct Track {
     cold_to: u64,
     /// Of these, those that count and were lost.
     cold_lost: u64,
+    /// The number that follows those whose round trip was told last, and how long that was.
+    timed: Option<(u64, u64)>,
     /// Highest number that was answered, plus one.
     answered_to: u64,
     /// Open and not settled.
@@ -71,6 +73,7 @@ impl Track {
             counted_from: 0,
             cold_to: u64::MAX,
             cold_lost: 0,
+            timed: None,
             answered_to: 0,
             outstanding: 0,
             timeout_ns,
@@ -222,6 +225,14 @@ impl Track {
     /// What is sent from now on counts, and what was sent before does not.
     pub(crate) fn start_counting(&mut self) {
         self.counted_from = self.next;
+    }
+
+    /// By how much `rtt_ns`, of the `count` datagrams from `first` on, differs from the round trip
+    /// of the one before them (IPDV, RFC 3393); `None` where that was not the last one told.
+    pub(crate) fn ipdv_ns(&mut self, first: u64, count: u64, rtt_ns: u64) -> Option<u64> {
+        let before = self.timed.replace((first + count, rtt_ns));
+        let before = before.filter(|&(next, _)| next == first);
+        before.map(|(_, before_ns)| rtt_ns.abs_diff(before_ns))
     }
 
     /// The first answer has come, at this flow or another one.

@@ -185,3 +185,37 @@ fn a_loss_before_the_first_answer_is_told_apart() {
     assert_eq!(silent.first_answer_seconds, None);
     assert_eq!(silent.notes.len(), 1, "{:?}", silent.notes);
 }
+
+#[test]
+fn what_is_late_is_a_lower_bound() {
+    let summary = summary(|_, it| {
+        lose(it, 2);
+        it.stats.counters.late = 2;
+    });
+    let note = summary
+        .notes
+        .iter()
+        .find(|it| it.contains("at least 2 answers"));
+    assert!(note.is_some(), "{:?}", summary.notes);
+}
+
+#[test]
+fn departures_that_are_not_those_of_the_schedule_are_told() {
+    for (poisson, sent_ns, is_said) in [
+        (true, [0, 200], true),
+        (true, [100, 100], false),
+        // An even schedule has no shape that could be missed; its lag tells.
+        (false, [0, 200], false),
+    ] {
+        let summary = summary(|options, it| {
+            options.poisson = poisson;
+            for gap_ns in sent_ns {
+                it.stats.gaps.record(gap_ns, 100);
+            }
+        });
+        let gaps = summary.totals.departure_gaps.expect("two");
+        assert_eq!((gaps.count, gaps.mean_us), (2, 0.1));
+        let has = summary.notes.iter().any(|it| it.contains("not as random"));
+        assert_eq!(has, is_said, "{:?}", summary.notes);
+    }
+}
