@@ -9,6 +9,8 @@ use seccompiler::{
     SeccompRule, apply_filter,
 };
 
+use serde_json::Value;
+
 use super::{load, words};
 use reflector_testkit::command;
 use reflector_testkit::targets::{Fault, Target};
@@ -162,4 +164,27 @@ fn where_no_thread_is_available_it_is_one_sentence() {
         assert!(log.contains("ulimit -u"), "{options}: {log}");
         assert_eq!(log.lines().count(), 1, "{options}: {log}");
     }
+}
+
+#[test]
+fn ping_pong_is_one_datagram_at_a_time() {
+    let target = Target::start(Fault::None);
+    let ended = load(target.addr, "--ping-pong --count 50 --timeout 5s");
+    let ready = &ended.lines[0];
+    let loop_of_one = [&ready["window"], &ready["flows"], &ready["offered_pps"]];
+    assert_eq!(loop_of_one, [&1.into(), &1.into(), &Value::Null]);
+    assert_eq!(ended.summary()["received"], 50);
+    for with in ["--window 2", "--flows 1", "--burst 2", "--find-rate 1"] {
+        let line = format!("load {} --ping-pong {with}", target.addr);
+        let output = command(&words(&line)).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{with}");
+    }
+}
+
+#[test]
+fn fewer_threads_than_asked_for_are_told() {
+    let target = Target::start(Fault::None);
+    let ended = load(target.addr, "--count 10 --flows 2 --cores 8 --timeout 5s");
+    assert_eq!(ended.lines[0]["cores"], 2);
+    assert!(ended.log.contains("--cores 8 is 2 here"), "{}", ended.log);
 }

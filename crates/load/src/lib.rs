@@ -77,6 +77,9 @@ const WAKING_TRIES: usize = 4;
 /// user or host cannot have, a report or log that cannot be written. Each says what to try.
 pub fn run(options: &Options) -> Result<Exit, Error> {
     let plan = Plan::new(options)?;
+    for warning in &plan.warnings {
+        tracing::warn!("{warning}");
+    }
     let stop = signals::stop_flag()?;
     let (stdout, stderr) = (io::stdout(), io::stderr());
     let form = if plan.json {

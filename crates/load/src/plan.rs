@@ -90,6 +90,8 @@ pub(crate) struct Plan {
     pub(crate) max_p99: Option<Duration>,
     /// Loss in percent at which the highest rate is searched.
     pub(crate) find_rate: Option<f64>,
+    /// What is done otherwise than asked, a sentence each.
+    pub(crate) warnings: Vec<String>,
 }
 
 impl Plan {
@@ -105,7 +107,10 @@ impl Plan {
         check_sizes(&sizes, target)?;
         check_times(options)?;
         let flows = usize::from(options.flows);
-        let cores = cores(usize::from(options.cores).min(flows));
+        let allowed = core_affinity::get_core_ids().unwrap_or_default();
+        let count = usize::from(options.cores).min(flows);
+        let warnings = warnings(usize::from(options.cores), count, allowed.len());
+        let cores = cores(count, &allowed);
         let rate = match (options.rate, options.window) {
             (Some(rate), _) => rate,
             (None, Some(_)) => Rate::Max,
@@ -151,6 +156,7 @@ impl Plan {
             max_loss: options.max_loss.map(|it| it.0),
             max_p99: options.max_p99,
             find_rate: options.find_rate.map(|it| it.0),
+            warnings,
         })
     }
 
@@ -169,13 +175,27 @@ impl Plan {
 
 /// The CPUs of the workers, from the last one down: a reflector on the same machine takes the
 /// first.
-fn cores(count: usize) -> Vec<Option<CoreId>> {
-    let allowed = core_affinity::get_core_ids().unwrap_or_default();
+fn cores(count: usize, allowed: &[CoreId]) -> Vec<Option<CoreId>> {
     let at = |worker: usize| {
         let from_end = worker % allowed.len().max(1);
         allowed.iter().rev().nth(from_end).copied()
     };
     (0..count).map(at).collect()
+}
+
+/// What becomes of `asked` threads where there are `count`, for want of flows, and `allowed` CPUs,
+/// 0 where that is unknown.
+fn warnings(asked: usize, count: usize, allowed: usize) -> Vec<String> {
+    let flows = (count < asked).then(|| {
+        format!("--cores {asked} is {count} here: each thread needs a flow, and --flows is {count}")
+    });
+    let cpus = (allowed > 0 && count > allowed).then(|| {
+        format!(
+            "{count} threads share {allowed} CPUs: those that wait for one send late; --cores \
+             {allowed} gives each its own"
+        )
+    });
+    flows.into_iter().chain(cpus).collect()
 }
 
 /// The first of the target's addresses that a route leads to, of the family of `bind` if that is
@@ -289,6 +309,20 @@ mod tests {
             let error = resolve(&target, Some(bind.parse().unwrap())).unwrap_err();
             assert!(error.to_string().contains(said), "{error}");
         }
+    }
+
+    #[test]
+    fn fewer_threads_or_cpus_than_asked_for_are_told() {
+        assert!(warnings(2, 2, 2).is_empty() && warnings(2, 2, 0).is_empty());
+        let [flows] = &warnings(8, 2, 2)[..] else {
+            panic!("one");
+        };
+        assert!(flows.contains("--cores 8 is 2 here"), "{flows}");
+        let [cpus] = &warnings(8, 8, 2)[..] else {
+            panic!("one");
+        };
+        assert!(cpus.contains("8 threads share 2 CPUs"), "{cpus}");
+        assert_eq!(warnings(8, 4, 2).len(), 2, "both");
     }
 
     #[test]
