@@ -5,7 +5,9 @@
 
 mod answers;
 mod ends;
+mod neighbours;
 mod people;
+mod search;
 mod times;
 
 use std::io::{BufRead, BufReader, Lines};
@@ -78,7 +80,11 @@ impl Running {
         let target = target.to_string();
         let mut args = vec!["load", &target, "--json", "--interval", "20ms"];
         args.extend(words(options));
-        let mut child = command(&args).spawn().expect("the program starts");
+        Self::attach(command(&args).spawn().expect("the program starts"))
+    }
+
+    /// Waits until `child`, started with `--json` and short intervals, has sent something.
+    fn attach(mut child: Child) -> Self {
         let reports = child.stdout.take().expect("its reports are piped");
         let mut running = Self {
             child,
@@ -90,7 +96,7 @@ impl Running {
     }
 
     /// Waits for a report.
-    fn wait_for_report(&mut self, is_wanted: impl Fn(&Value) -> bool) {
+    fn wait_for_report(&mut self, mut is_wanted: impl FnMut(&Value) -> bool) {
         loop {
             let line = self.reports.next().expect("it goes on");
             self.lines.push(parse(&line.expect("reports are text")));

@@ -1,6 +1,15 @@
 //! What people type wrong, and what they read.
 
+use std::env::consts::ARCH;
+use std::thread;
+
 use reflector_netlab::topology::{Namespace, in_namespaces};
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
+    SeccompRule, apply_filter,
+};
+
+use serde_json::Value;
 
 use super::{load, words};
 use reflector_testkit::command;
@@ -64,15 +73,13 @@ fn an_unreachable_target_is_one_sentence() {
 #[test]
 fn people_read_a_page_and_a_pipe_has_no_progress() {
     let target = Target::start(Fault::DropTenth);
-    let args = format!(
-        "load {} --count 200 --rate 1k --interval 20ms --timeout 100ms",
-        target.addr
-    );
+    let args = format!("load {} --count 200 --rate 1k --timeout 100ms", target.addr);
     let output = command(&words(&args)).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     assert_eq!(output.status.code(), Some(0), "{text}");
     assert!(!text.contains(['\r', '\x1b']), "{text}");
     assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+    assert!(!text.contains("  p50 "), "{text}");
     for words in [
         "summary of ",
         "lost",
@@ -83,4 +90,101 @@ fn people_read_a_page_and_a_pipe_has_no_progress() {
     }
     let longest = text.lines().map(|line| line.chars().count()).max();
     assert!(longest.is_some_and(|len| len <= 80), "{text}");
+}
+
+#[test]
+fn an_interval_that_was_asked_for_is_printed_to_a_pipe_as_well() {
+    let target = Target::start(Fault::None);
+    let args = format!("load {} --count 200 --rate 1k --interval 50ms", target.addr);
+    let output = command(&words(&args)).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let lines = text.lines().filter(|line| line.contains(" s  sent "));
+    assert!(lines.count() >= 3, "{text}");
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+}
+
+#[test]
+fn where_nothing_came_back_there_are_no_round_trips() {
+    let target = Target::start(Fault::Silence);
+    let args = format!("load {} --count 50 --rate 1k --timeout 100ms", target.addr);
+    let output = command(&words(&args)).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(3), "{text}");
+    assert!(text.contains("\nround trip: none received\n"), "{text}");
+    assert!(!text.contains("percentile"), "{text}");
+}
+
+/// A filter under which a process can be started, and no thread.
+fn without_threads() -> BpfProgram {
+    let thread = libc::CLONE_THREAD as u64;
+    let (len, op) = (SeccompCmpArgLen::Qword, SeccompCmpOp::MaskedEq(thread));
+    let is_thread = SeccompCondition::new(0, len, op, thread).unwrap();
+    let rules = [(
+        libc::SYS_clone,
+        vec![SeccompRule::new(vec![is_thread]).unwrap()],
+    )];
+    let refused = SeccompAction::Errno(libc::EAGAIN as u32);
+    let arch = || ARCH.try_into().unwrap();
+    let filter = SeccompFilter::new(rules.into(), SeccompAction::Allow, refused, arch());
+    filter.unwrap().try_into().unwrap()
+}
+
+/// The flags of clone3(2) are in memory, where no filter sees them: as if it were not there.
+fn without_clone3() -> BpfProgram {
+    let rules = [(libc::SYS_clone3, Vec::new())].into();
+    let unknown = SeccompAction::Errno(libc::ENOSYS as u32);
+    let filter = SeccompFilter::new(
+        rules,
+        SeccompAction::Allow,
+        unknown,
+        ARCH.try_into().unwrap(),
+    );
+    filter.unwrap().try_into().unwrap()
+}
+
+#[test]
+fn where_no_thread_is_available_it_is_one_sentence() {
+    let target = Target::start(Fault::None);
+    for options in [
+        "--count 10",
+        "--count 10 --cores 2",
+        "--find-rate 1 --duration 1s",
+    ] {
+        let line = format!("load {} {options} --json", target.addr);
+        // The filters are of the thread and what it starts.
+        let output = thread::spawn(move || {
+            apply_filter(&without_clone3()).unwrap();
+            apply_filter(&without_threads()).unwrap();
+            command(&words(&line)).output().unwrap()
+        });
+        let output = output.join().unwrap();
+        let log = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{options}: {log}");
+        assert!(log.contains("cannot start thread 1"), "{options}: {log}");
+        assert!(log.contains("ulimit -u"), "{options}: {log}");
+        assert_eq!(log.lines().count(), 1, "{options}: {log}");
+    }
+}
+
+#[test]
+fn ping_pong_is_one_datagram_at_a_time() {
+    let target = Target::start(Fault::None);
+    let ended = load(target.addr, "--ping-pong --count 50 --timeout 5s");
+    let ready = &ended.lines[0];
+    let loop_of_one = [&ready["window"], &ready["flows"], &ready["offered_pps"]];
+    assert_eq!(loop_of_one, [&1.into(), &1.into(), &Value::Null]);
+    assert_eq!(ended.summary()["received"], 50);
+    for with in ["--window 2", "--flows 1", "--burst 2", "--find-rate 1"] {
+        let line = format!("load {} --ping-pong {with}", target.addr);
+        let output = command(&words(&line)).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{with}");
+    }
+}
+
+#[test]
+fn fewer_threads_than_asked_for_are_told() {
+    let target = Target::start(Fault::None);
+    let ended = load(target.addr, "--count 10 --flows 2 --cores 8 --timeout 5s");
+    assert_eq!(ended.lines[0]["cores"], 2);
+    assert!(ended.log.contains("--cores 8 is 2 here"), "{}", ended.log);
 }

@@ -89,6 +89,41 @@ fn the_histogram_log_holds_every_datagram() {
     assert_eq!(total, count(&ended.summary()["sent"]));
 }
 
+#[test]
+fn what_no_percentile_tells_is_told_as_well() {
+    let target = Target::start(Fault::None);
+    let options = "--rate 2k --count 1000 --timeout 5s --flows 1 --poisson --seed 7";
+    let ended = load(target.addr, options);
+    let summary = ended.summary();
+    let [mean, deviation, ipdv] = ["rtt_mean_us", "rtt_deviation_us", "ipdv_us"].map(|key| {
+        summary[key]
+            .as_f64()
+            .unwrap_or_else(|| panic!("{key}: {summary}"))
+    });
+    let times = &summary["rtt_uncorrected_us"];
+    let bound = |key: &str| times[key].as_f64().unwrap();
+    assert!((bound("min")..=bound("max")).contains(&mean), "{summary}");
+    // No difference is longer than the whole range.
+    let range = bound("max") - bound("min");
+    assert!(
+        (0.0..=range).contains(&ipdv) && deviation <= range,
+        "{summary}"
+    );
+    let gaps = &summary["departure_gaps"];
+    assert_eq!(gaps["count"], 999, "{summary}");
+    let scheduled = gaps["scheduled_cv"].as_f64().unwrap();
+    assert!((0.9..1.1).contains(&scheduled), "{summary}");
+    assert!(gaps["cv"].as_f64().unwrap() > 0.0, "{summary}");
+
+    let target = Target::start(Fault::Silence);
+    let ended = load(target.addr, "--count 10 --rate 1k --timeout 100ms");
+    let summary = ended.summary();
+    for key in ["rtt_mean_us", "rtt_deviation_us", "ipdv_us"] {
+        assert!(summary[key].is_null(), "{key}: {summary}");
+    }
+    assert!(summary["rtt_us"]["min"].as_f64() >= Some(1e5), "{summary}");
+}
+
 /// The same round trips in a capture: the frames at the sender's end of the link.
 #[test]
 #[ignore = "compares times, which a busy machine spoils; run it by name on a quiet one"]

@@ -156,6 +156,7 @@ impl Classifier {
         if rtt_ns.is_some_and(|rtt_ns| rtt_ns > self.timeout_ns) {
             counters.late += answers.first + answers.given_up + answers.forgotten;
             counters.given_up += answers.first;
+            track.lose_answered(run.first, answers.first);
             return;
         }
         let received = answers.first + answers.given_up;
@@ -170,6 +171,10 @@ impl Classifier {
                 let (corrected, uncorrected) = (&mut stats.rtt_ns, &mut stats.rtt_uncorrected_ns);
                 corrected.saturating_record_n(corrected_ns, received);
                 uncorrected.saturating_record_n(uncorrected_ns, received);
+                if let Some(ns) = track.ipdv_ns(run.first, run.count, uncorrected_ns) {
+                    counters.ipdv_count += 1;
+                    counters.ipdv_sum_ns += ns;
+                }
             }
             Some(_) => {}
         }

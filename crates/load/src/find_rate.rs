@@ -1,96 +1,35 @@
-//! The highest rate at which no more than so much is lost, searched as NDR tests do: halving
-//! between a rate that holds and one that does not, then confirmed by repetition.
+//! The highest rate at which no more than so much is lost, searched as NDR tests do: bounds above
+//! and below are drawn together, then the lower one is confirmed by repetition.
+//!
+//! A target is judged only by steps that the generator kept (`step`): what was left out, or sent
+//! late and then at once, says nothing about it. Such a step is measured again.
+
+mod goal;
+mod notes;
+mod step;
 
 use serde::Serialize;
 
 use crate::options::Rate;
-use crate::summary::Summary;
+pub(crate) use goal::{Goal, Limit};
 use reflector_measure::error::Error;
 use reflector_measure::exit::Exit;
+pub(crate) use step::{Step, Verdict};
 
-/// Steps of halving at most: the result is then within 0.1 % of the ceiling.
-const HALVINGS_MAX: usize = 10;
+/// Steps that narrow the bounds, at most.
+const STEPS_MAX: usize = 20;
 /// Bounds closer than this, relative to the upper one, are close enough.
 const RESOLUTION: f64 = 0.02;
 /// Times that a rate has to hold again.
 const CONFIRMATIONS: u32 = 2;
 /// What a rate that was not confirmed is lowered by.
-const BACK_OFF: f64 = 0.95;
+const BACK_OFF: f64 = 1.0 - RESOLUTION;
 /// Rates that are tried to be confirmed.
-const CANDIDATES_MAX: usize = 6;
-/// Part of what is due that may be left out for the step to say something about the target.
-const UNSENT_MAX: f64 = 0.01;
-
-/// One measurement of a search.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub(crate) struct Step {
-    /// Datagrams per second that were asked for; `None` is as many as can be sent.
-    pub(crate) offered_pps: Option<f64>,
-    /// Datagrams per second that were sent.
-    pub(crate) achieved_pps: f64,
-    /// Lost, or refused by our own kernel, in percent.
-    pub(crate) loss_percent: f64,
-    /// 99th percentile of the round trips, what is lost included.
-    pub(crate) rtt_p99_us: f64,
-    /// What it says about the rate.
-    pub(crate) verdict: Verdict,
-}
-
-/// What a step says about its rate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum Verdict {
-    /// No more is lost than may be.
-    Holds,
-    /// Too much is lost.
-    TooMuchLost,
-    /// Round trips take longer than they may.
-    TooSlow,
-    /// The generator could not send it.
-    NotSent,
-}
-
-impl std::fmt::Display for Verdict {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Holds => "holds",
-            Self::TooMuchLost => "too much lost",
-            Self::TooSlow => "too slow",
-            Self::NotSent => "generator too slow",
-        })
-    }
-}
-
-impl Step {
-    /// What `summary` says about its rate, where `max_loss` percent may be lost and no threshold
-    /// may be missed.
-    pub(crate) fn new(summary: &Summary, max_loss: f64) -> Self {
-        let totals = &summary.totals;
-        // Not by the achieved rate: one datagram that leaves late at the end stretches its time.
-        let due = totals.sent + summary.unsent;
-        let is_sent = summary.unsent as f64 <= UNSENT_MAX * due as f64;
-        let verdict = if totals.loss_percent > max_loss {
-            Verdict::TooMuchLost
-        } else if !is_sent {
-            Verdict::NotSent
-        } else if summary.missed.is_empty() {
-            Verdict::Holds
-        } else {
-            Verdict::TooSlow
-        };
-        Self {
-            offered_pps: totals.offered_pps,
-            achieved_pps: totals.achieved_pps,
-            loss_percent: totals.loss_percent,
-            rtt_p99_us: totals.rtt_us.p99,
-            verdict,
-        }
-    }
-
-    fn holds(&self) -> bool {
-        self.verdict == Verdict::Holds
-    }
-}
+const CANDIDATES_MAX: usize = 10;
+/// Times that a rate is measured again because the generator did not keep the step.
+const REPEATS_MAX: usize = 3;
+/// Bounds farther apart than this are halved by their ratio, closer ones by their difference.
+const RATIO_MAX: f64 = 2.0;
 
 /// What a search found.
 #[derive(Clone, Debug, Serialize)]
@@ -103,8 +42,10 @@ pub(crate) struct Found {
     pub(crate) confirmations: u32,
     /// Whether it was stopped before its end.
     pub(crate) interrupted: bool,
-    /// `generator` if the target may well hold more than could be sent to it.
-    pub(crate) limited_by: Option<&'static str>,
+    /// `generator` or `rate` if the target may well hold more than was sent to it.
+    pub(crate) limited_by: Option<Limit>,
+    /// No lower rate was asked for: less than one lost datagram in a step would be too much.
+    pub(crate) floor_pps: f64,
     /// Every step, in order.
     pub(crate) ladder: Vec<Step>,
     /// What a reader should know, a sentence each.
@@ -124,54 +65,40 @@ pub(crate) enum Trial {
     Stopped,
 }
 
-/// Searches up to `ceiling`. `measure` makes one measurement, of `seconds`; a rate so low that a
-/// single lost datagram of it would be too much is not asked for, since it would tell chance.
+/// Searches for `goal`. `measure` makes one measurement at the rate that it is given.
 ///
 /// # Errors
 /// The first error of `measure`, which ends the search.
 pub(crate) fn search(
-    ceiling: Rate,
-    max_loss: f64,
-    seconds: f64,
+    goal: &Goal,
     measure: impl FnMut(Rate) -> Result<Trial, Error>,
 ) -> Result<Found, Error> {
     let mut search = Search {
         measure,
-        floor_pps: if max_loss > 0.0 {
-            100.0 / (max_loss * seconds)
-        } else {
-            0.0
-        },
+        goal,
         ladder: Vec::new(),
     };
-    let end = search.climb(ceiling)?;
+    let end = search.climb()?;
     let mut found = Found {
         rate_pps: None,
-        max_loss_percent: max_loss,
+        max_loss_percent: goal.max_loss,
         confirmations: 0,
         interrupted: false,
         limited_by: None,
+        floor_pps: goal.floor_pps(),
         ladder: search.ladder,
         notes: Vec::new(),
-        exit: Exit::Done,
+        exit: Exit::ThresholdMissed,
     };
     match end {
-        Ok((rate_pps, is_generator_limit)) if rate_pps > 0.0 => {
+        Ok((rate_pps, limit)) if rate_pps > 0.0 => {
             found.rate_pps = Some(rate_pps);
             found.confirmations = CONFIRMATIONS;
-            if is_generator_limit {
-                found.limited_by = Some("generator");
-                found.notes.push(
-                    "the generator could not send more; the target may hold more: add --cores, or \
-                     send trains with --burst 64"
-                        .to_owned(),
-                );
-            }
+            found.limited_by = limit;
+            found.exit = Exit::Done;
+            found.notes.extend(limit.map(notes::limited));
         }
-        Ok(_) => {
-            found.exit = Exit::ThresholdMissed;
-            found.notes = why_none(&found.ladder, max_loss);
-        }
+        Ok(_) => found.notes = notes::why_none(&found.ladder, goal),
         Err(End::Hopeless(exit, why)) => (found.exit, found.notes) = (exit, why),
         Err(End::Stopped) => {
             let held = found.ladder.iter().filter(|step| step.holds());
@@ -183,45 +110,13 @@ pub(crate) fn search(
                 .push("stopped before the search was over".to_owned());
         }
     }
+    found.notes.extend(notes::late(&found.ladder));
     Ok(found)
 }
 
-/// Why no rate of `ladder` holds where `max_loss` percent may be lost, and what to try.
-fn why_none(ladder: &[Step], max_loss: f64) -> Vec<String> {
-    let notes = [
-        (
-            Verdict::Holds,
-            "no rate that held did so again: measure each longer, with --duration".to_owned(),
-        ),
-        (
-            Verdict::TooMuchLost,
-            format!(
-                "more than {max_loss} % was lost: allow more with --find-rate, or search lower \
-                 with a lower --rate and a longer --duration"
-            ),
-        ),
-        (
-            Verdict::TooSlow,
-            "round trips took too long: allow more with --max-p99, or search lower with a lower \
-             --rate and a longer --duration"
-                .to_owned(),
-        ),
-        (
-            Verdict::NotSent,
-            "the generator could not send at some of the rates: lower --rate, add --cores, or send \
-             trains with --burst 64"
-                .to_owned(),
-        ),
-    ];
-    let is_seen = |verdict| ladder.iter().any(|step| step.verdict == verdict);
-    let seen = notes.into_iter().filter(|&(verdict, _)| is_seen(verdict));
-    seen.map(|(_, note)| note).collect()
-}
-
-struct Search<M> {
+struct Search<'a, M> {
     measure: M,
-    /// The lowest rate that is asked for.
-    floor_pps: f64,
+    goal: &'a Goal,
     ladder: Vec<Step>,
 }
 
@@ -241,46 +136,66 @@ macro_rules! go_on {
     };
 }
 
-impl<M: FnMut(Rate) -> Result<Trial, Error>> Search<M> {
+impl<M: FnMut(Rate) -> Result<Trial, Error>> Search<'_, M> {
+    /// Measures at `rate` until the generator has kept the step, a few times at most.
     fn step(&mut self, rate: Rate) -> Result<Result<Step, End>, Error> {
-        Ok(match (self.measure)(rate)? {
-            Trial::Measured(step) => {
-                self.ladder.push(step);
-                Ok(step)
+        let mut repeats = 0;
+        loop {
+            let step = match (self.measure)(rate)? {
+                Trial::Measured(step) => step,
+                Trial::Hopeless(exit, why) => return Ok(Err(End::Hopeless(exit, why))),
+                Trial::Stopped => return Ok(Err(End::Stopped)),
+            };
+            let is_kept = match step.verdict {
+                Verdict::SentLate => false,
+                // What could be sent in another step was held up in this one.
+                Verdict::NotSent => !self.has_sent(step.offered_pps),
+                _ => true,
+            };
+            self.ladder.push(step);
+            if is_kept || repeats == REPEATS_MAX {
+                return Ok(Ok(step));
             }
-            Trial::Hopeless(exit, why) => Err(End::Hopeless(exit, why)),
-            Trial::Stopped => Err(End::Stopped),
-        })
+            repeats += 1;
+        }
     }
 
-    /// The highest confirmed rate, 0 if there is none, and whether the generator set the limit.
-    fn climb(&mut self, ceiling: Rate) -> Result<Result<(f64, bool), End>, Error> {
+    /// Whether as much was sent in one of the steps.
+    fn has_sent(&self, offered_pps: Option<f64>) -> bool {
+        let sent = |pps| self.ladder.iter().any(|step| step.achieved_pps >= pps);
+        offered_pps.is_some_and(sent)
+    }
+
+    /// The highest confirmed rate, 0 if there is none, and what set the limit besides the target.
+    fn climb(&mut self) -> Result<Result<(f64, Option<Limit>), End>, Error> {
+        let ceiling = self.goal.ceiling;
         let top = go_on!(self.step(ceiling));
         let mut high = match ceiling {
             Rate::Pps(pps) if top.verdict != Verdict::NotSent => pps,
             _ => top.achieved_pps,
         };
         let mut low = 0.0;
-        // Whether `high` is where the generator ends, and not where the target does.
-        let mut is_generator_limit =
-            top.verdict == Verdict::NotSent || (top.holds() && ceiling == Rate::Max);
+        // What is the limit besides the target: where the generator ends, or nothing at all.
+        let mut limit = limit_of(&top);
         if top.holds() {
             low = high;
+            limit = Some(match ceiling {
+                Rate::Max => Limit::Generator,
+                Rate::Pps(_) => Limit::Rate,
+            });
         }
-        for _ in 0..HALVINGS_MAX {
-            if high - low <= RESOLUTION * high {
+        let mut guesses = self.guesses(&top);
+        for _ in 0..STEPS_MAX {
+            let Some(pps) = self.between(low, high, &mut guesses) else {
                 break;
-            }
-            let middle = (low + high) / 2.0;
-            if middle < self.floor_pps {
-                break;
-            }
-            let step = go_on!(self.step(Rate::Pps(middle)));
+            };
+            let step = go_on!(self.step(Rate::Pps(pps)));
             if step.holds() {
-                low = middle;
+                low = pps;
             } else {
-                high = middle;
-                is_generator_limit = step.verdict == Verdict::NotSent;
+                high = pps;
+                limit = limit_of(&step);
+                guesses = self.guesses(&step);
             }
         }
         for _ in 0..CANDIDATES_MAX {
@@ -288,12 +203,47 @@ impl<M: FnMut(Rate) -> Result<Trial, Error>> Search<M> {
                 break;
             }
             if go_on!(self.confirm(low)) {
-                return Ok(Ok((low, is_generator_limit)));
+                return Ok(Ok((low, limit)));
             }
             low *= BACK_OFF;
-            is_generator_limit = false;
+            limit = None;
         }
-        Ok(Ok((0.0, false)))
+        Ok(Ok((0.0, None)))
+    }
+
+    /// Rates to try next, the last one first, after a `step` that lost too much: what came back is
+    /// what a target can do that is no worse for being asked for more.
+    fn guesses(&self, step: &Step) -> Vec<f64> {
+        if step.verdict != Verdict::TooMuchLost {
+            return Vec::new();
+        }
+        let held = step.received_pps;
+        let too_much = held / (1.0 - self.goal.max_loss / 100.0).max(0.01) * (1.0 + RESOLUTION);
+        vec![too_much, held]
+    }
+
+    /// A rate between those that hold and those that do not; `None` where they are close enough.
+    fn between(&self, low: f64, high: f64, guesses: &mut Vec<f64>) -> Option<f64> {
+        let floor = self.goal.floor_pps();
+        if high - low <= RESOLUTION * high || high <= floor {
+            return None;
+        }
+        // A rate that is nearly one of the bounds tells nothing new.
+        let [above, below] = [1.0 + RESOLUTION / 4.0, 1.0 - RESOLUTION / 4.0];
+        let is_between = |pps: f64| pps > low * above && pps < high * below;
+        while let Some(guess) = guesses.pop() {
+            if is_between(guess.max(floor)) {
+                return Some(guess.max(floor));
+            }
+        }
+        let middle = if low > 0.0 && high > RATIO_MAX * low {
+            (low * high).sqrt()
+        } else {
+            (low + high) / 2.0
+        };
+        // At the floor once, and not below it.
+        let middle = middle.max(floor);
+        is_between(middle).then_some(middle)
     }
 
     fn confirm(&mut self, pps: f64) -> Result<Result<bool, End>, Error> {
@@ -305,6 +255,11 @@ impl<M: FnMut(Rate) -> Result<Trial, Error>> Search<M> {
         }
         Ok(Ok(true))
     }
+}
+
+/// Whether a rate that does not hold says so of the generator.
+fn limit_of(step: &Step) -> Option<Limit> {
+    matches!(step.verdict, Verdict::NotSent | Verdict::SentLate).then_some(Limit::Generator)
 }
 
 #[cfg(test)]

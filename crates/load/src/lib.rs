@@ -25,6 +25,8 @@ mod plan;
 mod run;
 
 mod control;
+mod ended;
+mod start_line;
 mod worker;
 
 mod mix;
@@ -36,6 +38,8 @@ mod flow;
 mod track;
 pub mod wire;
 
+mod gaps;
+mod kept;
 mod stats;
 
 mod find_rate;
@@ -45,16 +49,13 @@ mod totals;
 mod page;
 mod progress;
 mod report;
+mod signals;
 
 use std::io::{self, IsTerminal};
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::flag;
-
-use find_rate::{Found, Step, Trial};
-use options::Options;
+use find_rate::{Found, Goal, Step, Trial};
+use options::{Options, Rate};
 use plan::{Offer, Plan};
 use progress::{Mode, Progress};
 use reflector_measure::error::Error;
@@ -65,8 +66,9 @@ use report::{Form, Reporter};
 use run::{Interval, measure};
 use summary::Summary;
 
-/// The exit code of a second Ctrl-C: what was measured is not reported.
-const CUT_SHORT: i32 = Exit::Failed as i32;
+/// Times that a target is asked for a first answer before a search. A neighbour is looked for three
+/// times, a second each.
+const WAKING_TRIES: usize = 4;
 
 /// Does what `options` ask for, and says how to end.
 ///
@@ -75,7 +77,10 @@ const CUT_SHORT: i32 = Exit::Failed as i32;
 /// user or host cannot have, a report or log that cannot be written. Each says what to try.
 pub fn run(options: &Options) -> Result<Exit, Error> {
     let plan = Plan::new(options)?;
-    let stop = stop_on_signals()?;
+    for warning in &plan.warnings {
+        tracing::warn!("{warning}");
+    }
+    let stop = signals::stop_flag()?;
     let (stdout, stderr) = (io::stdout(), io::stderr());
     let form = if plan.json {
         Form::Json
@@ -93,18 +98,6 @@ pub fn run(options: &Options) -> Result<Exit, Error> {
         Some(max_loss) => find(&plan, max_loss, &stop, &mut reporter, &mut progress),
         None => load(&plan, log, &stop, &mut reporter, &mut progress),
     }
-}
-
-/// SIGTERM and SIGINT end the sending; a second one ends the program at once.
-fn stop_on_signals() -> Result<Arc<AtomicBool>, Error> {
-    let stop = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM] {
-        // In this order: the first signal finds the flag unset, and sets it.
-        flag::register_conditional_shutdown(signal, CUT_SHORT, Arc::clone(&stop))
-            .and_then(|_| flag::register(signal, Arc::clone(&stop)))
-            .map_err(|e| Error::system("cannot listen to signals", &e))?;
-    }
-    Ok(stop)
 }
 
 fn load(
@@ -136,9 +129,14 @@ fn find(
     reporter: &mut Reporter<impl io::Write>,
     progress: &mut Progress<impl io::Write>,
 ) -> Result<Exit, Error> {
+    let goal = Goal {
+        ceiling: plan.offer.rate,
+        max_loss,
+        seconds: plan.offer.duration.map_or(1.0, |it| it.as_secs_f64()),
+    };
+    wake(plan, stop)?;
     let mut is_first = true;
-    let seconds = plan.offer.duration.map_or(1.0, |it| it.as_secs_f64());
-    let found: Found = find_rate::search(plan.offer.rate, max_loss, seconds, |rate| {
+    let found: Found = find_rate::search(&goal, |rate| {
         let offer = Offer { rate, ..plan.offer };
         let measured = measure(plan, &offer, stop, &mut |interval: &Interval<'_>| {
             progress.interval(plan, &offer, interval);
@@ -163,4 +161,26 @@ fn find(
     })?;
     reporter.found(&found)?;
     Ok(found.exit)
+}
+
+/// Asks until the target has answered once, so that no step pays for what only a first datagram
+/// waits for, such as a neighbour that has to be found (ARP, ND). A warm-up does the same.
+fn wake(plan: &Plan, stop: &AtomicBool) -> Result<(), Error> {
+    let offer = Offer {
+        rate: Rate::Pps(1000.0),
+        duration: None,
+        count: Some(1),
+    };
+    if !plan.warmup.is_zero() {
+        return Ok(());
+    }
+    for _ in 0..WAKING_TRIES {
+        let outcome = measure(plan, &offer, stop, &mut |_| Ok(()))?;
+        let counters = &outcome.stats.counters;
+        let is_told = counters.wrong_source.total() > 0 || !counters.icmp.is_empty();
+        if counters.received > 0 || is_told || outcome.is_interrupted {
+            break;
+        }
+    }
+    Ok(())
 }

@@ -48,8 +48,9 @@ pub struct Options {
     pub max_p99: Option<Duration>,
     /// Loss at which the highest rate is searched.
     pub find_rate: Option<Percent>,
-    /// Time between reports; 0 reports only at the end.
-    pub interval: Duration,
+    /// Time between reports; 0 reports only at the end. `None` is a second for JSON lines and for
+    /// what changes at a terminal, and people get no line for each.
+    pub interval: Option<Duration>,
     /// JSON lines instead of columns.
     pub json: bool,
     /// Where round trips are logged.
@@ -78,7 +79,7 @@ impl Options {
             max_loss: None,
             max_p99: None,
             find_rate: None,
-            interval: Duration::from_secs(1),
+            interval: None,
             json: false,
             hdr: None,
         }

@@ -17,6 +17,8 @@ use reflector_udp::{PAYLOAD_V4_MAX, PAYLOAD_V6_MAX};
 const RATE_DEFAULT: Rate = Rate::Pps(10_000.0);
 /// How long to send where neither a time nor a count is asked for.
 const DURATION_DEFAULT: Duration = Duration::from_secs(10);
+/// Time between reports where none is asked for.
+const INTERVAL_DEFAULT: Duration = Duration::from_secs(1);
 /// How long each step of a search for the rate is.
 const SEARCH_STEP_DEFAULT: Duration = Duration::from_secs(2);
 /// Timeouts beyond this would need more memory than measuring is worth.
@@ -76,6 +78,8 @@ pub(crate) struct Plan {
     pub(crate) timeout: Duration,
     /// How often to report; `None` only at the end.
     pub(crate) interval: Option<Duration>,
+    /// Whether that was asked for: people get a line for each then.
+    pub(crate) is_interval_asked: bool,
     /// Reports as JSON lines.
     pub(crate) json: bool,
     /// Where round trips are logged.
@@ -86,6 +90,8 @@ pub(crate) struct Plan {
     pub(crate) max_p99: Option<Duration>,
     /// Loss in percent at which the highest rate is searched.
     pub(crate) find_rate: Option<f64>,
+    /// What is done otherwise than asked, a sentence each.
+    pub(crate) warnings: Vec<String>,
 }
 
 impl Plan {
@@ -101,7 +107,10 @@ impl Plan {
         check_sizes(&sizes, target)?;
         check_times(options)?;
         let flows = usize::from(options.flows);
-        let cores = cores(usize::from(options.cores).min(flows));
+        let allowed = core_affinity::get_core_ids().unwrap_or_default();
+        let count = usize::from(options.cores).min(flows);
+        let warnings = warnings(usize::from(options.cores), count, allowed.len());
+        let cores = cores(count, &allowed);
         let rate = match (options.rate, options.window) {
             (Some(rate), _) => rate,
             (None, Some(_)) => Rate::Max,
@@ -120,6 +129,7 @@ impl Plan {
                 "--poisson needs a --rate other than max",
             ));
         }
+        let interval = options.interval.unwrap_or(INTERVAL_DEFAULT);
         Ok(Self {
             target,
             target_name: options.target.to_string(),
@@ -139,19 +149,22 @@ impl Plan {
             warmup: options.warmup,
             gso: options.gso,
             timeout: options.timeout,
-            interval: (!options.interval.is_zero()).then_some(options.interval),
+            interval: Some(interval).filter(|it| !it.is_zero()),
+            is_interval_asked: options.interval.is_some(),
             json: options.json,
             hdr: options.hdr.clone(),
             max_loss: options.max_loss.map(|it| it.0),
             max_p99: options.max_p99,
             find_rate: options.find_rate.map(|it| it.0),
+            warnings,
         })
     }
 
-    /// Whether each interval is reported: a search reports its steps instead, and people see
-    /// progress.
+    /// Whether each interval is reported: a search reports its steps instead, and people who have
+    /// not asked for an interval see progress.
     pub(crate) fn reports_intervals(&self) -> bool {
-        self.json && self.interval.is_some() && self.find_rate.is_none()
+        let is_wanted = self.json || self.is_interval_asked;
+        is_wanted && self.interval.is_some() && self.find_rate.is_none()
     }
 
     /// What is not answered within this is lost, in nanoseconds.
@@ -162,13 +175,27 @@ impl Plan {
 
 /// The CPUs of the workers, from the last one down: a reflector on the same machine takes the
 /// first.
-fn cores(count: usize) -> Vec<Option<CoreId>> {
-    let allowed = core_affinity::get_core_ids().unwrap_or_default();
+fn cores(count: usize, allowed: &[CoreId]) -> Vec<Option<CoreId>> {
     let at = |worker: usize| {
         let from_end = worker % allowed.len().max(1);
         allowed.iter().rev().nth(from_end).copied()
     };
     (0..count).map(at).collect()
+}
+
+/// What becomes of `asked` threads where there are `count`, for want of flows, and `allowed` CPUs,
+/// 0 where that is unknown.
+fn warnings(asked: usize, count: usize, allowed: usize) -> Vec<String> {
+    let flows = (count < asked).then(|| {
+        format!("--cores {asked} is {count} here: each thread needs a flow, and --flows is {count}")
+    });
+    let cpus = (allowed > 0 && count > allowed).then(|| {
+        format!(
+            "{count} threads share {allowed} CPUs: those that wait for one send late; --cores \
+             {allowed} gives each its own"
+        )
+    });
+    flows.into_iter().chain(cpus).collect()
 }
 
 /// The first of the target's addresses that a route leads to, of the family of `bind` if that is
@@ -282,6 +309,20 @@ mod tests {
             let error = resolve(&target, Some(bind.parse().unwrap())).unwrap_err();
             assert!(error.to_string().contains(said), "{error}");
         }
+    }
+
+    #[test]
+    fn fewer_threads_or_cpus_than_asked_for_are_told() {
+        assert!(warnings(2, 2, 2).is_empty() && warnings(2, 2, 0).is_empty());
+        let [flows] = &warnings(8, 2, 2)[..] else {
+            panic!("one");
+        };
+        assert!(flows.contains("--cores 8 is 2 here"), "{flows}");
+        let [cpus] = &warnings(8, 8, 2)[..] else {
+            panic!("one");
+        };
+        assert!(cpus.contains("8 threads share 2 CPUs"), "{cpus}");
+        assert_eq!(warnings(8, 4, 2).len(), 2, "both");
     }
 
     #[test]

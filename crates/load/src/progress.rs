@@ -4,6 +4,7 @@
 use std::io::Write;
 use std::time::Duration;
 
+use crate::page;
 use crate::plan::{Offer, Plan};
 use crate::run::Interval;
 use crate::stats::Stats;
@@ -18,7 +19,7 @@ const CLEAR: &str = "\r\x1b[K";
 /// How progress is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mode {
-    /// Not at all: stdout has a line for each interval.
+    /// Not at all: stdout has a line for each interval or step.
     Silent,
     /// By one line that changes with each interval.
     Live,
@@ -29,10 +30,14 @@ pub(crate) enum Mode {
 impl Mode {
     /// The mode of `plan` where stderr is a terminal, or is none.
     pub(crate) fn new(plan: &Plan, is_terminal: bool) -> Self {
+        let is_live = is_terminal && plan.interval.is_some() && !plan.json;
         if plan.reports_intervals() {
             Self::Silent
-        } else if is_terminal && plan.interval.is_some() && !plan.json {
+        } else if is_live {
             Self::Live
+        } else if plan.find_rate.is_some() {
+            // Where no line can be wiped, the steps tell how far it is.
+            Self::Silent
         } else {
             Self::Lines
         }
@@ -72,7 +77,7 @@ impl<W: Write> Progress<W> {
             Mode::Silent => {}
             Mode::Live => {
                 let totals = Totals::of_interval(plan, offer, interval);
-                let line = line(end, &totals);
+                let line = page::interval(plan, &totals, interval);
                 // A line that is longer than the terminal could not be cleared.
                 let room = self.width.saturating_sub(1);
                 let line: String = line.chars().take(room).collect();
@@ -100,7 +105,7 @@ impl<W: Write> Progress<W> {
                     length,
                 };
                 let totals = Totals::of_interval(plan, offer, &sum);
-                let _ = writeln!(self.out, "{}", line(end, &totals));
+                let _ = writeln!(self.out, "{}", page::interval(plan, &totals, &sum));
                 self.sum.reset();
                 self.since = end;
             }
@@ -115,47 +120,11 @@ impl<W: Write> Progress<W> {
     }
 }
 
-/// What was counted until `end`, in fewer than 80 columns whatever the numbers are.
-fn line(end: Duration, totals: &Totals) -> String {
-    let per_second = |pps: f64| format!("{}/s", short(pps, &["", "k", "M", "G"]));
-    let time = |us| short(us, &["us", "ms", "s"]);
-    let received = totals.received as f64 / totals.seconds.max(1e-9);
-    format!(
-        "{:>4} s  sent {:>8}  received {:>8}  p50 {:>7}  p99 {:>7}  lost {}",
-        end.as_secs(),
-        per_second(totals.achieved_pps),
-        per_second(received),
-        time(totals.rtt_us.p50),
-        time(totals.rtt_us.p99),
-        short(totals.lost as f64, &["", "k", "M", "G"]).trim_end(),
-    )
-}
-
-/// `value` in at most three digits, in the one of `units` that fits; each is 1000 of the one
-/// before.
-fn short(value: f64, units: &[&str]) -> String {
-    let mut value = value;
-    let mut units = units.iter();
-    let mut unit = units.next().copied().unwrap_or_default();
-    for next in units {
-        if value < 999.5 {
-            break;
-        }
-        value /= 1000.0;
-        unit = next;
-    }
-    let digits = match value {
-        _ if value.fract() == 0.0 && unit.is_empty() => 0,
-        ..9.995 => 2,
-        9.995..99.95 => 1,
-        _ => 0,
-    };
-    format!("{value:.digits$} {unit}")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use reflector_measure::percent::Percent;
+
     use crate::options::{Options, Rate};
 
     fn plan(change: impl FnOnce(&mut Options)) -> Plan {
@@ -167,7 +136,15 @@ mod tests {
     }
 
     fn no_interval(options: &mut Options) {
-        options.interval = Duration::ZERO;
+        options.interval = Some(Duration::ZERO);
+    }
+
+    fn an_interval(options: &mut Options) {
+        options.interval = Some(Duration::from_millis(100));
+    }
+
+    fn a_search(options: &mut Options) {
+        options.find_rate = Some(Percent(1.0));
     }
 
     /// What is shown of `seconds` intervals of a second each, at 12 million a second.
@@ -197,6 +174,10 @@ mod tests {
             (plan(|_| {}), true, Mode::Live),
             (plan(|_| {}), false, Mode::Lines),
             (plan(no_interval), true, Mode::Lines),
+            (plan(an_interval), true, Mode::Silent),
+            (plan(an_interval), false, Mode::Silent),
+            (plan(a_search), true, Mode::Live),
+            (plan(a_search), false, Mode::Silent),
             (plan(|it| it.json = true), true, Mode::Silent),
             (plan(|it| it.json = true), false, Mode::Silent),
         ] {
@@ -236,22 +217,5 @@ mod tests {
             );
             assert!(shown[0].is_empty() && shown[4].is_empty());
         }
-    }
-
-    #[test]
-    fn numbers_have_three_digits_and_a_unit() {
-        for (value, expected) in [
-            (0.0, "0 "),
-            (0.5, "0.50 "),
-            (999.0, "999 "),
-            (999.7, "1.00 k"),
-            (20_000.0, "20.0 k"),
-            (12_345_678.0, "12.3 M"),
-            (99_960_000.0, "100 M"),
-        ] {
-            assert_eq!(short(value, &["", "k", "M", "G"]), expected);
-        }
-        assert_eq!(short(44.86, &["us", "ms", "s"]), "44.9 us");
-        assert_eq!(short(60_000_000.0, &["us", "ms", "s"]), "60.0 s");
     }
 }

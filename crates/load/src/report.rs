@@ -55,7 +55,11 @@ impl<W: Write> Reporter<W> {
             return Ok(());
         }
         let totals = Totals::of_interval(plan, offer, interval);
-        written(write_line(&mut self.out, "interval", &totals))
+        let result = match self.form {
+            Form::Json => write_line(&mut self.out, "interval", &totals),
+            Form::Page(_) => self.text(&(page::interval(plan, &totals, interval) + "\n")),
+        };
+        written(result)
     }
 
     /// Reports the whole measurement.

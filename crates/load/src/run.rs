@@ -1,28 +1,28 @@
 //! One measurement: starts the workers, collects their counters, waits for their end.
 
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use core_affinity::CoreId;
 
 use crate::control::Control;
+use crate::ended::Ended;
 use crate::flow::Flow;
 use crate::options::Rate;
 use crate::plan::{Offer, Plan};
 use crate::schedule::{Schedule, Shape};
+use crate::start_line::{Place, StartLine};
 use crate::stats::Stats;
-use crate::worker::{Ended, Parts, Worker};
+use crate::worker::{Parts, Worker};
 use reflector_measure::clock::{self, Timeline};
 use reflector_measure::error::Error;
 use reflector_measure::handover::Counters as _;
 use reflector_measure::host;
 
-/// Between the workers' readiness and the first datagram.
-const RUN_UP_NS: u64 = 1_000_000;
 /// How soon a stop is noticed.
 const STOP_LATENCY: Duration = Duration::from_millis(50);
 /// How long all workers together may take to hand over their counters.
@@ -48,12 +48,8 @@ pub(crate) struct Outcome {
     pub(crate) stats: Stats,
     /// How long was sent, without the warm-up.
     pub(crate) seconds: f64,
-    /// Datagrams that were due and not sent.
-    pub(crate) unsent: u64,
-    /// Source ports that sent and never got an answer.
-    pub(crate) silent_ports: Vec<u16>,
-    /// Source ports that sent.
-    pub(crate) used_flows: usize,
+    /// What the workers knew at their end.
+    pub(crate) ended: Ended,
     /// UDP `SndbufErrors` of the host meanwhile, ours and others'.
     pub(crate) sndbuf_errors: u64,
     /// Whether it was stopped before its end.
@@ -64,8 +60,8 @@ pub(crate) struct Outcome {
 /// often as the plan's interval.
 ///
 /// # Errors
-/// Sockets that cannot be opened (see [`Flow::open_all`]), a worker that ended early, or the first
-/// error of `on_interval`.
+/// Sockets that cannot be opened (see [`Flow::open_all`]), `EAGAIN` where no thread is available, a
+/// worker that ended early, or the first error of `on_interval`.
 pub(crate) fn measure(
     plan: &Plan,
     offer: &Offer,
@@ -92,21 +88,23 @@ pub(crate) fn measure(
     }
     parts.reverse();
     let sndbuf_errors_before = host::sndbuf_errors();
-    let start_line = StartLine::new(count);
     thread::scope(|scope| {
+        let mut start_line = StartLine::new();
         let (postbox, ended) = channel();
         for (worker, parts) in parts.into_iter().enumerate() {
-            let (postbox, start_line) = (postbox.clone(), &start_line);
+            let (postbox, place) = (postbox.clone(), start_line.place());
             let core = plan.cores[worker];
+            let control = Arc::clone(&parts.control);
             let run = move || {
-                let end = work(parts, core, start_line);
+                let end = work(parts, core, place);
+                // Before anybody asks for what it has handed over already.
+                control.handover.close();
                 // Nobody waits for it if the measurement has failed otherwise.
                 let _ = postbox.send((worker, end));
             };
-            thread::Builder::new()
-                .name("load".to_owned())
-                .spawn_scoped(scope, run)
-                .expect("without threads nothing can be measured");
+            let name = "load".to_owned();
+            let spawned = thread::Builder::new().name(name).spawn_scoped(scope, run);
+            spawned.map_err(|e| no_thread(worker, &e))?;
         }
         drop(postbox);
         gathering.start(start_line.start(&timeline));
@@ -118,6 +116,19 @@ pub(crate) fn measure(
         result
     })?;
     gathering.outcome(host::sndbuf_errors().saturating_sub(sndbuf_errors_before))
+}
+
+/// Why there is no thread for `worker`, counted from 0.
+fn no_thread(worker: usize, e: &io::Error) -> Error {
+    let error = Error::system(
+        format!("cannot start thread {} to send from", worker + 1),
+        e,
+    );
+    match e.raw_os_error() {
+        Some(libc::EAGAIN) => error
+            .try_this("`ulimit -u`, or pids.max of the control group, limits how many there are"),
+        _ => error,
+    }
 }
 
 /// The schedule of one worker: its share of the offer.
@@ -142,45 +153,16 @@ fn shape(plan: &Plan, offer: &Offer, worker: usize, seed: u64) -> Shape {
     }
 }
 
-/// Where workers wait until all are ready, and learn when to start.
-struct StartLine {
-    barrier: Barrier,
-    start_ns: AtomicU64,
-}
-
-impl StartLine {
-    fn new(workers: usize) -> Self {
-        Self {
-            barrier: Barrier::new(workers + 1),
-            start_ns: AtomicU64::new(0),
-        }
-    }
-
-    /// Waits until all workers are ready, and starts them. Returns when that is.
-    fn start(&self, timeline: &Timeline) -> Instant {
-        self.barrier.wait();
-        let start_ns = timeline.now_ns() + RUN_UP_NS;
-        self.start_ns.store(start_ns, Ordering::Relaxed);
-        self.barrier.wait();
-        clock::monotonic() + Duration::from_nanos(RUN_UP_NS)
-    }
-
-    /// Tells that a worker is ready, and waits for the start.
-    fn wait(&self) -> u64 {
-        self.barrier.wait();
-        self.barrier.wait();
-        self.start_ns.load(Ordering::Relaxed)
-    }
-}
-
-fn work(parts: Parts<'_>, core: Option<CoreId>, start_line: &StartLine) -> io::Result<Ended> {
+fn work(parts: Parts<'_>, core: Option<CoreId>, place: Place) -> io::Result<Ended> {
     if core.is_some_and(|core| !core_affinity::set_for_current(core)) {
         tracing::warn!("cannot pin a worker to its core; the system chooses");
     }
     // Made after pinning, so that the memory is this core's.
-    let worker = Worker::new(parts);
-    let start_ns = start_line.wait();
-    worker?.run(start_ns)
+    let worker = Worker::new(parts)?;
+    match place.wait() {
+        Some(start_ns) => worker.run(start_ns),
+        None => Ok(Ended::default()),
+    }
 }
 
 /// What is called with each interval; it may refuse to go on.
@@ -286,12 +268,7 @@ impl Gathering {
         self.workers[worker].is_running = false;
         self.workers[worker].control.handover.close();
         match end {
-            Ok(end) => {
-                self.ended.span_ns = self.ended.span_ns.max(end.span_ns);
-                self.ended.unsent += end.unsent;
-                self.ended.used_flows += end.used_flows;
-                self.ended.silent_ports.extend(end.silent_ports);
-            }
+            Ok(end) => self.ended.add(end),
             Err(error) => {
                 self.failure = Some(error);
                 self.stop();
@@ -330,9 +307,7 @@ impl Gathering {
         Ok(Outcome {
             stats: self.total,
             seconds: self.ended.span_ns as f64 / 1e9,
-            unsent: self.ended.unsent,
-            silent_ports: self.ended.silent_ports,
-            used_flows: self.ended.used_flows,
+            ended: self.ended,
             sndbuf_errors,
             is_interrupted: self.is_interrupted,
         })

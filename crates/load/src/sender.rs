@@ -71,6 +71,8 @@ pub(crate) struct Sender {
     pub(crate) is_counting: bool,
     /// When something was sent last, in nanoseconds of the timeline.
     pub(crate) last_sent_ns: u64,
+    /// When the last burst began that counts: its actual and its scheduled time.
+    last_burst_ns: Option<(u64, u64)>,
 }
 
 impl Sender {
@@ -98,6 +100,7 @@ impl Sender {
             pending: VecDeque::with_capacity(BATCH),
             is_counting: false,
             last_sent_ns: 0,
+            last_burst_ns: None,
         })
     }
 
@@ -251,6 +254,20 @@ impl Sender {
             stats.counters.sent += count;
             let lag_ns = sent_ns.saturating_sub(message.scheduled_ns);
             stats.send_lag_ns.saturating_record_n(lag_ns, count);
+            if !self.is_counting {
+                continue;
+            }
+            let scheduled_ns = message.scheduled_ns;
+            match self.last_burst_ns {
+                // The parts of a burst are due at the same time.
+                Some((_, last_ns)) if last_ns == scheduled_ns => continue,
+                Some((last_sent_ns, last_ns)) => stats.gaps.record(
+                    sent_ns.saturating_sub(last_sent_ns),
+                    scheduled_ns.saturating_sub(last_ns),
+                ),
+                None => {}
+            }
+            self.last_burst_ns = Some((sent_ns, scheduled_ns));
         }
     }
 

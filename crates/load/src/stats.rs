@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use hdrhistogram::Histogram;
+
+use crate::gaps::Gaps;
 use reflector_measure::handover;
 
 /// Longest time that is told apart from longer ones, in nanoseconds: an hour.
@@ -24,6 +26,8 @@ pub(crate) struct Stats {
     pub(crate) rtt_uncorrected_ns: Histogram<u64>,
     /// From the scheduled time to the actual send, in nanoseconds.
     pub(crate) send_lag_ns: Histogram<u64>,
+    /// Times between departures.
+    pub(crate) gaps: Gaps,
 }
 
 impl Stats {
@@ -38,13 +42,33 @@ impl Stats {
             rtt_ns: times(),
             rtt_uncorrected_ns: times(),
             send_lag_ns: times(),
+            gaps: Gaps::default(),
         }
+    }
+
+    /// The round trip at `quantile` of everything that was sent or refused, in nanoseconds; `None`
+    /// if that was lost, and so took longer than any that was received.
+    pub(crate) fn rtt_at(&self, quantile: f64) -> Option<u64> {
+        let received = self.rtt_ns.len();
+        let all = received + self.counters.lost() + self.counters.refused();
+        let rank = ((quantile * all as f64).ceil() as u64).clamp(1, all.max(1));
+        let in_received = rank as f64 / received as f64;
+        (rank <= received).then(|| self.rtt_ns.value_at_quantile(in_received))
     }
 
     /// Round trips from the scheduled time, in which everything that was lost or refused took
     /// `timeout_ns`: it took at least that.
     pub(crate) fn rtt_with_losses_ns(&self, timeout_ns: u64) -> Histogram<u64> {
-        let mut times = self.rtt_ns.clone();
+        self.with_losses_ns(&self.rtt_ns, timeout_ns)
+    }
+
+    /// `times_ns` of what was received, with the same for what was not.
+    pub(crate) fn with_losses_ns(
+        &self,
+        times_ns: &Histogram<u64>,
+        timeout_ns: u64,
+    ) -> Histogram<u64> {
+        let mut times = times_ns.clone();
         let lost = self.counters.lost() + self.counters.refused();
         if lost > 0 {
             // Of a count of 0 the histogram would remember the value as its largest.
@@ -57,6 +81,7 @@ impl Stats {
 impl handover::Counters for Stats {
     fn add(&mut self, other: &Self) {
         self.counters.add(&other.counters);
+        self.gaps.add(&other.gaps);
         for (sum, more) in [
             (&mut self.rtt_ns, &other.rtt_ns),
             (&mut self.rtt_uncorrected_ns, &other.rtt_uncorrected_ns),
@@ -69,6 +94,7 @@ impl handover::Counters for Stats {
     /// Keeps the histograms' memory.
     fn reset(&mut self) {
         self.counters = Counters::default();
+        self.gaps = Gaps::default();
         self.rtt_ns.reset();
         self.rtt_uncorrected_ns.reset();
         self.send_lag_ns.reset();
@@ -114,6 +140,10 @@ pub(crate) struct Counters {
     pub(crate) receive_drops: u64,
     /// Answers whose time is unknown because `CLOCK_REALTIME` was set meanwhile.
     pub(crate) clock_stepped: u64,
+    /// Round trips that followed another one of their flow without a loss between.
+    pub(crate) ipdv_count: u64,
+    /// Sum of the differences between the two, in nanoseconds.
+    pub(crate) ipdv_sum_ns: u64,
 }
 
 impl Counters {
@@ -149,6 +179,8 @@ impl Counters {
         self.trains_refused += other.trains_refused;
         self.receive_drops += other.receive_drops;
         self.clock_stepped += other.clock_stepped;
+        self.ipdv_count += other.ipdv_count;
+        self.ipdv_sum_ns += other.ipdv_sum_ns;
         for (&errno, count) in &other.send_errors {
             *self.send_errors.entry(errno).or_default() += count;
         }

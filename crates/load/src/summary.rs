@@ -5,16 +5,17 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::kept::{self, Moved};
 use crate::options::Rate;
 use crate::plan::{Offer, Plan};
 use crate::run::Outcome;
 use crate::totals::Totals;
 use reflector_measure::exit::Exit;
 
-/// Send lag at the 99th percentile from which the generator has missed its schedule.
-const SEND_LAG_P99_NS_MAX: u64 = 1_000_000;
-/// Part of what was due that may stay unsent before the generator has missed its schedule.
-const UNSENT_MAX: f64 = 0.01;
+/// Part of the loss that may be before the first answer without being remarked upon.
+const COLD_MAX: f64 = 0.1;
+/// What the coefficient of variation of departures may be off that of their schedule.
+const CV_OFF_MAX: f64 = 0.1;
 /// Source ports without an answer that are listed.
 const SILENT_PORTS_MAX: usize = 32;
 
@@ -94,8 +95,21 @@ pub(crate) struct Summary {
     pub(crate) sndbuf_errors: u64,
     /// Source ports that sent and never got an answer.
     pub(crate) silent_flows: SilentFlows,
+    /// When the first answer came, from the start of the warm-up, if there is one; `None` if none
+    /// came.
+    pub(crate) first_answer_seconds: Option<f64>,
+    /// Datagrams lost of those that were sent before the first answer came.
+    pub(crate) lost_before_answer: u64,
     /// Why the schedule was missed: `generator`, `window`, or `None` if it was not.
     pub(crate) limited_by: Option<&'static str>,
+    /// The percentile that shows the send lag instead of the target, if one does.
+    pub(crate) send_lag_moved: Option<Moved>,
+    /// Whether more was left out than may be.
+    #[serde(skip)]
+    pub(crate) is_short: bool,
+    /// Whether `--max-p99` is exceeded from the actual send as well.
+    #[serde(skip)]
+    pub(crate) is_slow_from_send: bool,
     /// Whether it was stopped before its end.
     pub(crate) interrupted: bool,
     /// Thresholds that were missed, a sentence each.
@@ -126,21 +140,36 @@ impl Summary {
         if offer.rate != Rate::Max && outcome.seconds == 0.0 {
             totals.achieved_pps = 0.0;
         }
-        let mut ports = outcome.silent_ports.clone();
+        let counters = &outcome.stats.counters;
+        let due = counters.sent + counters.refused() + outcome.ended.unsent;
+        let has_schedule = offer.rate != Rate::Max;
+        let is_short = has_schedule && kept::is_short(outcome.ended.unsent, due);
+        let moved = kept::moved(&outcome.stats, plan.timeout_ns()).filter(|_| has_schedule);
+        let limit = match counters.window_waits {
+            0 => "generator",
+            _ => "window",
+        };
+        let mut ports = outcome.ended.silent_ports.clone();
         ports.truncate(SILENT_PORTS_MAX);
         let mut summary = Self {
             target: plan.target_name.clone(),
             address: plan.target,
             totals,
-            unsent: outcome.unsent,
+            unsent: outcome.ended.unsent,
             kernel_drops: outcome.stats.counters.receive_drops,
             sndbuf_errors: outcome.sndbuf_errors,
             silent_flows: SilentFlows {
-                total: outcome.silent_ports.len(),
-                of: outcome.used_flows,
+                total: outcome.ended.silent_ports.len(),
+                of: outcome.ended.used_flows,
                 ports,
             },
-            limited_by: limited_by(offer, outcome),
+            first_answer_seconds: outcome.ended.first_answer_ns.map(|ns| ns as f64 / 1e9),
+            // What was given up and then came in time after all is not lost.
+            lost_before_answer: outcome.ended.cold_lost.min(counters.lost()),
+            limited_by: (is_short || moved.is_some_and(|it| it.is_limit)).then_some(limit),
+            send_lag_moved: moved,
+            is_short,
+            is_slow_from_send: is_slow_from_send(plan, outcome),
             interrupted: outcome.is_interrupted,
             missed: Vec::new(),
             notes: Vec::new(),
@@ -175,22 +204,12 @@ impl Summary {
     }
 }
 
-/// Why the schedule was missed, if it was.
-fn limited_by(offer: &Offer, outcome: &Outcome) -> Option<&'static str> {
-    if offer.rate == Rate::Max {
-        return None;
-    }
-    let counters = &outcome.stats.counters;
-    let due = counters.sent + counters.refused() + outcome.unsent;
-    let is_short = outcome.unsent as f64 > UNSENT_MAX * due as f64;
-    let lag_ns = outcome.stats.send_lag_ns.value_at_quantile(0.99);
-    if !is_short && lag_ns <= SEND_LAG_P99_NS_MAX {
-        None
-    } else if counters.window_waits > 0 {
-        Some("window")
-    } else {
-        Some("generator")
-    }
+/// Whether the 99th percentile is too long without what the sender added to it.
+fn is_slow_from_send(plan: &Plan, outcome: &Outcome) -> bool {
+    let stats = &outcome.stats;
+    let times_ns = stats.with_losses_ns(&stats.rtt_uncorrected_ns, plan.timeout_ns());
+    let p99 = Duration::from_nanos(times_ns.value_at_quantile(0.99));
+    plan.max_p99.is_some_and(|max| p99 > max)
 }
 
 fn missed(plan: &Plan, totals: &Totals) -> Vec<String> {
@@ -238,22 +257,22 @@ fn notes(plan: &Plan, summary: &Summary) -> Vec<String> {
     } else if summary.silent_flows.total > 0 {
         notes.push(silent(plan, &summary.silent_flows));
     }
-    match summary.limited_by {
-        Some("generator") => notes.push(format!(
-            "limited by the generator, not by the target: the p99 of the send lag is {:.1} us{}; \
-             lower --rate, add --cores, or send trains with --burst 64",
-            totals.send_lag_us.p99,
-            match summary.unsent {
-                0 => String::new(),
-                unsent => format!(", and {unsent} datagrams were not sent"),
-            }
-        )),
-        Some(_) => notes.push(format!(
-            "limited by the window: answers came too slowly for this rate, and {} datagrams were \
-             not sent",
-            summary.unsent
-        )),
-        None => {}
+    notes.extend(cold(summary));
+    notes.extend(limited(summary));
+    let gaps = totals.departure_gaps.filter(|_| plan.poisson);
+    if let Some(gaps) = gaps.filter(|it| (it.cv - it.scheduled_cv).abs() > CV_OFF_MAX) {
+        notes.push(format!(
+            "departures were not as random as scheduled: the times between them deviate from their \
+             mean by {:.2} of it, and {:.2} was scheduled; a lower --rate or more --cores helps",
+            gaps.cv, gaps.scheduled_cv
+        ));
+    }
+    if totals.late > 0 {
+        notes.push(format!(
+            "at least {} answers came after the timeout: those that come after the end of the run \
+             are not seen; a longer --timeout measures them",
+            totals.late
+        ));
     }
     if summary.kernel_drops > 0 {
         notes.push(
@@ -273,6 +292,48 @@ fn notes(plan: &Plan, summary: &Summary) -> Vec<String> {
         notes.push("the clock was set during the run: some times are unknown".to_owned());
     }
     notes
+}
+
+/// How much of the loss was before anything had come back.
+fn cold(summary: &Summary) -> Option<String> {
+    let (cold, lost) = (summary.lost_before_answer, summary.totals.lost);
+    let seconds = summary.first_answer_seconds?;
+    (cold as f64 > COLD_MAX * lost as f64).then(|| {
+        format!(
+            "{cold} of {lost} lost datagrams were sent before the first answer came, {seconds:.3} \
+             s after the start: this host may have been looking for its neighbour (ARP, ND) then, \
+             or the target was not up; --warmup leaves the start out"
+        )
+    })
+}
+
+/// Why the schedule was missed, with the figures, and what to try.
+fn limited(summary: &Summary) -> Option<String> {
+    let unsent = summary.unsent;
+    let left_out = (unsent > 0).then(|| format!("{unsent} datagrams were not sent"));
+    let moved = summary.send_lag_moved.map(|moved| {
+        format!(
+            "what was sent late moved the {}th percentile from {:.1} to {:.1} us",
+            moved.percentile, moved.from_us, moved.to_us
+        )
+    });
+    let has_moved = moved.is_some();
+    let figures: Vec<_> = left_out.into_iter().chain(moved).collect();
+    let figures = figures.join(", and ");
+    match summary.limited_by {
+        Some("window") => Some(format!(
+            "limited by the window: answers came too slowly for this rate; {figures}"
+        )),
+        Some(_) if summary.is_short => Some(format!(
+            "limited by the generator, not by the target: {figures}; lower --rate, add --cores, or \
+             send trains with --burst 64"
+        )),
+        Some(_) => Some(format!(
+            "limited by the generator, not by the target: {figures}; uncorrected times are without \
+             that, and a host with less to do or a lower --rate avoids it"
+        )),
+        None => has_moved.then(|| format!("{figures}; uncorrected times are without that")),
+    }
 }
 
 fn unanswered(plan: &Plan, totals: &Totals) -> String {

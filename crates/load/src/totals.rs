@@ -5,6 +5,9 @@ use std::net::SocketAddr;
 
 use serde::Serialize;
 
+use crate::gaps::DepartureGaps;
+use crate::kept;
+use crate::options::Rate;
 use crate::plan::{Offer, Plan};
 use crate::run::Interval;
 use crate::stats::{Counters, Stats};
@@ -54,8 +57,19 @@ pub(crate) struct Totals {
     pub(crate) rtt_us: Quantiles,
     /// Round trips of what was received, from the actual send.
     pub(crate) rtt_uncorrected_us: Quantiles,
+    /// Mean of the same; `None` where nothing was received.
+    pub(crate) rtt_mean_us: Option<f64>,
+    /// Standard deviation of the same.
+    pub(crate) rtt_deviation_us: Option<f64>,
+    /// Mean difference between one of the same and the next of its flow (IPDV); `None`
+    /// where no two followed each other.
+    pub(crate) ipdv_us: Option<f64>,
     /// From the scheduled time to the actual send.
     pub(crate) send_lag_us: Quantiles,
+    /// Times between departures; `None` where there are none, or no schedule.
+    pub(crate) departure_gaps: Option<DepartureGaps>,
+    /// Datagrams sent more than a millisecond after their time.
+    pub(crate) sent_late: u64,
 }
 
 /// Answers from an address or port that was not asked.
@@ -89,6 +103,13 @@ impl Totals {
             ..
         } = counters;
         let errors = counters.send_errors.iter();
+        let times_ns = &stats.rtt_uncorrected_ns;
+        let received_us = |ns: f64| (!times_ns.is_empty()).then_some(ns / 1000.0);
+        let mut rtt_us = Quantiles::from_ns(&stats.rtt_with_losses_ns(plan.timeout_ns()));
+        if stats.rtt_ns.is_empty() && rtt_us.count > 0 {
+            // A histogram gives the lower end of a bucket.
+            rtt_us.min = plan.timeout.as_secs_f64() * 1e6;
+        }
         Self {
             seconds,
             offered_pps: offer.pps(),
@@ -113,9 +134,15 @@ impl Totals {
             send_waits,
             trains_refused,
             clock_stepped,
-            rtt_us: Quantiles::from_ns(&stats.rtt_with_losses_ns(plan.timeout_ns())),
-            rtt_uncorrected_us: Quantiles::from_ns(&stats.rtt_uncorrected_ns),
+            rtt_us,
+            rtt_uncorrected_us: Quantiles::from_ns(times_ns),
+            rtt_mean_us: received_us(times_ns.mean()),
+            rtt_deviation_us: received_us(times_ns.stdev()),
+            ipdv_us: (counters.ipdv_count > 0)
+                .then(|| counters.ipdv_sum_ns as f64 / counters.ipdv_count as f64 / 1000.0),
             send_lag_us: Quantiles::from_ns(&stats.send_lag_ns),
+            departure_gaps: stats.gaps.summary().filter(|_| offer.rate != Rate::Max),
+            sent_late: kept::sent_late(stats),
         }
     }
 

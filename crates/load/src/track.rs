@@ -20,6 +20,12 @@ pub(crate) struct Track {
     open_from: u64,
     /// All below were warm-up, and do not count.
     counted_from: u64,
+    /// All below were sent before the first answer came; `u64::MAX` until it does.
+    cold_to: u64,
+    /// Of these, those that count and were lost.
+    cold_lost: u64,
+    /// The number that follows those whose round trip was told last, and how long that was.
+    timed: Option<(u64, u64)>,
     /// Highest number that was answered, plus one.
     answered_to: u64,
     /// Open and not settled.
@@ -65,6 +71,9 @@ impl Track {
             next: 0,
             open_from: 0,
             counted_from: 0,
+            cold_to: u64::MAX,
+            cold_lost: 0,
+            timed: None,
             answered_to: 0,
             outstanding: 0,
             timeout_ns,
@@ -218,11 +227,37 @@ impl Track {
         self.counted_from = self.next;
     }
 
+    /// By how much `rtt_ns`, of the `count` datagrams from `first` on, differs from the round trip
+    /// of the one before them (IPDV, RFC 3393); `None` where that was not the last one told.
+    pub(crate) fn ipdv_ns(&mut self, first: u64, count: u64, rtt_ns: u64) -> Option<u64> {
+        let before = self.timed.replace((first + count, rtt_ns));
+        let before = before.filter(|&(next, _)| next == first);
+        before.map(|(_, before_ns)| rtt_ns.abs_diff(before_ns))
+    }
+
+    /// The first answer has come, at this flow or another one.
+    pub(crate) fn end_cold(&mut self) {
+        self.cold_to = self.cold_to.min(self.next);
+    }
+
+    /// Notes that `count` datagrams from `first` on were answered, and are lost all the same.
+    pub(crate) fn lose_answered(&mut self, first: u64, count: u64) {
+        if first < self.cold_to {
+            self.cold_lost += count;
+        }
+    }
+
+    /// Datagrams lost of those that were sent before the first answer came.
+    pub(crate) fn cold_lost(&self) -> u64 {
+        self.cold_lost
+    }
+
     fn give_up(&mut self, to: u64) -> u64 {
         let from = self.open_from;
         let warm_to = self.counted_from.clamp(from, to);
         let warm = self.unsettled(from, warm_to);
         let lost = self.unsettled(warm_to, to);
+        self.cold_lost += self.unsettled(warm_to, self.cold_to.clamp(warm_to, to));
         self.open_from = to;
         self.outstanding -= warm + lost;
         lost

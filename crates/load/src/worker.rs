@@ -13,6 +13,7 @@ use rustix::io::Errno;
 
 use crate::classify::{Classifier, Response};
 use crate::control::Control;
+use crate::ended::Ended;
 use crate::flow::Flow;
 use crate::plan::Plan;
 use crate::schedule::Schedule;
@@ -42,19 +43,6 @@ const SLEEP_NS_MAX: u64 = 100_000_000;
 const EXPIRY_STEPS: u64 = 64;
 /// Which ready descriptor is the wake, and no flow.
 const WAKE: u64 = u64::MAX;
-
-/// What a worker knows at its end besides what it counted.
-#[derive(Debug, Default)]
-pub(crate) struct Ended {
-    /// From the end of the warm-up to the end of sending, in nanoseconds.
-    pub(crate) span_ns: u64,
-    /// Datagrams that were due and not sent.
-    pub(crate) unsent: u64,
-    /// Source ports that sent and never got an answer.
-    pub(crate) silent_ports: Vec<u16>,
-    /// Source ports that sent.
-    pub(crate) used_flows: usize,
-}
 
 /// Everything that a worker is made from.
 pub(crate) struct Parts<'a> {
@@ -93,6 +81,8 @@ pub(crate) struct Worker {
     turn: usize,
     /// When the schedule begins, in nanoseconds of the timeline.
     start_ns: u64,
+    /// When the first answer came, in nanoseconds of the timeline.
+    first_answer_ns: Option<u64>,
     expiry_ns: u64,
     /// When something was sent or received last.
     moved_ns: u64,
@@ -142,6 +132,7 @@ impl Worker {
             stats: Stats::new(),
             turn: 0,
             start_ns: 0,
+            first_answer_ns: None,
             expiry_ns: 0,
             moved_ns: 0,
             step_ns: 0,
@@ -278,6 +269,7 @@ impl Worker {
                 return 0;
             }
         };
+        let was_answered = self.first_answer_ns.is_some();
         for _ in 0..count {
             let (lease, incoming) = self.inbox.take();
             let mut segment_len = lease.len();
@@ -300,7 +292,13 @@ impl Worker {
             };
             self.classifier
                 .classify(&response, &mut flow.track, &mut self.stats);
+            if self.first_answer_ns.is_none() && flow.track.is_answered() {
+                self.first_answer_ns = Some(response.received_ns);
+            }
             self.used.push(lease);
+        }
+        if !was_answered && self.first_answer_ns.is_some() {
+            self.flows.iter_mut().for_each(|it| it.track.end_cold());
         }
         while let Some(lease) = self.used.pop() {
             self.inbox.recycle(lease);
@@ -386,13 +384,9 @@ impl Worker {
         let end_ns = schedule
             .end_ns()
             .map_or(last_ns, |end_ns| end_ns.max(last_ns));
-        let used = || self.flows.iter().filter(|flow| flow.track.is_used());
-        let silent = used().filter(|flow| !flow.track.is_answered());
-        Ended {
-            span_ns: end_ns.saturating_sub(schedule.warmup_ns()),
-            unsent: self.unsent + schedule.backlog(schedule.limit_ns()),
-            silent_ports: silent.map(|flow| flow.port).collect(),
-            used_flows: used().count(),
-        }
+        let span_ns = end_ns.saturating_sub(schedule.warmup_ns());
+        let unsent = self.unsent + schedule.backlog(schedule.limit_ns());
+        let first_answer_ns = self.first_answer_ns.map(|ns| self.schedule_now(ns));
+        Ended::new(span_ns, unsent, first_answer_ns, &self.flows)
     }
 }

@@ -4,8 +4,8 @@
 //! [`std::io::Error`]. Formats that can be read and written as bytes ([`addr`], [`cmsg`]) are, and
 //! need no `unsafe` at all; all other `unsafe` of the workspace, besides the ring's, is here too.
 //!
-//! [`netns`], [`packet`] and [`child`] are no part of a datagram's way: the lab and tests need
-//! them.
+//! [`netns`], [`packet`], [`child`] and [`signal`] are no part of a datagram's way: the commands
+//! and tests need them.
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
@@ -33,6 +33,7 @@ pub mod wake;
 pub mod child;
 pub mod netns;
 pub mod packet;
+pub mod signal;
 
 mod context;
 mod message;

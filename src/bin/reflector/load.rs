@@ -55,7 +55,7 @@ const ENDING: Ending = Ending {
                 "2  wrong usage",
                 "3  the target never answered",
                 "4  answers came from a wrong address",
-                "5  a limit was exceeded, or no rate was found",
+                "5  a limit was exceeded, or no rate was confirmed",
             ],
         ),
     ],
@@ -111,6 +111,12 @@ struct Traffic {
     /// rate without a window does not.
     #[arg(short, long, value_name = "N", value_parser = number::<u32>(1..))]
     window: Option<u32>,
+    /// Send one datagram at a time, the next when it is answered or lost; --window 1 --flows 1
+    ///
+    /// As ping-pong in sockperf and latency tests of other tools. The trip there and back, at the
+    /// pace of the answers.
+    #[arg(long, conflicts_with_all = ["window", "flows", "burst", "find_rate"])]
+    ping_pong: bool,
     /// Number of flows (source ports), used in turn
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = number::<u16>(1..=60_000))]
     flows: u16,
@@ -177,9 +183,13 @@ struct Limits {
 
 #[derive(Args, Clone, Debug)]
 struct Reports {
-    /// Time between reports; 0 reports only at the end
-    #[arg(short, long, value_name = "TIME", default_value = "1s", value_parser = duration::parse)]
-    interval: Duration,
+    /// Report this often, also to a pipe; 0 only at the end [default: progress on stderr]
+    ///
+    /// JSON lines have an interval each second by default. People see progress on stderr without
+    /// this option: a line that changes with each second at a terminal, a line every ten seconds
+    /// elsewhere. A search reports its steps instead.
+    #[arg(short, long, value_name = "TIME", value_parser = duration::parse)]
+    interval: Option<Duration>,
     /// Report as JSON lines instead of columns
     #[arg(short, long)]
     json: bool,
@@ -194,14 +204,18 @@ impl LoadArgs {
     fn options(&self) -> Options {
         let (traffic, sender) = (&self.traffic, &self.sender);
         let (limits, reports) = (&self.limits, &self.reports);
+        let (window, flows) = match traffic.ping_pong {
+            true => (Some(1), 1),
+            false => (traffic.window, traffic.flows),
+        };
         Options {
             target: self.target.clone(),
             rate: traffic.rate,
-            window: traffic.window,
+            window,
             duration: traffic.duration,
             count: traffic.count,
             size: traffic.size.clone(),
-            flows: traffic.flows,
+            flows,
             burst: traffic.burst,
             poisson: traffic.poisson,
             seed: traffic.seed,

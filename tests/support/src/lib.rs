@@ -12,6 +12,7 @@
 
 mod addresses;
 pub mod asking;
+pub mod bucket;
 mod client;
 mod engine;
 pub mod frames;

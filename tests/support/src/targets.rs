@@ -85,7 +85,7 @@ impl Drop for Target {
     }
 }
 
-fn enlarge(socket: &impl AsFd) {
+pub(crate) fn enlarge(socket: &impl AsFd) {
     let set = |option| sockopt::set_int(socket, libc::SOL_SOCKET, option, RECEIVE_BUFFER_LEN);
     // Without the privilege as far as the system allows.
     let _ = set(libc::SO_RCVBUFFORCE).or_else(|_| set(libc::SO_RCVBUF));

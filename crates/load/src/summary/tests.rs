@@ -1,6 +1,7 @@
 //! How a run ends, and what is said about it.
 
 use super::*;
+use crate::ended::Ended;
 use crate::options::Options;
 use crate::stats::Stats;
 use reflector_measure::percent::Percent;
@@ -14,9 +15,10 @@ fn summary(change: impl FnOnce(&mut Options, &mut Outcome)) -> Summary {
     let mut outcome = Outcome {
         stats,
         seconds: 1.0,
-        unsent: 0,
-        silent_ports: Vec::new(),
-        used_flows: 16,
+        ended: Ended {
+            used_flows: 16,
+            ..Ended::default()
+        },
         sndbuf_errors: 0,
         is_interrupted: false,
     };
@@ -104,21 +106,34 @@ fn the_gravest_fault_is_the_exit_code() {
 }
 
 #[test]
-fn the_generator_says_when_it_was_the_limit() {
-    for (unsent, lag_ns, window_waits, limited_by) in [
-        (1, 1_000, 0, None),
-        (2, 1_000, 0, Some("generator")),
-        (2, 1_000, 1, Some("window")),
-        (0, 1_100_000, 0, Some("generator")),
+fn the_generator_says_when_it_was_the_limit_and_by_what() {
+    for (unsent, lag_ns, window_waits, limited_by, said) in [
+        (1, 1_000, 0, None, ""),
+        (2, 1_000, 0, Some("generator"), "2 datagrams were not sent"),
+        (2, 1_000, 1, Some("window"), "2 datagrams were not sent"),
+        // Nothing was left out, and two of a hundred late ones move no percentile that can be told.
+        (0, 3_000_000, 0, None, ""),
+        (
+            0,
+            9_000_000,
+            0,
+            Some("generator"),
+            "the 50th percentile from 20.0 to",
+        ),
     ] {
         let summary = summary(|_, it| {
-            it.unsent = unsent;
+            it.ended.unsent = unsent;
             it.stats.counters.window_waits = window_waits;
-            it.stats.send_lag_ns.record_n(lag_ns, 10_000).unwrap();
+            it.stats.rtt_uncorrected_ns.record_n(20_000, 100).unwrap();
+            it.stats.rtt_ns.reset();
+            let late = if lag_ns == 9_000_000 { 100 } else { 2 };
+            it.stats.rtt_ns.record_n(20_000 + lag_ns, late).unwrap();
+            it.stats.rtt_ns.record_n(20_000, 100 - late).unwrap();
         });
-        assert_eq!(summary.limited_by, limited_by);
-        let is_said = summary.notes.iter().any(|it| it.starts_with("limited by"));
-        assert_eq!(is_said, limited_by.is_some());
+        assert_eq!(summary.limited_by, limited_by, "{unsent} {lag_ns}");
+        let note = summary.notes.iter().find(|it| it.starts_with("limited by"));
+        assert_eq!(note.is_some(), limited_by.is_some());
+        assert!(note.is_none_or(|it| it.contains(said)), "{note:?}");
     }
 }
 
@@ -145,5 +160,62 @@ fn silence_is_explained_by_what_came_instead() {
             change(&mut it.stats.counters);
         });
         assert!(summary.notes[0].contains(said), "{:?}", summary.notes);
+    }
+}
+
+#[test]
+fn a_loss_before_the_first_answer_is_told_apart() {
+    for (cold, is_said) in [(9, false), (11, true), (200, true)] {
+        let summary = summary(|_, it| {
+            lose(it, 90);
+            it.ended.cold_lost = cold;
+            it.ended.first_answer_ns = Some(1_300_000_000);
+        });
+        assert_eq!(summary.lost_before_answer, cold.min(90));
+        assert_eq!(summary.first_answer_seconds, Some(1.3));
+        let said = format!("{} of 90 lost datagrams", cold.min(90));
+        let has = summary.notes.iter().any(|it| it.starts_with(&said));
+        assert_eq!(has, is_said, "{:?}", summary.notes);
+    }
+    // Where nothing came at all, there is nothing to tell apart.
+    let silent = summary(|_, it| {
+        lose(it, 100);
+        it.ended.cold_lost = 100;
+    });
+    assert_eq!(silent.first_answer_seconds, None);
+    assert_eq!(silent.notes.len(), 1, "{:?}", silent.notes);
+}
+
+#[test]
+fn what_is_late_is_a_lower_bound() {
+    let summary = summary(|_, it| {
+        lose(it, 2);
+        it.stats.counters.late = 2;
+    });
+    let note = summary
+        .notes
+        .iter()
+        .find(|it| it.contains("at least 2 answers"));
+    assert!(note.is_some(), "{:?}", summary.notes);
+}
+
+#[test]
+fn departures_that_are_not_those_of_the_schedule_are_told() {
+    for (poisson, sent_ns, is_said) in [
+        (true, [0, 200], true),
+        (true, [100, 100], false),
+        // An even schedule has no shape that could be missed; its lag tells.
+        (false, [0, 200], false),
+    ] {
+        let summary = summary(|options, it| {
+            options.poisson = poisson;
+            for gap_ns in sent_ns {
+                it.stats.gaps.record(gap_ns, 100);
+            }
+        });
+        let gaps = summary.totals.departure_gaps.expect("two");
+        assert_eq!((gaps.count, gaps.mean_us), (2, 0.1));
+        let has = summary.notes.iter().any(|it| it.contains("not as random"));
+        assert_eq!(has, is_said, "{:?}", summary.notes);
     }
 }

@@ -172,3 +172,33 @@ proptest! {
         prop_assert_eq!(track.outstanding(), 0);
     }
 }
+
+#[test]
+fn what_is_lost_before_the_first_answer_is_told_apart() {
+    let mut track = Track::new(1024, 6400);
+    track.send(10, 0);
+    track.start_counting();
+    // Given up before anything came, then the first answer, then more.
+    track.send(20, 100);
+    assert_eq!(track.expire(6500), 20);
+    track.send(30, 6600);
+    track.answer(35, 1);
+    track.end_cold();
+    track.send(40, 6700);
+    assert_eq!(track.expire_all(), 29 + 40);
+    assert_eq!(track.cold_lost(), 20 + 29);
+    track.lose_answered(59, 1);
+    track.lose_answered(60, 1);
+    assert_eq!(track.cold_lost(), 20 + 29 + 1);
+}
+
+#[test]
+fn delay_varies_between_datagrams_that_follow_each_other() {
+    let mut track = Track::new(1024, 6400);
+    assert_eq!(track.ipdv_ns(0, 1, 500), None, "the first");
+    assert_eq!(track.ipdv_ns(1, 1, 700), Some(200));
+    assert_eq!(track.ipdv_ns(2, 64, 600), Some(100), "a train is one");
+    assert_eq!(track.ipdv_ns(67, 1, 900), None, "one was lost between");
+    assert_eq!(track.ipdv_ns(68, 1, 900), Some(0));
+    assert_eq!(track.ipdv_ns(66, 1, 900), None, "out of order");
+}
