@@ -8,6 +8,7 @@ use crate::socket::SocketPair;
 use crate::stats::Stats;
 use crate::stats::report::{Interval, KernelLoss, Summary, Totals, WorkerShare};
 use crate::worker::control::Control;
+use reflector_measure::clock::Span;
 use reflector_measure::handover::Counters as _;
 use reflector_measure::host;
 
@@ -142,13 +143,15 @@ impl Accounting {
         let loss = self.losses();
         let mut stats = Stats::new();
         std::mem::swap(&mut stats, &mut self.interval);
+        let mut totals = Totals::new(
+            length.as_secs_f64(),
+            &stats,
+            self.total().counters.in_flight(),
+            difference(loss, self.interval_loss),
+        );
+        totals.span = Span::between(self.interval_start, now);
         let interval = Interval {
-            totals: Totals::new(
-                length.as_secs_f64(),
-                &stats,
-                self.total().counters.in_flight(),
-                difference(loss, self.interval_loss),
-            ),
+            totals,
             latency: stats.latency,
             start: self.interval_start.duration_since(self.start),
             length,
@@ -168,8 +171,10 @@ impl Accounting {
         let share = |(worker, share): (usize, &Share)| {
             WorkerShare::new(worker, share.cpu, &share.total.counters, share.kernel_drops)
         };
+        let mut totals = Totals::new(seconds, &total, in_flight, loss);
+        totals.span = Span::between(self.start, now);
         Summary {
-            totals: Totals::new(seconds, &total, in_flight, loss),
+            totals,
             per_worker: self.workers.iter().enumerate().map(share).collect(),
         }
     }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
+use reflector_measure::clock::Span;
 use reflector_measure::errno;
 use reflector_measure::quantiles::Quantiles;
 
@@ -55,6 +56,9 @@ pub struct KernelLoss {
 pub struct Totals {
     /// How long.
     pub seconds: f64,
+    /// When.
+    #[serde(flatten)]
+    pub span: Span,
     /// Datagrams received.
     pub received: u64,
     /// Replies that the kernel took.
@@ -94,6 +98,7 @@ impl Totals {
         let counters = &stats.counters;
         Self {
             seconds,
+            span: Span::default(),
             received: counters.received,
             replied: counters.replied,
             in_flight,

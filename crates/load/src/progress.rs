@@ -103,6 +103,7 @@ impl<W: Write> Progress<W> {
                     stats: &self.sum,
                     start: self.since,
                     length,
+                    span: interval.span,
                 };
                 let totals = Totals::of_interval(plan, offer, &sum);
                 let _ = writeln!(self.out, "{}", page::interval(plan, &totals, &sum));
@@ -123,6 +124,7 @@ impl<W: Write> Progress<W> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use reflector_measure::clock::Span;
     use reflector_measure::percent::Percent;
 
     use crate::options::{Options, Rate};
@@ -161,6 +163,7 @@ mod tests {
                 stats: &stats,
                 start: Duration::from_secs(second),
                 length: Duration::from_secs(1),
+                span: Span::default(),
             };
             progress.interval(plan, &plan.offer, &interval);
         }

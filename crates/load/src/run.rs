@@ -18,7 +18,7 @@ use crate::schedule::{Schedule, Shape};
 use crate::start_line::{Place, StartLine};
 use crate::stats::Stats;
 use crate::worker::{Parts, Worker};
-use reflector_measure::clock::{self, Timeline};
+use reflector_measure::clock::{self, Span, Timeline};
 use reflector_measure::error::Error;
 use reflector_measure::handover::Counters as _;
 use reflector_measure::host;
@@ -39,6 +39,8 @@ pub(crate) struct Interval<'a> {
     pub(crate) start: Duration,
     /// How long it was.
     pub(crate) length: Duration,
+    /// When it was.
+    pub(crate) span: Span,
 }
 
 /// What came of a measurement.
@@ -48,6 +50,8 @@ pub(crate) struct Outcome {
     pub(crate) stats: Stats,
     /// How long was sent, without the warm-up.
     pub(crate) seconds: f64,
+    /// When it was measured, up to the last answer that was waited for.
+    pub(crate) span: Span,
     /// What the workers knew at their end.
     pub(crate) ended: Ended,
     /// UDP `SndbufErrors` of the host meanwhile, ours and others'.
@@ -292,6 +296,7 @@ impl Gathering {
             stats: &self.interval,
             start: self.interval_start.saturating_duration_since(self.start),
             length: now.saturating_duration_since(self.interval_start),
+            span: Span::between(self.interval_start, now),
         };
         let reported = on_interval(&interval);
         self.total.add(&self.interval);
@@ -307,6 +312,7 @@ impl Gathering {
         Ok(Outcome {
             stats: self.total,
             seconds: self.ended.span_ns as f64 / 1e9,
+            span: Span::between(self.start, self.interval_start),
             ended: self.ended,
             sndbuf_errors,
             is_interrupted: self.is_interrupted,

@@ -137,6 +137,7 @@ impl Summary {
     /// What `outcome` comes to.
     pub(crate) fn new(plan: &Plan, offer: &Offer, outcome: &Outcome) -> Self {
         let mut totals = Totals::new(plan, offer, &outcome.stats, outcome.seconds);
+        totals.span = outcome.span;
         if offer.rate != Rate::Max && outcome.seconds == 0.0 {
             totals.achieved_pps = 0.0;
         }

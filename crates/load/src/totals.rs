@@ -11,6 +11,7 @@ use crate::options::Rate;
 use crate::plan::{Offer, Plan};
 use crate::run::Interval;
 use crate::stats::{Counters, Stats};
+use reflector_measure::clock::Span;
 use reflector_measure::errno;
 use reflector_measure::quantiles::Quantiles;
 
@@ -19,6 +20,9 @@ use reflector_measure::quantiles::Quantiles;
 pub(crate) struct Totals {
     /// How long.
     pub(crate) seconds: f64,
+    /// When.
+    #[serde(flatten)]
+    pub(crate) span: Span,
     /// Datagrams per second that were asked for; `None` where as many as could be sent.
     pub(crate) offered_pps: Option<f64>,
     /// Datagrams per second that were sent.
@@ -112,6 +116,7 @@ impl Totals {
         }
         Self {
             seconds,
+            span: Span::default(),
             offered_pps: offer.pps(),
             achieved_pps: sent as f64 / seconds.max(1e-9),
             sent,
@@ -148,6 +153,10 @@ impl Totals {
 
     /// The counters of an interval.
     pub(crate) fn of_interval(plan: &Plan, offer: &Offer, interval: &Interval<'_>) -> Self {
-        Self::new(plan, offer, interval.stats, interval.length.as_secs_f64())
+        let seconds = interval.length.as_secs_f64();
+        Self {
+            span: interval.span,
+            ..Self::new(plan, offer, interval.stats, seconds)
+        }
     }
 }

@@ -5,6 +5,8 @@
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use serde::Serialize;
+
 /// Now, on the clock that never steps.
 #[expect(
     clippy::disallowed_methods,
@@ -26,6 +28,33 @@ pub fn realtime_ns() -> u64 {
         .duration_since(UNIX_EPOCH)
         .unwrap_or(Duration::ZERO);
     since_epoch.as_nanos() as u64
+}
+
+/// From when until when something was counted, in seconds of the Unix epoch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct Span {
+    /// When it began.
+    pub start_unix_seconds: f64,
+    /// When it ended.
+    pub end_unix_seconds: f64,
+}
+
+impl Span {
+    /// From `start` to `end`, by what `CLOCK_REALTIME` says now.
+    pub fn between(start: Instant, end: Instant) -> Self {
+        let (now, now_ns) = (monotonic(), realtime_ns());
+        // To the millisecond: no reader needs more, and no host keeps it.
+        let at = |instant: Instant| {
+            let since = now.saturating_duration_since(instant).as_nanos() as u64;
+            let until = instant.saturating_duration_since(now).as_nanos() as u64;
+            (now_ns.saturating_sub(since) + until).div_euclid(1_000_000) as f64 / 1000.0
+        };
+        Self {
+            start_unix_seconds: at(start),
+            end_unix_seconds: at(end),
+        }
+    }
 }
 
 /// `CLOCK_REALTIME` as it was when it was read once, carried on by the clock that never steps.
@@ -167,5 +196,15 @@ mod tests {
         assert_eq!(watch.residence_ns(0, 3_000_000_000), None);
         watch.accept();
         assert_eq!(watch.residence_ns(0, 3_000_000_000), Some(3_000_000_000));
+    }
+
+    #[test]
+    fn a_span_is_told_in_seconds_of_the_epoch() {
+        let now = monotonic();
+        let span = Span::between(now - Duration::from_secs(10), now);
+        let seconds = span.end_unix_seconds - span.start_unix_seconds;
+        assert!((seconds - 10.0).abs() < 0.01, "{span:?}");
+        let now = realtime_ns() as f64 / 1e9;
+        assert!((now - span.end_unix_seconds).abs() < 60.0, "{span:?}");
     }
 }

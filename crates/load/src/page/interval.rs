@@ -58,6 +58,7 @@ mod tests {
     use super::*;
     use crate::options::Options;
     use crate::stats::Stats;
+    use reflector_measure::clock::Span;
 
     #[test]
     fn what_is_lost_is_not_shown_as_measured() {
@@ -75,6 +76,7 @@ mod tests {
                 stats: &stats,
                 start: Duration::ZERO,
                 length: Duration::from_secs(1),
+                span: Span::default(),
             };
             let line = interval(&plan, &totals, &one);
             assert!(line.ends_with(expected), "{line}");

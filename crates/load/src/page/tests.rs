@@ -5,6 +5,7 @@ use crate::ended::Ended;
 use crate::find_rate::Step;
 use crate::options::{Options, Rate, Sizes};
 use crate::stats::Stats;
+use reflector_measure::clock::Span;
 
 fn plan(change: impl FnOnce(&mut Options)) -> Plan {
     let mut options = Options::new("127.0.0.1:9007".parse().unwrap());
@@ -36,6 +37,7 @@ fn outcome(is_bad: bool) -> Outcome {
     Outcome {
         stats,
         seconds: 10.0,
+        span: Span::default(),
         ended: Ended {
             silent_ports: (40_000..40_030).collect(),
             used_flows: 64,

@@ -4,6 +4,7 @@ use super::*;
 use crate::ended::Ended;
 use crate::options::Options;
 use crate::stats::Stats;
+use reflector_measure::clock::Span;
 use reflector_measure::percent::Percent;
 
 /// What `change` makes of a run of 100 datagrams that all came back in 20 µs.
@@ -15,6 +16,7 @@ fn summary(change: impl FnOnce(&mut Options, &mut Outcome)) -> Summary {
     let mut outcome = Outcome {
         stats,
         seconds: 1.0,
+        span: Span::default(),
         ended: Ended {
             used_flows: 16,
             ..Ended::default()
