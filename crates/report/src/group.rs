@@ -181,6 +181,7 @@ fn put_together(runs: Vec<Run>) -> Vec<Run> {
                     other.seconds = run.seconds;
                     other.rate_pps = run.rate_pps;
                     other.targets = run.targets;
+                    (other.settings, other.span) = (run.settings, run.span);
                     other.times = run.times;
                 } else {
                     other.times_ns = run.times_ns;
