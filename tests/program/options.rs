@@ -18,7 +18,6 @@ fn with_env(args: &[&str], variables: &[(&str, &str)]) -> Output {
 fn every_option_is_read_from_its_environment_variable() {
     // Options that can be what they cannot be. Flags are tested below.
     let refused = [
-        "LISTEN",
         "REPLY_INTERFACE",
         "CORES",
         "CPUS",
@@ -52,6 +51,11 @@ fn every_option_is_read_from_its_environment_variable() {
                 assert!(said.starts_with(&sentence), "{said}");
             }
             for (name, value, named) in [
+                (
+                    "LISTEN",
+                    "nowhere.invalid",
+                    "cannot resolve nowhere.invalid",
+                ),
                 ("DEVICE", "nope0", "interface nope0"),
                 ("HDR", "/nowhere/x", "log /nowhere/x"),
             ] {
@@ -85,8 +89,8 @@ fn a_refused_value_is_told_by_where_it_came_from() {
         ),
         (
             &["-j"],
-            ("REFLECTOR_LISTEN", "0.0.0.0:7,x"),
-            "'x' for 'REFLECTOR_LISTEN'",
+            ("REFLECTOR_LISTEN", "0.0.0.0:7, x:y,"),
+            "'x:y' for 'REFLECTOR_LISTEN'",
         ),
         (
             &["load", "127.0.0.1:7"],
@@ -95,8 +99,8 @@ fn a_refused_value_is_told_by_where_it_came_from() {
         ),
         (
             &["diagnose"],
-            ("REFLECTOR_DIAGNOSE_TARGET", "x"),
-            "'x' for 'REFLECTOR_DIAGNOSE_TARGET'",
+            ("REFLECTOR_DIAGNOSE_TARGET", ":7"),
+            "':7' for 'REFLECTOR_DIAGNOSE_TARGET'",
         ),
     ];
     in_namespaces(
@@ -166,7 +170,7 @@ fn options_work_by_environment_and_the_command_line_wins() {
         "options::options_work_by_environment_and_the_command_line_wins",
         || {
             let variables = [
-                ("REFLECTOR_LISTEN", "127.0.0.1:4001,127.0.0.2:4002"),
+                ("REFLECTOR_LISTEN", "127.0.0.1:4001, 127.0.0.2:4002,"),
                 ("REFLECTOR_CORES", "2"),
                 ("REFLECTOR_ENGINE", "mmsg"),
                 ("REFLECTOR_RCVBUF", "64KiB"),

@@ -10,6 +10,8 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command, Error};
 
+use crate::values::items;
+
 /// Gives every option of `program` and of its commands its variable.
 pub fn with_variables(program: Command) -> Command {
     let add = |command: Command, prefix: &str| command.mut_args(|it| with_variable(it, prefix));
@@ -129,7 +131,7 @@ fn variable(mut program: Command, option: &str, value: Option<&str>) -> Option<S
     let holds = |name: &&str| {
         let held = env::var(name).unwrap_or_default();
         match value {
-            Some(value) => held == value || held.split(',').any(|part| part == value),
+            Some(value) => held == value || items(&held).any(|item| item == value),
             None => !held.is_empty(),
         }
     };

@@ -13,7 +13,7 @@ use reflector_measure::percent::Percent;
 use reflector_measure::target::Target;
 
 use crate::help::Ending;
-use crate::values::{Switch, number, time};
+use crate::values::{OverFamily, Switch, number, time};
 
 /// What the help ends with.
 const ENDING: Ending = Ending {
@@ -69,11 +69,14 @@ const TIMEOUT_MAX: Duration = Duration::from_secs(60);
 #[derive(Args, Clone, Debug)]
 #[command(after_help = ENDING.short(), after_long_help = ENDING.long())]
 pub struct LoadArgs {
-    /// Echo service to load: HOST:PORT, such as 192.0.2.7:9007
+    /// Echo service to load: HOST:PORT, or HOST for port 9007
     ///
-    /// HOST is a name, an IPv4 address, or an IPv6 address in brackets, such as [2001:db8::7].
+    /// HOST is a name, an IPv4 address, or an IPv6 address, which stands in brackets before a port,
+    /// as in [2001:db8::7]:9007.
     #[arg(value_name = "TARGET")]
     target: Target,
+    #[command(flatten)]
+    over: OverFamily,
 
     #[command(flatten, next_help_heading = "Traffic")]
     traffic: Traffic,
@@ -195,7 +198,7 @@ impl LoadArgs {
         let (traffic, sender) = (&self.traffic, &self.sender);
         let (limits, reports) = (&self.limits, &self.reports);
         Options {
-            target: self.target.clone(),
+            target: self.target.clone().over(self.over.family()),
             rate: traffic.rate,
             window: traffic.window,
             duration: traffic.duration,
