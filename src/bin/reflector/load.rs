@@ -13,7 +13,7 @@ use reflector_measure::percent::Percent;
 use reflector_measure::target::Target;
 
 use crate::help::Ending;
-use crate::values::{OverFamily, Switch, number, time};
+use crate::values::{OverFamily, Switch, count, number, time};
 
 /// What the help ends with.
 const ENDING: Ending = Ending {
@@ -32,7 +32,7 @@ const ENDING: Ending = Ending {
         ),
         (
             "Fail in CI if more than 0.01 % of 100000 probes are lost",
-            "reflector load 192.0.2.7:9007 -n 100000 --max-loss 0.01",
+            "reflector load 192.0.2.7:9007 -n 100k --max-loss 0.01",
         ),
     ],
     sections: &[
@@ -100,12 +100,12 @@ struct Traffic {
     /// Send for this long [default: 10s; no limit with --count; 2s for each step of --find-rate]
     #[arg(short, long, value_name = "TIME", value_parser = duration::parse)]
     duration: Option<Duration>,
-    /// Send this many datagrams
-    #[arg(short = 'n', long, value_name = "N", value_parser = number::<u64>(1..))]
+    /// Send this many datagrams, as in 100k
+    #[arg(short = 'n', long, value_name = "N", value_parser = count)]
     count: Option<u64>,
     /// Payload bytes, 40 or more, or a mix with weights, such as 64:7,512:4,1400:1
     ///
-    /// A probe begins with a header of 40 bytes.
+    /// A probe begins with a header of 40 bytes. 1k is 1000 bytes.
     #[arg(short, long, value_name = "BYTES", default_value = "64")]
     size: Sizes,
     /// Keep at most N datagrams unanswered per flow

@@ -85,6 +85,26 @@ where
     }
 }
 
+/// Reads a number of at least 1, of which 1k is a thousand.
+pub fn count(text: &str) -> Result<u64, String> {
+    let text = text.trim();
+    let units = [
+        ('k', 1_000),
+        ('K', 1_000),
+        ('M', 1_000_000),
+        ('G', 1_000_000_000),
+    ];
+    let unit = units.iter().find(|(letter, _)| text.ends_with(*letter));
+    let &(_, factor) = unit.unwrap_or(&(' ', 1));
+    let digits = text.trim_end_matches(|letter| unit.is_some_and(|unit| unit.0 == letter));
+    let is_once = unit.is_none() || text.len() == digits.len() + 1;
+    let number = digits.trim().parse::<u64>().ok().filter(|_| is_once);
+    let count = number
+        .and_then(|it| it.checked_mul(factor))
+        .filter(|&it| it > 0);
+    count.ok_or_else(|| "expected a number of at least 1, such as 500, 20k or 1M".to_owned())
+}
+
 /// Reads the name of one of `all`.
 pub fn one_of<T, const N: usize>(all: [(PossibleValue, T); N]) -> impl TypedValueParser<Value = T>
 where
