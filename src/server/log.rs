@@ -119,7 +119,7 @@ fn why(peer: SocketAddr, reason: DropReason, is_own_port: impl Fn(u16) -> bool) 
     let (ip, port) = (peer.ip(), peer.port());
     match reason {
         DropReason::NotAllowed => Some(format!(
-            "the address lists refuse it; --allow {ip} or --allow any answers it"
+            "the address lists refuse it; --allow private,{ip} or --allow any answers it"
         )),
         DropReason::SourceAddress => Some(format!(
             "no reply can reach {ip}; whoever sent it needs an address of its own"
@@ -153,12 +153,12 @@ mod tests {
             (
                 "203.0.113.9:40",
                 DropReason::NotAllowed,
-                "--allow 203.0.113.9 or",
+                "--allow private,203.0.113.9 or",
             ),
             (
                 "[2001:db8::1]:40",
                 DropReason::NotAllowed,
-                "--allow 2001:db8::1 or",
+                "--allow private,2001:db8::1 or",
             ),
             (
                 "224.0.0.1:40",

@@ -86,12 +86,27 @@ fn a_command_line_that_makes_no_sense_is_refused_in_one_sentence() {
         (
             &["--allow", "10.0.0.0/33"],
             "error: invalid value '10.0.0.0/33' for '--allow <CIDR>': expected a prefix such as \
-             10.0.0.0/8, an address, or 'any'",
+             10.0.0.0/8, an address, 'private' or 'any'",
+        ),
+        (
+            &["--deny", "127.0.0.5/8"],
+            "error: invalid value '127.0.0.5/8' for '--deny <CIDR>': it is no prefix, having bits \
+             behind its length; expected 127.0.0.0/8 or 127.0.0.5/32",
+        ),
+        (
+            &["--interval", "1M"],
+            "error: invalid value '1M' for '--interval <TIME>': a minute is m or min, as in 1m or \
+             1min",
+        ),
+        (
+            &["--rcvbuf", "0"],
+            "error: invalid value '0' for '--rcvbuf <SIZE>': expected a size of at least 1 byte, \
+             such as 64KiB or 8MiB",
         ),
         (
             &["--deny", "all"],
             "error: invalid value 'all' for '--deny <CIDR>': expected a prefix such as \
-             10.0.0.0/8, an address, or 'any'",
+             10.0.0.0/8, an address, 'private' or 'any'",
         ),
         (
             &["--deny-port", "65536"],

@@ -85,7 +85,8 @@ pub struct DiagnoseArgs {
     dns: Option<DnsName>,
     /// Number of tries, each with a connected and an unconnected socket
     ///
-    /// Every socket has a fresh source port.
+    /// Every socket has a fresh source port. If all are silent, one more try watches the interface,
+    /// for answers that reach this host and no socket.
     #[arg(short = 'n', long, value_name = "N", default_value_t = 3)]
     #[arg(value_parser = number::<u16>(1..=100))]
     tries: u16,

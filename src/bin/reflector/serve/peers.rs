@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use clap::{Args, ValueEnum};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use reflector::DEFAULT_ALLOW;
 use reflector::config::Builder;
 
 use crate::values::{List, items, list};
@@ -12,15 +13,15 @@ use crate::values::{List, items, list};
 
 #[derive(Args, Clone, Debug)]
 pub struct Peers {
-    /// Reply only to peers in this prefix, or 'any'; repeatable [default: private and local
-    /// networks]
+    /// Reply only to peers in this prefix, 'private' or 'any'; repeatable, replaces the default
+    /// [default: private]
     ///
-    /// By default, only the prefixes that are not routed on the Internet: 10.0.0.0/8,
-    /// 172.16.0.0/12, 192.168.0.0/16, 127.0.0.0/8, 169.254.0.0/16, 100.64.0.0/10, 198.18.0.0/15,
-    /// ::1/128, fe80::/10, fc00::/7 and 2001:2::/48.
+    /// 'private' is every prefix that is not routed on the Internet: 10.0.0.0/8, 172.16.0.0/12,
+    /// 192.168.0.0/16, 127.0.0.0/8, 169.254.0.0/16, 100.64.0.0/10, 198.18.0.0/15, ::1/128,
+    /// fe80::/10, fc00::/7 and 2001:2::/48. 'private,192.0.2.1' adds to them.
     #[arg(long, value_name = "CIDR", value_parser = list(prefix))]
     allow: Vec<List<Prefix>>,
-    /// Never reply to peers in this prefix; repeatable, wins over --allow
+    /// Never reply to peers in this prefix, 'private' or 'any'; repeatable, wins over --allow
     #[arg(long, value_name = "CIDR", value_parser = list(prefix))]
     deny: Vec<List<Prefix>>,
     /// Never reply to these source ports; 'none' for no port [default: ports of known services]
@@ -50,11 +51,13 @@ pub enum LoopGuard {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PortList(pub Vec<u16>);
 
-/// One prefix, or all addresses.
+/// One prefix, or a set of them that has a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Prefix {
     /// Every address of both families.
     Any,
+    /// The default of `--allow`.
+    Private,
     /// The addresses of one network.
     Net(IpNet),
 }
@@ -78,6 +81,10 @@ fn nets(prefixes: &[List<Prefix>]) -> Vec<IpNet> {
     let prefixes = prefixes.iter().flat_map(|List(items)| items);
     let nets = prefixes.flat_map(|prefix| match *prefix {
         Prefix::Any => vec![IpNet::V4(Ipv4Net::default()), IpNet::V6(Ipv6Net::default())],
+        Prefix::Private => DEFAULT_ALLOW
+            .iter()
+            .map(|net| net.parse().expect("a prefix"))
+            .collect(),
         Prefix::Net(net) => vec![net],
     });
     nets.collect()
@@ -98,15 +105,15 @@ pub fn ports(text: &str) -> Result<PortList, String> {
         .map(PortList)
 }
 
-/// Reads a prefix, an address, or `any`.
+/// Reads a prefix, an address, or the name of a set.
 pub fn prefix(text: &str) -> Result<Prefix, String> {
-    if text == "any" {
-        return Ok(Prefix::Any);
+    match text {
+        "any" => return Ok(Prefix::Any),
+        "private" => return Ok(Prefix::Private),
+        _ => {}
     }
-    let net = text
-        .parse::<IpNet>()
-        .or_else(|_| text.parse().map(|addr: IpAddr| addr.into()))
-        .map_err(|_| "expected a prefix such as 10.0.0.0/8, an address, or 'any'".to_owned())?;
+    let net =
+        net(text).ok_or("expected a prefix such as 10.0.0.0/8, an address, 'private' or 'any'")?;
     if is_half_mapped(net) {
         return Err(
             "it is more than all of IPv4, written as IPv6 (::ffff:0:0/96); expected 0.0.0.0/0, a \
@@ -114,7 +121,30 @@ pub fn prefix(text: &str) -> Result<Prefix, String> {
                 .to_owned(),
         );
     }
+    if net.addr() != net.network() {
+        return Err(format!(
+            "it is no prefix, having bits behind its length; expected {} or {}",
+            net.trunc(),
+            IpNet::from(net.addr())
+        ));
+    }
     Ok(Prefix::Net(net))
+}
+
+/// A prefix or an address as all programs read it: without leading zeros, which make a number octal
+/// for some.
+fn net(text: &str) -> Option<IpNet> {
+    let (addr, len) = match text.split_once('/') {
+        Some((addr, len)) => (addr, Some(len)),
+        None => (text, None),
+    };
+    let addr: IpAddr = addr.parse().ok()?;
+    let Some(len) = len else {
+        return Some(addr.into());
+    };
+    let number: u8 = len.parse().ok()?;
+    let is_plain = number.to_string() == len;
+    IpNet::new(addr, number).ok().filter(|_| is_plain)
 }
 
 /// Whether `net` is v4-mapped by its looks and longer than IPv4 is: nobody can mean that.
@@ -131,7 +161,7 @@ fn is_half_mapped(net: IpNet) -> bool {
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
-    use reflector::{DEFAULT_ALLOW, DEFAULT_DENY_PORTS};
+    use reflector::DEFAULT_DENY_PORTS;
 
     use super::*;
     use crate::cli::Cli;
@@ -141,6 +171,41 @@ mod tests {
         assert_eq!(ports("none"), Ok(PortList(vec![])));
         assert_eq!(ports("7, 53,"), Ok(PortList(vec![7, 53])));
         assert!(ports("65536").is_err() && ports("").is_err());
+    }
+
+    #[test]
+    fn a_prefix_that_could_mean_more_than_it_says_is_refused() {
+        for (text, said) in [
+            ("127.0.0.5/8", "expected 127.0.0.0/8 or 127.0.0.5/32"),
+            (
+                "2001:db8::1/32",
+                "expected 2001:db8::/32 or 2001:db8::1/128",
+            ),
+            ("1.2.3.4/0", "expected 0.0.0.0/0 or 1.2.3.4/32"),
+            ("010.0.0.0/8", "expected a prefix such as"),
+            ("10.0.0.0/08", "expected a prefix such as"),
+            ("10.0.0.0/+8", "expected a prefix such as"),
+            ("10/8", "expected a prefix such as"),
+            ("fe80::1%eth0", "expected a prefix such as"),
+            ("Private", "expected a prefix such as"),
+        ] {
+            let error = prefix(text).unwrap_err();
+            assert!(error.contains(said), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn private_is_the_default_and_can_be_added_to() {
+        let private: Vec<IpNet> = DEFAULT_ALLOW
+            .iter()
+            .map(|net| net.parse().unwrap())
+            .collect();
+        let lists = [
+            List(vec![Prefix::Private]),
+            List(vec![prefix("192.0.2.0/24").unwrap()]),
+        ];
+        let all = [&private[..], &["192.0.2.0/24".parse().unwrap()]].concat();
+        assert_eq!(nets(&lists), all);
     }
 
     #[test]

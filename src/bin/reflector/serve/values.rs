@@ -150,8 +150,18 @@ pub fn cpus(text: &str) -> Result<CpuList, String> {
 /// Reads the size of a socket buffer.
 pub fn buffer_size(text: &str) -> Result<ByteSize, String> {
     let size: ByteSize = text
+        .trim()
         .parse()
         .map_err(|_| "expected a size, such as 64KiB or 8MiB".to_owned())?;
+    let number = text.trim().trim_end_matches(['b', 'B', ' ']);
+    if number.contains('.') && number.parse::<f64>().is_ok() {
+        return Err(
+            "expected a whole number of bytes, or a unit, such as 64KiB or 8MiB".to_owned(),
+        );
+    }
+    if size.as_u64() == 0 {
+        return Err("expected a size of at least 1 byte, such as 64KiB or 8MiB".to_owned());
+    }
     if size.as_u64() > SOCKET_BUFFER_MAX {
         return Err(format!(
             "expected a size of at most {SOCKET_BUFFER_MAX} bytes, the most that a socket can be \
@@ -251,6 +261,12 @@ mod tests {
     #[test]
     fn a_socket_buffer_is_at_most_what_a_socket_can_be_asked_for() {
         assert_eq!(buffer_size("8MiB"), Ok(ByteSize::mib(8)));
+        assert_eq!(buffer_size(" 1.5 KiB"), Ok(ByteSize(1536)));
+        for text in ["0", "0MiB", "1.7", "1.7B", "1.0 b", "0.0001KiB"] {
+            assert!(buffer_size(text).is_err(), "{text}");
+        }
+        let error = buffer_size("99999999TiB").unwrap_err();
+        assert!(error.contains("at most 2147483647 bytes"), "{error}");
         assert_eq!(buffer_size("2147483647"), Ok(ByteSize(SOCKET_BUFFER_MAX)));
         for text in ["2GiB", "2147483648", "much", "-1"] {
             assert!(buffer_size(text).is_err(), "{text}");
