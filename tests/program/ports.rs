@@ -40,6 +40,14 @@ fn a_bare_port_is_that_of_both_families_and_a_bare_host_has_the_default_one() {
             let listening: Vec<_> = listening.collect();
             assert_eq!(listening[..2], ["0.0.0.0:9008", "[::]:9008"]);
             assert!(listening.contains(&"127.0.0.1:9007"), "{listening:?}");
+            let more = ["-l", "9009,9010,9011", "-d", "1ms"];
+            let output = run_to_end(&host, &more);
+            let ready = text(&output.stdout);
+            assert!(
+                ready.starts_with("ready: echo on 0.0.0.0:9009 and"),
+                "{ready}"
+            );
+            assert!(ready.lines().all(|line| line.len() <= 80), "{ready}");
             for addr in ["127.0.0.1:9008", "[::1]:9008"] {
                 Client::connect(&host, addr.parse().unwrap()).ask(b"both");
             }
