@@ -276,3 +276,24 @@ fn times_beyond_every_clock_are_never_reached() {
         },
     );
 }
+
+#[test]
+fn a_variable_that_is_mistyped_is_told_with_the_one_that_is_meant() {
+    in_namespaces(
+        "options::a_variable_that_is_mistyped_is_told_with_the_one_that_is_meant",
+        || {
+            let told = " WARN REFLECTOR_COERS sets no option; is REFLECTOR_CORES meant?\n";
+            for args in [
+                &["-l", "127.0.0.1:0", "-d", "1ms"][..],
+                &["load", "127.0.0.1:7", "-n", "1"],
+            ] {
+                let output = with_env(args, &[("REFLECTOR_COERS", "2"), ("REFLECTOR_PORT", "x")]);
+                let log = text(&output.stderr);
+                assert!(
+                    log.starts_with(told) && log.matches("WARN").count() == 1,
+                    "{log}"
+                );
+            }
+        },
+    );
+}

@@ -1,5 +1,6 @@
 //! The command line as a whole: the program's own options, and its commands.
 
+use std::env;
 use std::net::IpAddr;
 
 use clap::error::{ContextKind, ContextValue};
@@ -54,6 +55,12 @@ impl Cli {
         let matches = matches.map_err(name_variable).map_err(hint_at_listen);
         Self::from_arg_matches(&matches?)
     }
+}
+
+/// A sentence for each environment variable that looks like an option's and is none.
+pub fn unknown_variables() -> Vec<String> {
+    let names = env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+    environment::unknown(&definition(), names)
 }
 
 /// Where `error` refuses an address as a command, says which option takes it.

@@ -35,6 +35,9 @@ fn main() -> ExitCode {
         Err(error) => return refuse(&error),
     };
     start_log(cli.serve.output.verbose, cli.serve.output.log_format);
+    for sentence in cli::unknown_variables() {
+        tracing::warn!("{sentence}");
+    }
     if let Err(error) = signals::ignore_others() {
         tracing::warn!("cannot listen to signals: {error}");
     }
