@@ -102,7 +102,7 @@ impl<R: Responder + Send + 'static> Server<R> {
     /// took too long, or was cut short by a second stop.
     pub fn run(mut self, mut observe: impl FnMut(Report<'_>)) -> Result<Summary, Error> {
         let socket = &self.sockets.by_worker[0][0].receiver;
-        log::settings(&self.config, socket.send_buffer_len());
+        log::settings(&self.config, socket);
         let mode = self.mode();
         let mut workers = Workers::default();
         let started = self

@@ -253,7 +253,8 @@ on_both_engines! {
         picture.host.add_address("eth0", address).unwrap();
         let healed = gone.send_train(&bytes, 64);
         gone.expect_back(&healed);
-        let summary = reflector.stop();
+        let (summary, log) = reflector.stop_with_log();
+        assert!(log.contains("refuses replies with ENETUNREACH"), "{log}");
         assert_eq!(summary["send_errors"]["ENETUNREACH"], 32 + 1 + 2, "{summary}");
         assert_eq!(summary["replied"], 64);
         assert_eq!(summary["trains_refused"], 0, "the source was at fault, not the train");

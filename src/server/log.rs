@@ -8,10 +8,11 @@ use crate::config::{Config, SEND_BUFFER_SMALL};
 use crate::datagram::DropReason;
 use crate::engine::Kind;
 use crate::engine::probe::Blocker;
+use crate::socket::Socket;
 
-/// Says what a user may want to know of the settings before anything is served. Sends have
-/// `send_buffer_len` bytes of room.
-pub fn settings(config: &Config, send_buffer_len: usize) {
+/// Says what a user may want to know of the settings, and of what `socket` was granted, before
+/// anything is served.
+pub fn settings(config: &Config, socket: &Socket) {
     for note in &config.notes {
         tracing::warn!("{note}");
     }
@@ -24,10 +25,25 @@ pub fn settings(config: &Config, send_buffer_len: usize) {
              when sockets are busy"
         );
     }
-    if send_buffer_len < SEND_BUFFER_SMALL {
+    let asked = &config.socket;
+    let sent = socket.send_buffer_len();
+    let receive = shortage(asked.receive_buffer_len, socket.receive_buffer_len());
+    let send = shortage(asked.send_buffer_len, sent);
+    if let Some(granted) = receive {
         tracing::warn!(
-            "the send buffer is {send_buffer_len} bytes, a few trains: replies beyond it are \
-             lost (EAGAIN); raise --sndbuf, and net.core.wmem_max or run with CAP_NET_ADMIN"
+            "the receive buffer has {granted}: the kernel drops what a burst brings beyond it; \
+             raise net.core.rmem_max, or run with CAP_NET_ADMIN"
+        );
+    }
+    if let Some(granted) = send {
+        tracing::warn!(
+            "the send buffer has {granted}: replies beyond it are lost (EAGAIN); raise \
+             net.core.wmem_max, or run with CAP_NET_ADMIN"
+        );
+    } else if sent < SEND_BUFFER_SMALL {
+        tracing::warn!(
+            "the send buffer is {sent} bytes, a few trains: replies beyond it are lost (EAGAIN); \
+             raise --sndbuf"
         );
     }
     let memory = config.memory();
@@ -40,6 +56,13 @@ pub fn settings(config: &Config, send_buffer_len: usize) {
         memory.worker / 1024,
         config.engine.buffers
     );
+}
+
+/// How much less than `asked` the kernel granted, which `counted` says: twice the bytes, to have
+/// room for its own book-keeping (socket(7)).
+fn shortage(asked: Option<usize>, counted: usize) -> Option<String> {
+    let (asked, granted) = (asked?, counted / 2);
+    (granted < asked).then(|| format!("{} of {} KiB", granted / 1024, asked.div_ceil(1024)))
 }
 
 /// Says why the engine is not io_uring.
@@ -119,7 +142,7 @@ fn why(peer: SocketAddr, reason: DropReason, is_own_port: impl Fn(u16) -> bool) 
     let (ip, port) = (peer.ip(), peer.port());
     match reason {
         DropReason::NotAllowed => Some(format!(
-            "the address lists refuse it; --allow {ip} or --allow any answers it"
+            "the address lists refuse it; --allow private,{ip} or --allow any answers it"
         )),
         DropReason::SourceAddress => Some(format!(
             "no reply can reach {ip}; whoever sent it needs an address of its own"
@@ -143,6 +166,16 @@ fn why(peer: SocketAddr, reason: DropReason, is_own_port: impl Fn(u16) -> bool) 
 mod tests {
     use super::*;
 
+    #[test]
+    fn what_is_missing_of_a_buffer_is_said() {
+        let asked = Some(8 << 20);
+        assert_eq!(shortage(asked, 16 << 20), None);
+        assert_eq!(shortage(asked, 425_984).as_deref(), Some("208 of 8192 KiB"));
+        // The kernel's least is more than what is asked for.
+        assert_eq!(shortage(Some(1), 2304), None);
+        assert_eq!(shortage(None, 425_984), None);
+    }
+
     fn said(peer: &str, reason: DropReason) -> String {
         why(peer.parse().unwrap(), reason, |port| port == 9007).unwrap_or_default()
     }
@@ -153,12 +186,12 @@ mod tests {
             (
                 "203.0.113.9:40",
                 DropReason::NotAllowed,
-                "--allow 203.0.113.9 or",
+                "--allow private,203.0.113.9 or",
             ),
             (
                 "[2001:db8::1]:40",
                 DropReason::NotAllowed,
-                "--allow 2001:db8::1 or",
+                "--allow private,2001:db8::1 or",
             ),
             (
                 "224.0.0.1:40",

@@ -44,7 +44,7 @@ on_both_engines! {
         let client = Client::any(&picture.container, at(DockerHost::HOST));
         client.send(b"hold");
         let before = server.intervals();
-        wait_until("three more reports have come", || server.intervals() >= before + 3);
+        wait_until("another report has come", || server.intervals() > before);
         server.handle().stop();
         let error = server.end().unwrap_err().to_string();
         assert_eq!(error, "the drain was cut short after 50ms: worker 0 has not ended");

@@ -79,7 +79,7 @@ on_both_engines! {
         assert!(refused.leftover().is_empty());
         let warnings: Vec<_> = log.lines().filter(|line| line.contains("WARN")).collect();
         assert_eq!(warnings.len(), 1, "{log}");
-        assert!(warnings[0].contains("--allow 203.0.113.9"), "{log}");
+        assert!(warnings[0].contains("--allow private,203.0.113.9 or"), "{log}");
     }
 
     fn allow_replaces_the_default_and_deny_wins(engine: Engine) {
@@ -88,6 +88,7 @@ on_both_engines! {
         let private = DockerHost::CONTAINER;
         for (args, answered, refused) in [
             (vec!["--allow", "203.0.113.0/24"], public, private),
+            (vec!["--allow", "any", "--deny", "private"], public, private),
             (vec!["--allow", "any", "--deny", "172.17.0.0/24"], public, private),
             (vec!["--allow", "any", "--deny", "203.0.113.9"], private, public),
         ] {

@@ -327,11 +327,13 @@ fn any_service_can_be_asked_with_bytes_of_the_users() {
 
 #[test]
 fn bad_input_is_one_sentence_and_an_exit_code() {
-    let cases: [(&[&str], i32, &str); 12] = [
-        (&["127.0.0.1"], 2, "a port is missing"),
+    let cases: [(&[&str], i32, &str); 14] = [
+        (&["127.0.0.1:"], 2, "not a port"),
+        (&["-6", "127.0.0.1"], 2, "has no IPv6 address"),
+        (&["-4"], 2, "TARGET"),
         (&["127.0.0.1:0"], 2, "port 0"),
         (&["127.0.0.1:http"], 2, "not a port"),
-        (&["::1:53"], 2, "in brackets"),
+        (&["::1:53"], 2, "[::1]:53 or [::1:53]:9007"),
         (&["0.0.0.0:53"], 2, "wildcard"),
         (&["[fe80::1]:53"], 2, "needs its interface"),
         (&["127.0.0.1:53", "--payload-hex", "xyz"], 2, "hexadecimal"),

@@ -19,7 +19,9 @@ use reflector_testkit::targets::{Fault, Target};
 fn bad_input_is_one_sentence() {
     for (line, code, words) in [
         ("127.0.0.1:0", 2, "port 0"),
-        ("127.0.0.1", 2, "a port is missing"),
+        (":7", 2, "a host is missing"),
+        ("-4 [::1]:7", 2, "has no IPv4 address"),
+        ("-4 -6 localhost", 2, "cannot be used with"),
         ("127.0.0.1:7 --rate 0", 2, "nothing is sent"),
         ("127.0.0.1:7 --size 39", 2, "a probe has a header of 40"),
         ("127.0.0.1:7 --size 65508", 2, "at most 65507"),

@@ -3,6 +3,7 @@
 
 mod ends;
 mod help;
+mod limits;
 mod options;
 mod ports;
 mod readers;

@@ -18,7 +18,6 @@ fn with_env(args: &[&str], variables: &[(&str, &str)]) -> Output {
 fn every_option_is_read_from_its_environment_variable() {
     // Options that can be what they cannot be. Flags are tested below.
     let refused = [
-        "LISTEN",
         "REPLY_INTERFACE",
         "CORES",
         "CPUS",
@@ -52,6 +51,11 @@ fn every_option_is_read_from_its_environment_variable() {
                 assert!(said.starts_with(&sentence), "{said}");
             }
             for (name, value, named) in [
+                (
+                    "LISTEN",
+                    "nowhere.invalid",
+                    "cannot resolve nowhere.invalid",
+                ),
                 ("DEVICE", "nope0", "interface nope0"),
                 ("HDR", "/nowhere/x", "log /nowhere/x"),
             ] {
@@ -85,8 +89,8 @@ fn a_refused_value_is_told_by_where_it_came_from() {
         ),
         (
             &["-j"],
-            ("REFLECTOR_LISTEN", "0.0.0.0:7,x"),
-            "'x' for 'REFLECTOR_LISTEN'",
+            ("REFLECTOR_LISTEN", "0.0.0.0:7, x:y,"),
+            "'x:y' for 'REFLECTOR_LISTEN'",
         ),
         (
             &["load", "127.0.0.1:7"],
@@ -95,8 +99,8 @@ fn a_refused_value_is_told_by_where_it_came_from() {
         ),
         (
             &["diagnose"],
-            ("REFLECTOR_DIAGNOSE_TARGET", "x"),
-            "'x' for 'REFLECTOR_DIAGNOSE_TARGET'",
+            ("REFLECTOR_DIAGNOSE_TARGET", ":7"),
+            "':7' for 'REFLECTOR_DIAGNOSE_TARGET'",
         ),
     ];
     in_namespaces(
@@ -166,7 +170,7 @@ fn options_work_by_environment_and_the_command_line_wins() {
         "options::options_work_by_environment_and_the_command_line_wins",
         || {
             let variables = [
-                ("REFLECTOR_LISTEN", "127.0.0.1:4001,127.0.0.2:4002"),
+                ("REFLECTOR_LISTEN", "127.0.0.1:4001, 127.0.0.2:4002,"),
                 ("REFLECTOR_CORES", "2"),
                 ("REFLECTOR_ENGINE", "mmsg"),
                 ("REFLECTOR_RCVBUF", "64KiB"),
@@ -269,6 +273,27 @@ fn times_beyond_every_clock_are_never_reached() {
             let reflector = Reflector::attach(child.unwrap());
             Client::connect(&host, reflector.listen(0)).ask(b"now");
             assert_eq!(reflector.stop()["replied"], 1);
+        },
+    );
+}
+
+#[test]
+fn a_variable_that_is_mistyped_is_told_with_the_one_that_is_meant() {
+    in_namespaces(
+        "options::a_variable_that_is_mistyped_is_told_with_the_one_that_is_meant",
+        || {
+            let told = " WARN REFLECTOR_COERS sets no option; is REFLECTOR_CORES meant?\n";
+            for args in [
+                &["-l", "127.0.0.1:0", "-d", "1ms"][..],
+                &["load", "127.0.0.1:7", "-n", "1"],
+            ] {
+                let output = with_env(args, &[("REFLECTOR_COERS", "2"), ("REFLECTOR_PORT", "x")]);
+                let log = text(&output.stderr);
+                assert!(
+                    log.starts_with(told) && log.matches("WARN").count() == 1,
+                    "{log}"
+                );
+            }
         },
     );
 }

@@ -4,7 +4,9 @@ use std::fs;
 use std::net::{SocketAddr, UdpSocket};
 
 use reflector_netlab::topology::{Namespace, in_namespaces};
-use reflector_testkit::{Client, HistogramLog, Reflector, on_both_engines, run_to_end};
+use reflector_testkit::{
+    Client, Engine, HistogramLog, Reflector, on_both_engines, run_to_end, text,
+};
 
 use super::{FAILED, PEERS, assert_refused, clients, count};
 
@@ -22,6 +24,44 @@ fn a_port_that_another_program_has_is_refused_and_nothing_is_touched() {
             let output = run_to_end(&host, &["--listen", &listen, "--hdr", hdr]);
             assert_refused(&output, FAILED, &port_taken(addr));
             assert_eq!(fs::read_to_string(log.path()).unwrap(), "of an earlier run");
+        },
+    );
+}
+
+#[test]
+fn a_bare_port_is_that_of_both_families_and_a_bare_host_has_the_default_one() {
+    in_namespaces(
+        "ports::a_bare_port_is_that_of_both_families_and_a_bare_host_has_the_default_one",
+        || {
+            let host = Namespace::new().unwrap();
+            let listen = ["--listen", "9008, localhost"];
+            let reflector = Reflector::start(&host, Engine::Mmsg, &listen);
+            let listening = (0..).map_while(|it| reflector.ready["listen"][it].as_str());
+            let listening: Vec<_> = listening.collect();
+            assert_eq!(listening[..2], ["0.0.0.0:9008", "[::]:9008"]);
+            assert!(listening.contains(&"127.0.0.1:9007"), "{listening:?}");
+            let more = ["-l", "9009,9010,9011", "-d", "1ms"];
+            let output = run_to_end(&host, &more);
+            let ready = text(&output.stdout);
+            assert!(
+                ready.starts_with("ready: echo on 0.0.0.0:9009 and"),
+                "{ready}"
+            );
+            assert!(ready.lines().all(|line| line.len() <= 80), "{ready}");
+            for addr in ["127.0.0.1:9008", "[::1]:9008"] {
+                Client::connect(&host, addr.parse().unwrap()).ask(b"both");
+            }
+            for args in [
+                &["load", "127.0.0.1", "-n", "3"][..],
+                &["load", "-4", "localhost", "-n", "3"],
+                &["diagnose", "127.0.0.1", "-n", "1"],
+                &["diagnose", "-4", "localhost:9008", "-n", "1"],
+                &["diagnose", "-6", "[::1]:9008", "-n", "1"],
+            ] {
+                let output = run_to_end(&host, args);
+                let said = text(&output.stderr);
+                assert_eq!(output.status.code(), Some(0), "{args:?}: {said}");
+            }
         },
     );
 }

@@ -3,12 +3,12 @@
 use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::process;
 
 use reflector_netlab::topology::{Namespace, in_namespaces};
-use reflector_testkit::{Client, Engine, HistogramLog, command, on_both_engines, text};
+use reflector_testkit::{Client, Engine, HistogramLog, Reflector, command, on_both_engines, text};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -18,7 +18,9 @@ on_both_engines! {
     fn people_read_columns_and_units(engine: Engine) {
         let host = Namespace::new().unwrap();
         let (mut child, addr, mut reader) = start_for_people(&host, engine, "10ms", &[]);
+        // One from a port of its own, and one that --deny-port refuses.
         Client::connect(&host, addr).ask(b"ping");
+        host.run(|| UdpSocket::bind("127.0.0.1:19").unwrap().send_to(b"ping", addr)).unwrap();
         let mut lines = (&mut reader).lines().map(Result::unwrap);
         let (header, row) = (lines.next().unwrap(), lines.next().unwrap());
         assert!(header.contains("received/s") && header.contains("Gbit/s"));
@@ -39,14 +41,15 @@ on_both_engines! {
                 .unwrap_or_else(|| panic!("no {start} in {summary:#?}"))
         };
         assert!(told("summary of ").ends_with(" s"));
-        assert!(told("received ").ends_with(" 4 bytes"));
+        assert!(told("received ").ends_with(" 8 bytes"));
         assert!(told("received ").contains(" /s "));
         assert!(told("residence ").contains(" p99.9 "));
+        assert!(summary.iter().all(|line| !line.contains("trains")), "{summary:#?}");
         assert!(told("worker ").ends_with(" kernel drops"));
         assert!(told("0 ").contains(" 100.0 % "));
         // Names are shorter than this, and counts end in one column.
         let count_end = |start| ends_of_words(told(start)).find(|&column| column > 20);
-        for start in ["replied ", "kernel drops ", "trains received "] {
+        for start in ["replied ", "dropped "] {
             assert_eq!(count_end(start), count_end("received "), "{summary:#?}");
         }
     }
@@ -151,6 +154,50 @@ on_both_engines! {
         reader.read_to_string(&mut rest).unwrap();
         assert!(rest.contains("summary of"), "{rest}");
     }
+}
+
+#[test]
+fn no_command_complains_of_a_reader_that_has_left() {
+    in_namespaces(
+        "readers::no_command_complains_of_a_reader_that_has_left",
+        || {
+            let host = Namespace::new().unwrap();
+            let reflector = Reflector::start(&host, Engine::Mmsg, &["-l", "127.0.0.1:9007"]);
+            for line in [
+                "--version",
+                "-h",
+                "--help",
+                "help",
+                "load --help",
+                "help lab",
+                "load 127.0.0.1 -n 100",
+                "load 127.0.0.1 -n 100 --json",
+                "load 127.0.0.1 -r 1k --find-rate 100 -d 0.1",
+                "diagnose",
+                "diagnose --json",
+                "diagnose 127.0.0.1 -n 1",
+                "diagnose 127.0.0.1 -n 1 --json",
+                "lab --case specific -t 0.1",
+                "lab --case specific -t 0.1 --json",
+            ] {
+                let (reader, stdout) = io::pipe().unwrap();
+                drop(reader);
+                let args: Vec<_> = line.split(' ').collect();
+                let mut command = command(&args);
+                command.stdout(stdout);
+                let output = host.run(|| command.output()).unwrap();
+                let said = text(&output.stderr);
+                // This host may be unfit to reflect.
+                let is_unfit = line.starts_with("diagnose --json") || line == "diagnose";
+                assert!(is_unfit || output.status.success(), "{line}: {said}");
+                assert!(
+                    !said.contains("pipe") && !said.contains("ERROR"),
+                    "{line}: {said}"
+                );
+            }
+            reflector.stop();
+        },
+    );
 }
 
 #[test]

@@ -6,9 +6,10 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-use reflector_netlab::topology::Namespace;
-use reflector_testkit::{Client, Reflector, command, on_both_engines, queue, threads};
+use reflector_netlab::topology::{Namespace, in_namespaces};
+use reflector_testkit::{Client, Reflector, command, on_both_engines, queue, text, threads};
 use rustix::process::Signal;
+use rustix::thread::{CapabilitySet, remove_capability_from_bounding_set};
 
 use super::{FAILED, PEERS, clients, count};
 
@@ -151,4 +152,30 @@ fn status_of(task: &Path, key: &str) -> String {
         .lines()
         .find_map(|line| line.strip_prefix(key)?.strip_prefix(':'));
     value.expect("a known key").trim().to_owned()
+}
+
+#[test]
+fn a_socket_buffer_that_is_not_granted_whole_is_said_at_start() {
+    in_namespaces(
+        "workers::a_socket_buffer_that_is_not_granted_whole_is_said_at_start",
+        || {
+            let host = Namespace::new().unwrap();
+            let args = ["-l", "127.0.0.1:0", "-d", "1ms", "--engine", "mmsg"];
+            let args = [&args[..], &["--rcvbuf", "1GiB", "--sndbuf", "1GiB"]].concat();
+            let output = host.run(|| {
+                remove_capability_from_bounding_set(CapabilitySet::NET_ADMIN).unwrap();
+                command(&args).output().unwrap()
+            });
+            assert!(output.status.success());
+            let log: Vec<_> = text(&output.stderr).lines().collect();
+            for (line, (buffer, limit)) in log.iter().zip([("receive", "r"), ("send", "w")]) {
+                let start = format!(" WARN the {buffer} buffer has ");
+                assert!(line.starts_with(&start), "{log:?}");
+                assert!(line.contains(" of 1048576 KiB: "), "{log:?}");
+                let remedy = format!("raise net.core.{limit}mem_max, or run with CAP_NET_ADMIN");
+                assert!(line.ends_with(&remedy), "{log:?}");
+            }
+            assert_eq!(log.len(), 2, "{log:?}");
+        },
+    );
 }

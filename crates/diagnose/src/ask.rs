@@ -27,11 +27,15 @@ impl Plan {
     /// Asks by both kinds of socket at the same time, from fresh ports.
     ///
     /// # Errors
-    /// EMFILE where there is no descriptor left; ENETUNREACH, EHOSTUNREACH, EPERM, EACCES or
-    /// EMSGSIZE where this host refuses to send.
+    /// EMFILE where there is no descriptor left, EAGAIN where there may be no more threads;
+    /// ENETUNREACH, EHOSTUNREACH, EPERM, EACCES or EMSGSIZE where this host refuses to send.
     pub(crate) fn try_once(&self, number: u16) -> Result<[Attempt; 2], Error> {
         thread::scope(|scope| {
-            let connected = scope.spawn(|| self.ask(number, SocketKind::Connected, 0));
+            let connected = thread::Builder::new()
+                .name("connected".to_owned())
+                .spawn_scoped(scope, || self.ask(number, SocketKind::Connected, 0));
+            let connected = connected
+                .map_err(|error| Error::system("cannot ask by two sockets at a time", &error))?;
             let unconnected = self.ask(number, SocketKind::Unconnected, 0);
             let connected = connected.join().expect("asking does not panic");
             Ok([connected?, unconnected?])

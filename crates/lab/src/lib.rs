@@ -116,7 +116,7 @@ fn servers(options: &Options) -> Result<[ServerUnderTest; 2], Error> {
 }
 
 /// The variable that tells the lab that it is in a user namespace of its own making.
-const INSIDE: &str = "REFLECTOR_LAB_INSIDE";
+pub const INSIDE: &str = "REFLECTOR_LAB_INSIDE";
 
 /// Returns where network namespaces can be made, in a user namespace if need be.
 fn enter_user_namespace() -> Result<(), Error> {

@@ -17,7 +17,7 @@ pub(crate) struct Page {
     width: usize,
 }
 
-/// The width where there is no terminal, and the narrowest that two columns fit into.
+/// The narrowest that two columns fit into.
 const TWO_COLUMNS_MIN: usize = 100;
 /// Wider than this, lines are harder to follow.
 const WIDTH_MAX: usize = 132;
@@ -26,9 +26,8 @@ const WIDTH_MIN: usize = 40;
 const GUTTER: &str = " │ ";
 
 impl Page {
-    /// A page as wide as the terminal, or one of 100 columns.
-    pub(crate) fn new(width: Option<usize>) -> Self {
-        let width = width.unwrap_or(TWO_COLUMNS_MIN);
+    /// A page of `width`, as far as it is one that can be read.
+    pub(crate) fn new(width: usize) -> Self {
         Self {
             width: width.clamp(WIDTH_MIN, WIDTH_MAX),
         }

@@ -1,6 +1,6 @@
 //! Stdout, as text or as JSON lines.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 
 use crate::json;
 use crate::page::Page;
@@ -18,10 +18,10 @@ pub(crate) struct Printer {
 }
 
 impl Printer {
-    /// A printer of JSON lines, or of text as wide as the terminal.
+    /// A printer of JSON lines, or of text as wide as the terminal, or as 80 columns.
     pub(crate) fn new(is_json: bool) -> Self {
         let stdout = io::stdout();
-        let width = stdout.is_terminal().then(|| text::width(&stdout));
+        let width = text::width(&stdout);
         Self {
             out: anstream::AutoStream::auto(stdout),
             page: (!is_json).then(|| Page::new(width)),

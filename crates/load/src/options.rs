@@ -132,7 +132,7 @@ impl FromStr for Sizes {
     fn from_str(text: &str) -> Result<Self, String> {
         let one = |part: &str| {
             let (size, weight) = part.split_once(':').unwrap_or((part, "1"));
-            let size = size.trim().parse::<u32>().ok();
+            let size = bytes(size.trim());
             let size = match size.map(u16::try_from) {
                 Some(Err(_)) => {
                     return Err(format!(
@@ -145,12 +145,25 @@ impl FromStr for Sizes {
             size.zip(weight)
                 .ok_or_else(|| format!("'{part}' is not a size in bytes, or SIZE:WEIGHT"))
         };
-        let sizes: Vec<_> = text.split(',').map(one).collect::<Result<_, _>>()?;
+        let items = text.trim().strip_suffix(',').unwrap_or(text).split(',');
+        let sizes: Vec<_> = items.map(one).collect::<Result<_, _>>()?;
         if sizes.len() > SIZES_MAX {
             return Err(format!("a mix has at most {SIZES_MAX} sizes"));
         }
         Ok(Sizes(sizes))
     }
+}
+
+/// Reads a number of bytes, of which 1k is a thousand, as with rates, and 1KiB 1024.
+fn bytes(text: &str) -> Option<u32> {
+    let (digits, factor) = match text.strip_suffix("KiB") {
+        Some(digits) => (digits, 1024),
+        None => match text.strip_suffix(['k', 'K']) {
+            Some(digits) => (digits, 1000),
+            None => (text, 1),
+        },
+    };
+    digits.trim().parse::<u32>().ok()?.checked_mul(factor)
 }
 
 /// Sizes that a mix may have: each keeps buffers of its own.
@@ -176,6 +189,13 @@ mod tests {
         assert_eq!("64".parse::<Sizes>(), Ok(Sizes(vec![(64, 1)])));
         let mix = Sizes(vec![(64, 7), (512, 4), (1400, 1)]);
         assert_eq!("64:7,512:4,1400:1".parse::<Sizes>(), Ok(mix));
+        assert_eq!(
+            "1k:2, 1KiB, ".parse(),
+            Ok(Sizes(vec![(1000, 2), (1024, 1)]))
+        );
+        for text in ["k", "1M", "1kB", "66k", "4294968k"] {
+            assert!(text.parse::<Sizes>().is_err(), "{text}");
+        }
         for text in ["", "64:0", "64:", "70000", "-1", "64;7"] {
             assert!(text.parse::<Sizes>().is_err(), "{text}");
         }

@@ -5,12 +5,20 @@ use std::time::Duration;
 
 use humantime::{format_duration, parse_duration};
 
-/// Reads a time such as `500ms`, `1.5s` or `2m 30s`; a number without a unit is seconds.
+/// A hundred years, which stand for every longer time: they are never over either, and can be added
+/// to any clock.
+const MAX: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+
+/// Reads a time such as `500ms`, `1.5s` or `2m 30s`; a number without a unit is seconds. A micro is
+/// `u`, or either of the two characters that look like a mu.
 ///
 /// # Errors
 /// In words, what was expected instead of `text`.
 pub fn parse(text: &str) -> Result<Duration, String> {
-    let text = text.trim();
+    let text = &text.trim().replace('\u{3bc}', "\u{b5}");
+    if text.contains('M') {
+        return Err("a minute is m or min, as in 1m or 1min".to_owned());
+    }
     let is_number = text.contains(|c: char| c.is_ascii_digit())
         && text.chars().all(|c| c.is_ascii_digit() || c == '.');
     let parsed = if is_number {
@@ -18,7 +26,9 @@ pub fn parse(text: &str) -> Result<Duration, String> {
     } else {
         parse_duration(text)
     };
-    parsed.map_err(|_| "expected a time, such as 10 (seconds), 1.5s, 200ms or 2m".to_owned())
+    let time = parsed
+        .map_err(|_| "expected a time, such as 10 (seconds), 1.5s, 200ms or 2m".to_owned())?;
+    Ok(time.min(MAX))
 }
 
 /// The same, where the time has to be within `bounds`.
@@ -68,6 +78,25 @@ mod tests {
         ] {
             let error = parse(text).unwrap_err();
             assert!(error.starts_with("expected a time"), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn what_looks_like_a_mu_is_one() {
+        for text in ["500us", "500\u{b5}s", "500\u{3bc}s"] {
+            assert_eq!(parse(text), Ok(Duration::from_micros(500)), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_month_is_not_taken_for_a_minute_and_no_time_is_too_long_to_add() {
+        for text in ["1M", "1 M", "2M30s"] {
+            let error = parse(text).unwrap_err();
+            assert_eq!(error, "a minute is m or min, as in 1m or 1min", "{text}");
+        }
+        assert_eq!(parse("1min"), parse("1m"));
+        for text in ["101y", "500000000000y", "18446744073709551615"] {
+            assert_eq!(parse(text), Ok(MAX), "{text}");
         }
     }
 

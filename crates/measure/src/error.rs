@@ -23,6 +23,10 @@ impl Error {
         match said.raw_os_error() {
             // Whatever it was that needed one more.
             Some(libc::EMFILE) => error.try_this("`ulimit -n` raises the limit, LimitNOFILE= too"),
+            // Of a thread (pthread_create(3)).
+            Some(libc::EAGAIN) => error.try_this(
+                "`ulimit -u` raises the limit on threads, TasksMax= and pids.max of the cgroup too",
+            ),
             _ => error,
         }
     }

@@ -20,6 +20,8 @@ pub mod quantiles;
 #[cfg(feature = "text")]
 pub mod duration;
 #[cfg(feature = "text")]
+pub mod host_port;
+#[cfg(feature = "text")]
 pub mod payload;
 pub mod percent;
 #[cfg(feature = "text")]

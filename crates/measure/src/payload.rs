@@ -6,12 +6,15 @@ pub struct Payload(pub Vec<u8>);
 
 impl Payload {
     /// The bytes that `text` spells, two digits each, of either case; white space between them is
-    /// skipped. At most `len_max` bytes.
+    /// skipped, and so is `0x` at the start. At most `len_max` bytes.
     ///
     /// # Errors
     /// A sentence for the user: another character, an odd number of digits, too many bytes.
     pub fn from_hex(text: &str, len_max: usize) -> Result<Self, String> {
-        let digits: Vec<u8> = text
+        let text = text.trim();
+        let digits = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X"));
+        let digits: Vec<u8> = digits
+            .unwrap_or(text)
             .chars()
             .filter(|c| !c.is_whitespace())
             .map(|c| c.to_digit(16).map(|digit| digit as u8))
@@ -36,6 +39,9 @@ mod tests {
     fn hexadecimal_digits_are_read() {
         let read = |text: &str| Payload::from_hex(text, 4);
         assert_eq!(read("7069 6E67"), Ok(Payload(b"ping".to_vec())));
+        assert_eq!(read("0x7069 6E67"), Ok(Payload(b"ping".to_vec())));
+        assert_eq!(read(" 0Xff"), Ok(Payload(vec![0xff])));
+        assert!(read("0x0xff").is_err() && read("00xff").is_err());
         assert_eq!(read(""), Ok(Payload(Vec::new())));
         assert!(read("7").unwrap_err().contains("odd"));
         assert!(read("0g").unwrap_err().contains("70696e67"));

@@ -1,31 +1,61 @@
 //! The service to ask: `HOST:PORT` as typed, and the addresses behind it.
 
 use std::fmt;
-use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, ToSocketAddrs};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 
-use rustix::net::{AddressFamily, SocketFlags, SocketType, netdevice, socket_with};
-
 use crate::error::Error;
+use crate::host_port::{Host, HostPort, unresolved};
 
-/// `HOST:PORT`, not yet resolved. HOST is a name, an IPv4 address, or an IPv6 address in brackets,
-/// which may name its interface: `[fe80::1%eth0]:9007`. `Display` writes it as it was typed.
+/// A service, not yet resolved, and the family that it is asked over. `Display` writes it with its
+/// port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
-    host: Host,
-    port: u16,
+    at: HostPort,
+    family: Option<Family>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Host {
-    Address(IpAddr),
-    /// An IPv6 address with the interface that it is meant on, by name or index.
-    Zoned(Ipv6Addr, String),
-    Name(String),
+/// A version of the Internet Protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+impl Family {
+    fn of(ip: IpAddr) -> Self {
+        if ip.is_ipv4() { Self::V4 } else { Self::V6 }
+    }
+}
+
+impl fmt::Display for Family {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::V4 => "IPv4",
+            Self::V6 => "IPv6",
+        })
+    }
 }
 
 impl Target {
+    /// The same, asked over `family` only, if that is given.
+    #[must_use]
+    pub fn over(mut self, family: Option<Family>) -> Self {
+        self.family = family;
+        self
+    }
+
+    /// The same, at `port` if none was typed.
+    #[must_use]
+    pub fn at_port_or(mut self, port: u16) -> Self {
+        if !self.at.has_port {
+            self.at.port = port;
+        }
+        self
+    }
+
     /// The addresses, in the resolver's order; at least one. With `bind`, the address that is
     /// going to be sent from, only those of its family.
     ///
@@ -33,48 +63,25 @@ impl Target {
     /// The name does not resolve or has no address of that family, or the interface does not
     /// exist (ENODEV).
     pub fn resolve(&self, bind: Option<IpAddr>) -> Result<Vec<SocketAddr>, Error> {
-        let mut found = self.addresses()?;
-        if let Some(bind) = bind {
-            found.retain(|addr| addr.is_ipv4() == bind.is_ipv4());
+        let mut found = self.at.resolve()?;
+        if let Host::Name(name) = &self.at.host {
+            found.retain(|addr| check(addr.ip()).is_ok());
             if found.is_empty() {
-                let family = if bind.is_ipv4() { "IPv4" } else { "IPv6" };
+                return Err(unresolved(name, "the name has no address of a single host"));
+            }
+        }
+        let from_bind = bind.map(|ip| (Family::of(ip), format!("from {ip}")));
+        let asked = self.family.map(|family| (family, format!("over {family}")));
+        for (family, way) in asked.into_iter().chain(from_bind) {
+            found.retain(|addr| Family::of(addr.ip()) == family);
+            if found.is_empty() {
                 return Err(Error::usage(
-                    format!("cannot ask {self} from {bind}"),
+                    format!("cannot ask {self} {way}"),
                     format!("the target has no {family} address"),
                 ));
             }
         }
         Ok(found)
-    }
-
-    fn addresses(&self) -> Result<Vec<SocketAddr>, Error> {
-        match &self.host {
-            Host::Address(ip) => Ok(vec![SocketAddr::new(*ip, self.port)]),
-            Host::Zoned(ip, interface) => {
-                let index = interface_index(interface).map_err(|error| {
-                    Error::system(format!("cannot find the interface {interface}"), &error)
-                        .try_this("`ip link` lists the interfaces of this host")
-                })?;
-                Ok(vec![SocketAddrV6::new(*ip, self.port, 0, index).into()])
-            }
-            Host::Name(name) => {
-                let cannot = |said: &str| {
-                    Error::new(format!("cannot resolve {name}"), said).try_this(format!(
-                        "give an address, or see what `getent ahosts {name}` says"
-                    ))
-                };
-                let found = (name.as_str(), self.port).to_socket_addrs();
-                let found: Vec<_> = found
-                    .map_err(|error| cannot(resolver_said(&error.to_string())))?
-                    .map(canonical)
-                    .filter(|addr| check(addr.ip()).is_ok())
-                    .collect();
-                if found.is_empty() {
-                    return Err(cannot("the name has no address of a single host"));
-                }
-                Ok(found)
-            }
-        }
     }
 }
 
@@ -86,38 +93,9 @@ pub fn wildcard(ip: IpAddr) -> IpAddr {
     }
 }
 
-/// An IPv4 address that is written as an IPv6 address is an IPv4 address.
-fn canonical(addr: SocketAddr) -> SocketAddr {
-    match addr.ip().to_canonical() {
-        IpAddr::V4(ip) => SocketAddr::new(ip.into(), addr.port()),
-        IpAddr::V6(_) => addr,
-    }
-}
-
-/// What the resolver said, without the words that `std` puts before it.
-fn resolver_said(text: &str) -> &str {
-    let prefix = "failed to lookup address information: ";
-    text.strip_prefix(prefix).unwrap_or(text)
-}
-
-/// The index of an interface that is given by index or by name.
-fn interface_index(interface: &str) -> io::Result<u32> {
-    if let Ok(index) = interface.parse() {
-        return Ok(index);
-    }
-    // Any socket will do (netdevice(7)).
-    let (family, flags) = (AddressFamily::INET, SocketFlags::CLOEXEC);
-    let socket = socket_with(family, SocketType::DGRAM, flags, None)?;
-    Ok(netdevice::name_to_index(&socket, interface)?)
-}
-
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.host {
-            Host::Address(ip) => SocketAddr::new(*ip, self.port).fmt(f),
-            Host::Zoned(ip, interface) => write!(f, "[{ip}%{interface}]:{}", self.port),
-            Host::Name(name) => write!(f, "{name}:{}", self.port),
-        }
+        self.at.fmt(f)
     }
 }
 
@@ -125,66 +103,27 @@ impl FromStr for Target {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let (host, port) = split(text)?;
-        let port: u16 = port
-            .parse()
-            .map_err(|_| format!("'{port}' is not a port (1 to 65535)"))?;
-        if port == 0 {
+        let at: HostPort = text.parse()?;
+        match &at.host {
+            Host::Address(IpAddr::V6(ip)) if ip.is_unicast_link_local() => {
+                return Err(
+                    "a link-local address needs its interface, as in [fe80::1%eth0]:9007"
+                        .to_owned(),
+                );
+            }
+            Host::Address(ip) => check(*ip)?,
+            Host::Zoned(ip, _) => check((*ip).into())?,
+            Host::Name(_) => {}
+        }
+        if at.port == 0 {
             return Err("nobody listens on port 0; give the service's port".to_owned());
         }
-        Ok(Self {
-            host: parse_host(host, text.starts_with('['))?,
-            port,
-        })
+        Ok(Self { at, family: None })
     }
-}
-
-fn split(text: &str) -> Result<(&str, &str), String> {
-    let missing = || format!("a port is missing, as in {text}:9007");
-    if let Some(rest) = text.strip_prefix('[') {
-        let (host, rest) = rest
-            .split_once(']')
-            .ok_or("the bracket is not closed, as in [2001:db8::1]:9007")?;
-        return Ok((host, rest.strip_prefix(':').ok_or_else(missing)?));
-    }
-    let (host, port) = text.rsplit_once(':').ok_or_else(missing)?;
-    if host.contains(':') {
-        return Err("an IPv6 address stands in brackets, as in [2001:db8::1]:9007".to_owned());
-    }
-    Ok((host, port))
-}
-
-fn parse_host(host: &str, is_bracketed: bool) -> Result<Host, String> {
-    if is_bracketed {
-        let (ip, zone) = match host.split_once('%') {
-            Some((ip, zone)) => (ip, Some(zone)),
-            None => (host, None),
-        };
-        let ip: Ipv6Addr = ip
-            .parse()
-            .map_err(|_| format!("'{ip}' is not an IPv6 address"))?;
-        if let Some(zone) = zone.filter(|zone| !zone.is_empty()) {
-            check(ip.into())?;
-            return Ok(Host::Zoned(ip, zone.to_owned()));
-        }
-        if ip.is_unicast_link_local() {
-            return Err(
-                "a link-local address needs its interface, as in [fe80::1%eth0]:9007".to_owned(),
-            );
-        }
-        return check(ip.to_canonical()).map(Host::Address);
-    }
-    if let Ok(ip) = host.parse::<Ipv4Addr>() {
-        return check(ip.into()).map(Host::Address);
-    }
-    if host.is_empty() {
-        return Err("a host is missing, as in 192.0.2.1:9007".to_owned());
-    }
-    Ok(Host::Name(host.to_owned()))
 }
 
 /// Only a unicast address can be answered from.
-fn check(ip: IpAddr) -> Result<IpAddr, String> {
+fn check(ip: IpAddr) -> Result<(), String> {
     if ip.is_unspecified() {
         return Err(format!(
             "{ip} is a wildcard to listen on, not an address to ask; give one of the host's"
@@ -195,11 +134,13 @@ fn check(ip: IpAddr) -> Result<IpAddr, String> {
             "{ip} is not a single host's address: no answer can come from it"
         ));
     }
-    Ok(ip)
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddrV6;
+
     use super::*;
 
     #[test]
@@ -219,14 +160,12 @@ mod tests {
     #[test]
     fn what_is_wrong_is_said_in_a_sentence() {
         for (text, said) in [
-            ("192.0.2.1", "a port is missing"),
             ("192.0.2.1:0", "port 0"),
             ("192.0.2.1:65536", "not a port"),
             ("192.0.2.1:", "not a port"),
             (":53", "a host is missing"),
-            ("2001:db8::1:53", "in brackets"),
+            ("2001:db8::1:53", "[2001:db8::1]:53"),
             ("[2001:db8::1", "not closed"),
-            ("[2001:db8::1]", "a port is missing"),
             ("[nonsense]:53", "not an IPv6 address"),
             ("[fe80::1]:53", "needs its interface"),
             ("0.0.0.0:53", "wildcard"),
@@ -254,6 +193,7 @@ mod tests {
                 .contains("no-such-one")
         );
     }
+
     #[test]
     fn interfaces_are_found_by_name_and_the_family_is_chosen() {
         let target: Target = "[fe80::1%lo]:53".parse().unwrap();
@@ -274,5 +214,33 @@ mod tests {
             .resolve(Some(Ipv6Addr::LOCALHOST.into()))
             .unwrap_err();
         assert!(error.is_usage() && error.to_string().contains("no IPv6 address"));
+    }
+
+    #[test]
+    fn a_target_is_asked_over_the_family_that_is_wanted() {
+        let over = |text: &str, family| {
+            let target: Target = text.parse().unwrap();
+            target.over(Some(family)).resolve(None)
+        };
+        let v4 = over("localhost", Family::V4).unwrap();
+        assert_eq!(v4[0], "127.0.0.1:9007".parse().unwrap());
+        assert!(v4.iter().all(SocketAddr::is_ipv4));
+        assert_eq!(
+            over("::1", Family::V6).unwrap(),
+            ["[::1]:9007".parse().unwrap()]
+        );
+        let error = over("127.0.0.1", Family::V6).unwrap_err();
+        assert!(error.is_usage());
+        assert_eq!(
+            error.to_string(),
+            "cannot ask 127.0.0.1:9007 over IPv6: the target has no IPv6 address"
+        );
+    }
+
+    #[test]
+    fn a_service_may_have_another_port_by_default() {
+        let at = |text: &str| text.parse::<Target>().unwrap().at_port_or(53).to_string();
+        assert_eq!(at("192.0.2.1"), "192.0.2.1:53");
+        assert_eq!(at("192.0.2.1:9007"), "192.0.2.1:9007");
     }
 }

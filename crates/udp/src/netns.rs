@@ -67,9 +67,9 @@ pub fn ability() -> &'static Ability {
     static ABILITY: OnceLock<Ability> = OnceLock::new();
     ABILITY.get_or_init(|| {
         if has_capabilities()
-            && thread::spawn(unshare_net)
-                .join()
-                .is_ok_and(|made| made.is_ok())
+            && thread::Builder::new()
+                .spawn(unshare_net)
+                .is_ok_and(|trial| trial.join().is_ok_and(|made| made.is_ok()))
         {
             return Ability::Direct;
         }

@@ -1,5 +1,6 @@
 //! The command line as a whole: the program's own options, and its commands.
 
+use std::env;
 use std::net::IpAddr;
 
 use clap::error::{ContextKind, ContextValue};
@@ -56,12 +57,18 @@ impl Cli {
     }
 }
 
+/// A sentence for each environment variable that looks like an option's and is none.
+pub fn unknown_variables() -> Vec<String> {
+    let names = env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+    environment::unknown(&definition(), names)
+}
+
 /// Where `error` refuses an address as a command, says which option takes it.
 fn hint_at_listen(mut error: clap::Error) -> clap::Error {
     let word = error.get(ContextKind::InvalidSubcommand);
     let word = word.map(ContextValue::to_string).unwrap_or_default();
-    if word.contains(':') || word.parse::<IpAddr>().is_ok() {
-        let tip = format!("to reflect on an address, type '--listen {word}'");
+    if word.contains(':') || word.parse::<IpAddr>().is_ok() || word.parse::<u16>().is_ok() {
+        let tip = format!("to listen there, type '--listen {word}'");
         let tips = ContextValue::StyledStrs(vec![tip.into()]);
         error.insert(ContextKind::Suggested, tips);
     }
@@ -71,7 +78,9 @@ fn hint_at_listen(mut error: clap::Error) -> clap::Error {
 /// The command line with its environment variables. A value that is a negative number is refused
 /// by its option, instead of being taken for another one.
 fn definition() -> clap::Command {
-    let with_negative = |option: Arg| match option.get_action().takes_values() {
+    // A positional argument is none, or -4 would be taken for a target.
+    let takes_number = |it: &Arg| it.get_action().takes_values() && !it.is_positional();
+    let with_negative = |option: Arg| match takes_number(&option) {
         true => option.allow_negative_numbers(true),
         false => option,
     };
@@ -137,7 +146,9 @@ mod tests {
     #[test]
     fn a_letter_means_the_same_in_every_command() {
         let table = [
-            ('b', &["baseline"][..]),
+            ('4', &["ipv4"][..]),
+            ('6', &["ipv6"]),
+            ('b', &["baseline"]),
             ('c', &["cores"]),
             ('d', &["duration"]),
             ('i', &["interval"]),

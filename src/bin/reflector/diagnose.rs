@@ -10,12 +10,13 @@ use reflector_diagnose::machine::Blocked;
 use reflector_diagnose::question::{DnsName, Question};
 use reflector_measure::error::Error;
 use reflector_measure::exit::Exit;
+use reflector_measure::host_port::DEFAULT_PORT;
 use reflector_measure::payload::Payload;
 use reflector_measure::target::Target;
 use reflector_udp::PAYLOAD_V4_MAX;
 
 use crate::help::Ending;
-use crate::values::{WAIT_FOR_ANSWER, number, time};
+use crate::values::{OverFamily, WAIT_FOR_ANSWER, number, time};
 
 /// What the help ends with.
 const ENDING: Ending = Ending {
@@ -56,6 +57,9 @@ const ENDING: Ending = Ending {
     ],
 };
 
+/// The port of a DNS server (RFC 1035).
+const DNS_PORT: u16 = 53;
+
 /// Check whether a UDP service answers from the address asked, and if not, why
 ///
 /// Without TARGET, check whether this host is fit to reflect: io_uring, buffers, connection
@@ -63,13 +67,15 @@ const ENDING: Ending = Ending {
 #[derive(Args, Clone, Debug)]
 #[command(after_help = ENDING.short(), after_long_help = ENDING.long())]
 pub struct DiagnoseArgs {
-    /// UDP service to check: HOST:PORT; without it, this host is checked
+    /// UDP service to check: HOST:PORT, or HOST for port 9007; without it, this host is checked
     ///
-    /// HOST is a name, an IPv4 address, or an IPv6 address in brackets, such as [2001:db8::1] or
-    /// [fe80::1%eth0]. The service is asked for an echo, unless --payload-hex or --dns says
-    /// otherwise.
+    /// HOST is a name, an IPv4 address, or an IPv6 address such as fe80::1%eth0, which stands in
+    /// brackets before a port. The service is asked for an echo, unless --payload-hex or --dns says
+    /// otherwise; with --dns the port is 53 if none is given.
     #[arg(value_name = "TARGET")]
     target: Option<Target>,
+    #[command(flatten)]
+    over: OverFamily,
     /// Send these bytes, for a service that does not echo
     #[arg(long, value_name = "HEX")]
     #[arg(value_parser = parse_hex, conflicts_with = "dns", requires = "target")]
@@ -79,7 +85,8 @@ pub struct DiagnoseArgs {
     dns: Option<DnsName>,
     /// Number of tries, each with a connected and an unconnected socket
     ///
-    /// Every socket has a fresh source port.
+    /// Every socket has a fresh source port. If all are silent, one more try watches the interface,
+    /// for answers that reach this host and no socket.
     #[arg(short = 'n', long, value_name = "N", default_value_t = 3)]
     #[arg(value_parser = number::<u16>(1..=100))]
     tries: u16,
@@ -100,9 +107,20 @@ pub struct DiagnoseArgs {
 }
 
 impl DiagnoseArgs {
+    /// Whom to ask, at the port that its service has by default.
+    fn target(&self) -> Option<Target> {
+        let port = if self.dns.is_some() {
+            DNS_PORT
+        } else {
+            DEFAULT_PORT
+        };
+        let target = self.target.clone()?.at_port_or(port);
+        Some(target.over(self.over.family()))
+    }
+
     fn options(&self) -> Options {
         Options {
-            target: self.target.clone(),
+            target: self.target(),
             question: match (&self.dns, &self.payload_hex) {
                 (Some(name), _) => Question::Dns(name.clone()),
                 (None, Some(payload)) => Question::Bytes(payload.clone()),

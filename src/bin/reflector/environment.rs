@@ -10,17 +10,30 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command, Error};
 
+use reflector_lab::INSIDE;
+use strsim::damerau_levenshtein;
+
+use crate::values::items;
+
 /// Gives every option of `program` and of its commands its variable.
 pub fn with_variables(program: Command) -> Command {
     let add = |command: Command, prefix: &str| command.mut_args(|it| with_variable(it, prefix));
     add(program, "REFLECTOR").mut_subcommands(|command| {
-        let prefix = format!("REFLECTOR_{}", command.get_name().to_uppercase());
+        let prefix = prefix_of(&command);
         add(command, &prefix)
     })
 }
 
+fn prefix_of(command: &Command) -> String {
+    format!("REFLECTOR_{}", command.get_name().to_uppercase())
+}
+
+fn name_of(option: &Arg, prefix: &str) -> String {
+    format!("{prefix}_{}", option.get_id().as_str().to_uppercase())
+}
+
 fn with_variable(option: Arg, prefix: &str) -> Arg {
-    let name = format!("{prefix}_{}", option.get_id().as_str().to_uppercase());
+    let name = name_of(&option, prefix);
     let option = match option.get_action() {
         ArgAction::SetTrue => option.value_parser(parse_flag),
         _ => option,
@@ -29,6 +42,41 @@ fn with_variable(option: Arg, prefix: &str) -> Arg {
         Some(value) if value.is_empty() => option,
         _ => option.env(name).hide_env(true),
     }
+}
+
+/// A sentence for each of `variables` that looks like one of `program` and sets nothing.
+pub fn unknown(program: &Command, variables: impl Iterator<Item = String>) -> Vec<String> {
+    let of = |command: &Command, prefix: &str| {
+        let options = command.get_arguments();
+        options.map(|it| name_of(it, prefix)).collect::<Vec<_>>()
+    };
+    let of_commands = program.get_subcommands();
+    let of_commands = of_commands.flat_map(|command| of(command, &prefix_of(command)));
+    let known: Vec<_> = of(program, "REFLECTOR")
+        .into_iter()
+        .chain(of_commands)
+        .collect();
+    let is_ours = |name: &String| name.starts_with("REFLECTOR_") && !is_of_a_service(name);
+    let unknown = variables.filter(|name| is_ours(name) && !known.contains(name));
+    let sentence = |name: String| {
+        let distance = |other: &&String| damerau_levenshtein(&name, other);
+        let nearest = known.iter().min_by_key(distance);
+        match nearest.filter(|other| distance(other) <= DISTANCE_MAX) {
+            Some(nearest) => format!("{name} sets no option; is {nearest} meant?"),
+            None => format!("{name} sets no option"),
+        }
+    };
+    unknown.map(sentence).collect()
+}
+
+/// Letters by which a name may be wrong and still be taken for another.
+const DISTANCE_MAX: usize = 3;
+
+/// Whether the variable is one that Kubernetes sets for a service called "reflector", or one of
+/// the lab's own.
+fn is_of_a_service(name: &str) -> bool {
+    let rest = name.trim_start_matches("REFLECTOR_");
+    rest == "PORT" || rest.starts_with("PORT_") || rest.starts_with("SERVICE_") || name == INSIDE
 }
 
 fn parse_flag(text: &str) -> Result<bool, String> {
@@ -129,7 +177,7 @@ fn variable(mut program: Command, option: &str, value: Option<&str>) -> Option<S
     let holds = |name: &&str| {
         let held = env::var(name).unwrap_or_default();
         match value {
-            Some(value) => held == value || held.split(',').any(|part| part == value),
+            Some(value) => held == value || items(&held).any(|item| item == value),
             None => !held.is_empty(),
         }
     };
@@ -144,6 +192,41 @@ fn without_variables(command: Command) -> Command {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_variable_that_sets_nothing_is_told_with_the_nearest_that_does() {
+        let program = Command::new("reflector")
+            .arg(Arg::new("cores"))
+            .subcommand(Command::new("load").arg(Arg::new("max_loss")));
+        let unknown = |name: &str| unknown(&program, [name.to_owned()].into_iter());
+        for (name, said) in [
+            (
+                "REFLECTOR_COERS",
+                "REFLECTOR_COERS sets no option; is REFLECTOR_CORES meant?",
+            ),
+            (
+                "REFLECTOR_LOAD_MAXLOSS",
+                "REFLECTOR_LOAD_MAXLOSS sets no option; is REFLECTOR_LOAD_MAX_LOSS meant?",
+            ),
+            (
+                "REFLECTOR_SOMETHING_ELSE",
+                "REFLECTOR_SOMETHING_ELSE sets no option",
+            ),
+        ] {
+            assert_eq!(unknown(name), [said]);
+        }
+        for name in [
+            "REFLECTOR_CORES",
+            "REFLECTOR_LOAD_MAX_LOSS",
+            "REFLECTOR_SERVICE_HOST",
+            "REFLECTOR_PORT_9007_UDP_ADDR",
+            INSIDE,
+            "REFLECTORS",
+            "PATH",
+        ] {
+            assert!(unknown(name).is_empty(), "{name}");
+        }
+    }
 
     #[test]
     fn a_flag_takes_the_usual_words() {

@@ -11,7 +11,7 @@ use reflector_measure::exit::Exit;
 use reflector_measure::payload::Payload;
 
 use crate::help::Ending;
-use crate::values::{Engine, WAIT_FOR_ANSWER, number, one_of, time};
+use crate::values::{Engine, List, WAIT_FOR_ANSWER, list, number, one_of, time};
 
 /// What the help ends with.
 const ENDING: Ending = Ending {
@@ -71,8 +71,8 @@ const ENDING: Ending = Ending {
 #[command(after_help = ENDING.short(), after_long_help = ENDING.long())]
 pub struct LabArgs {
     /// Show only this case; repeatable [default: all]
-    #[arg(long, value_parser = case_parser(), value_name = "NAME", value_delimiter = ',')]
-    case: Vec<Case>,
+    #[arg(long, value_parser = list(case_parser()), value_name = "NAME")]
+    case: Vec<List<Case>>,
     /// Test your own UDP server, started by CMD, instead of the naive one
     #[arg(long, value_name = "CMD")]
     server: Option<String>,
@@ -99,7 +99,12 @@ pub struct LabArgs {
 impl LabArgs {
     fn options(&self) -> Options {
         Options {
-            cases: self.case.clone(),
+            cases: self
+                .case
+                .iter()
+                .flat_map(|List(cases)| cases)
+                .copied()
+                .collect(),
             server: self.server.clone(),
             port: self.port,
             payload: match &self.payload_hex {

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::thread;
 use std::time::Duration;
 
 use clap::Args;
@@ -13,7 +14,7 @@ use reflector_measure::percent::Percent;
 use reflector_measure::target::Target;
 
 use crate::help::Ending;
-use crate::values::{Switch, number, time};
+use crate::values::{OverFamily, Switch, count, number, time};
 
 /// What the help ends with.
 const ENDING: Ending = Ending {
@@ -32,7 +33,7 @@ const ENDING: Ending = Ending {
         ),
         (
             "Fail in CI if more than 0.01 % of 100000 probes are lost",
-            "reflector load 192.0.2.7:9007 -n 100000 --max-loss 0.01",
+            "reflector load 192.0.2.7:9007 -n 100k --max-loss 0.01",
         ),
     ],
     sections: &[
@@ -69,11 +70,14 @@ const TIMEOUT_MAX: Duration = Duration::from_secs(60);
 #[derive(Args, Clone, Debug)]
 #[command(after_help = ENDING.short(), after_long_help = ENDING.long())]
 pub struct LoadArgs {
-    /// Echo service to load: HOST:PORT, such as 192.0.2.7:9007
+    /// Echo service to load: HOST:PORT, or HOST for port 9007
     ///
-    /// HOST is a name, an IPv4 address, or an IPv6 address in brackets, such as [2001:db8::7].
+    /// HOST is a name, an IPv4 address, or an IPv6 address, which stands in brackets before a port,
+    /// as in [2001:db8::7]:9007.
     #[arg(value_name = "TARGET")]
     target: Target,
+    #[command(flatten)]
+    over: OverFamily,
 
     #[command(flatten, next_help_heading = "Traffic")]
     traffic: Traffic,
@@ -97,12 +101,12 @@ struct Traffic {
     /// Send for this long [default: 10s; no limit with --count; 2s for each step of --find-rate]
     #[arg(short, long, value_name = "TIME", value_parser = duration::parse)]
     duration: Option<Duration>,
-    /// Send this many datagrams
-    #[arg(short = 'n', long, value_name = "N", value_parser = number::<u64>(1..))]
+    /// Send this many datagrams, as in 100k
+    #[arg(short = 'n', long, value_name = "N", value_parser = count)]
     count: Option<u64>,
     /// Payload bytes, 40 or more, or a mix with weights, such as 64:7,512:4,1400:1
     ///
-    /// A probe begins with a header of 40 bytes.
+    /// A probe begins with a header of 40 bytes. 1k is 1000 bytes.
     #[arg(short, long, value_name = "BYTES", default_value = "64")]
     size: Sizes,
     /// Keep at most N datagrams unanswered per flow
@@ -209,7 +213,7 @@ impl LoadArgs {
             false => (traffic.window, traffic.flows),
         };
         Options {
-            target: self.target.clone(),
+            target: self.target.clone().over(self.over.family()),
             rate: traffic.rate,
             window,
             duration: traffic.duration,
@@ -236,10 +240,47 @@ impl LoadArgs {
 
 /// Loads the target.
 pub fn run(args: &LoadArgs) -> Result<Exit, Error> {
+    let cpus = thread::available_parallelism().map_or(1, usize::from);
+    for note in notes(args.sender.cores, args.traffic.flows, cpus) {
+        tracing::warn!("{note}");
+    }
     reflector_load::run(&args.options())
+}
+
+/// What becomes of `cores` threads that cannot all have a flow, or a CPU of their own.
+fn notes(cores: u16, flows: u16, cpus: usize) -> Vec<String> {
+    let mut notes = Vec::new();
+    if cores > flows {
+        notes.push(format!(
+            "--cores {cores} is lowered to {flows}: a thread has at least one of the --flows"
+        ));
+    }
+    let threads = usize::from(cores.min(flows));
+    if threads > cpus {
+        let s = if cpus == 1 { "" } else { "s" };
+        notes.push(format!(
+            "{threads} threads share {cpus} CPU{s}: they take turns, which shows in the times"
+        ));
+    }
+    notes
 }
 
 fn parse_address(text: &str) -> Result<IpAddr, &'static str> {
     text.parse()
         .map_err(|_| "expected an IP address, such as 192.0.2.1 or 2001:db8::1")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn threads_that_are_too_many_are_told() {
+        assert!(notes(2, 16, 2).is_empty() && notes(1, 1, 1).is_empty());
+        let share = "8 threads share 2 CPUs: they take turns, which shows in the times";
+        assert_eq!(notes(8, 16, 2), [share]);
+        let lowered = "--cores 8 is lowered to 2: a thread has at least one of the --flows";
+        assert_eq!(notes(8, 2, 2), [lowered]);
+        assert_eq!(notes(8, 2, 1).len(), 2);
+    }
 }

@@ -35,6 +35,9 @@ fn main() -> ExitCode {
         Err(error) => return refuse(&error),
     };
     start_log(cli.serve.output.verbose, cli.serve.output.log_format);
+    for sentence in cli::unknown_variables() {
+        tracing::warn!("{sentence}");
+    }
     if let Err(error) = signals::ignore_others() {
         tracing::warn!("cannot listen to signals: {error}");
     }
@@ -73,12 +76,13 @@ fn start_log(is_verbose: bool, format: LogFormat) {
     } else {
         LevelFilter::INFO
     };
+    let wraps = format == LogFormat::Text;
     let log = tracing_subscriber::fmt()
         .with_max_level(level)
         .with_target(false)
         // Where stderr has no reader any more, saying so there would panic.
         .log_internal_errors(false)
-        .with_writer(|| Stderr);
+        .with_writer(move || Stderr { wraps });
     match format {
         LogFormat::Text => log.with_ansi(false).without_time().init(),
         LogFormat::Json => log.json().init(),

@@ -1,9 +1,11 @@
 //! Stderr that keeps nobody waiting.
 
-use std::io::{self, Write};
+use std::borrow::Cow;
+use std::io::{self, IsTerminal, Write};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use reflector_measure::text;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 /// How long a line waits for a reader that is behind.
@@ -15,7 +17,32 @@ static IS_FULL: Mutex<bool> = Mutex::new(false);
 
 /// Writes each line that stderr takes at once or soon; one that it does not take is lost. A reader
 /// that has stopped reading must not stop a server, nor keep it from ending.
-pub struct Stderr;
+pub struct Stderr {
+    /// Whether lines are wrapped between words at a terminal.
+    pub wraps: bool,
+}
+
+impl Stderr {
+    /// `line`, in lines of the terminal that hang from its level, where that is wanted.
+    fn wrapped<'a>(&self, line: &'a [u8]) -> Cow<'a, [u8]> {
+        let (true, Ok(text)) = (
+            self.wraps && io::stderr().is_terminal(),
+            str::from_utf8(line),
+        ) else {
+            return Cow::Borrowed(line);
+        };
+        Cow::Owned(hung(text, text::width(io::stderr())).into_bytes())
+    }
+}
+
+/// A line of the log in lines of at most `width` columns.
+fn hung(line: &str, width: usize) -> String {
+    let (level, said) = line.split_at_checked(LEVEL_LEN).unwrap_or(("", line));
+    text::paragraph(level, said.trim_end(), width)
+}
+
+/// Columns of a level, and the space behind it.
+const LEVEL_LEN: usize = "ERROR ".len();
 
 impl Write for Stderr {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
@@ -25,7 +52,8 @@ impl Write for Stderr {
         if *is_full {
             return Ok(line.len());
         }
-        io::stderr().write(line)
+        io::stderr().write_all(&self.wrapped(line))?;
+        Ok(line.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -41,4 +69,19 @@ fn has_room(patience: Duration) -> bool {
     let timeout = Timespec::try_from(patience).ok();
     // What cannot be polled is written to.
     poll(&mut fds, timeout.as_ref()).is_ok_and(|ready| ready > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_of_the_log_hangs_from_its_level() {
+        let line = " WARN the send buffer has 208 of 8192 KiB\n";
+        assert_eq!(hung(line, 80), line);
+        assert_eq!(
+            hung(line, 30),
+            " WARN the send buffer has 208\n      of 8192 KiB\n"
+        );
+    }
 }

@@ -5,9 +5,12 @@ use std::ops::{Bound, RangeBounds, RangeInclusive};
 use std::str::FromStr;
 use std::time::Duration;
 
-use clap::ValueEnum;
+use std::ffi::OsStr;
+
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use clap::{Arg, Args, Command, Error, ValueEnum};
 use reflector_measure::duration;
+use reflector_measure::target::Family;
 
 /// On or off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -19,6 +22,28 @@ pub enum Switch {
 impl Switch {
     pub fn is_on(self) -> bool {
         self == Self::On
+    }
+}
+
+/// The family that a target is asked over.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct OverFamily {
+    /// Use IPv4 only
+    #[arg(short = '4', long, conflicts_with = "ipv6", requires = "target")]
+    ipv4: bool,
+    /// Use IPv6 only
+    #[arg(short = '6', long, requires = "target")]
+    ipv6: bool,
+}
+
+impl OverFamily {
+    /// The family, if one is wanted.
+    pub fn family(self) -> Option<Family> {
+        match self {
+            Self { ipv4: true, .. } => Some(Family::V4),
+            Self { ipv6: true, .. } => Some(Family::V6),
+            _ => None,
+        }
     }
 }
 
@@ -60,6 +85,26 @@ where
     }
 }
 
+/// Reads a number of at least 1, of which 1k is a thousand.
+pub fn count(text: &str) -> Result<u64, String> {
+    let text = text.trim();
+    let units = [
+        ('k', 1_000),
+        ('K', 1_000),
+        ('M', 1_000_000),
+        ('G', 1_000_000_000),
+    ];
+    let unit = units.iter().find(|(letter, _)| text.ends_with(*letter));
+    let &(_, factor) = unit.unwrap_or(&(' ', 1));
+    let digits = text.trim_end_matches(|letter| unit.is_some_and(|unit| unit.0 == letter));
+    let is_once = unit.is_none() || text.len() == digits.len() + 1;
+    let number = digits.trim().parse::<u64>().ok().filter(|_| is_once);
+    let count = number
+        .and_then(|it| it.checked_mul(factor))
+        .filter(|&it| it > 0);
+    count.ok_or_else(|| "expected a number of at least 1, such as 500, 20k or 1M".to_owned())
+}
+
 /// Reads the name of one of `all`.
 pub fn one_of<T, const N: usize>(all: [(PossibleValue, T); N]) -> impl TypedValueParser<Value = T>
 where
@@ -70,6 +115,52 @@ where
         let found = all.iter().find(|(name, _)| name.get_name() == text);
         found.expect("one of the possible values").1
     })
+}
+
+/// Values of an option that takes a list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct List<T>(pub Vec<T>);
+
+/// Reads the items of a list, each with `item`, whose error is that of the list.
+pub fn list<P: TypedValueParser>(item: P) -> impl TypedValueParser<Value = List<P::Value>> {
+    ListParser(item)
+}
+
+#[derive(Clone)]
+struct ListParser<P>(P);
+
+impl<P: TypedValueParser> TypedValueParser for ListParser<P> {
+    type Value = List<P::Value>;
+
+    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
+        self.0.possible_values()
+    }
+
+    fn parse_ref(
+        &self,
+        program: &Command,
+        option: Option<&Arg>,
+        value: &OsStr,
+    ) -> Result<Self::Value, Error> {
+        let Some(text) = value.to_str() else {
+            return self
+                .0
+                .parse_ref(program, option, value)
+                .map(|it| List(vec![it]));
+        };
+        let read = |item| self.0.parse_ref(program, option, OsStr::new(item));
+        items(text).map(read).collect::<Result<_, _>>().map(List)
+    }
+}
+
+/// The items of a list, at least one: between commas, with or without spaces, and a comma may
+/// follow the last.
+pub fn items(text: &str) -> impl Iterator<Item = &str> {
+    let text = text.trim();
+    text.strip_suffix(',')
+        .unwrap_or(text)
+        .split(',')
+        .map(str::trim)
 }
 
 /// How long one question may wait for its answer.
@@ -98,5 +189,14 @@ mod tests {
             number::<u64>(..)("-1").unwrap_err(),
             "expected a whole number"
         );
+    }
+
+    #[test]
+    fn a_list_may_have_spaces_and_end_in_a_comma() {
+        for text in ["7,53", "7, 53", " 7 ,53, "] {
+            assert_eq!(Vec::from_iter(items(text)), ["7", "53"], "{text}");
+        }
+        assert_eq!(Vec::from_iter(items(",")), [""], "which no item is");
+        assert_eq!(Vec::from_iter(items("7,,53")), ["7", "", "53"]);
     }
 }

@@ -10,7 +10,7 @@ fn plain(text: &str) -> Vec<String> {
 
 #[test]
 fn a_hundred_columns_hold_both_servers_side_by_side() {
-    let text = Page::new(None).case(&show(ServerUnderTest::Naive), &hairpin_outcome());
+    let text = Page::new(100).case(&show(ServerUnderTest::Naive), &hairpin_outcome());
     let lines = plain(&text);
     let expected = "
 ── hairpin ─────────────────────────────────────────────────────────────────────────────────────────
@@ -43,7 +43,7 @@ WRONG      Asked at 172.16.13.13:9007, it        │ RIGHT      Asked at 172.16.
 fn nothing_is_wider_than_the_terminal() {
     let show = show(ServerUnderTest::Naive);
     for width in [40, 80, 99, 100, 120, 132] {
-        let page = Page::new(Some(width));
+        let page = Page::new(width);
         let mut text = page.opening(&show) + &page.case(&show, &hairpin_outcome());
         text += &page.closing(&show, &[hairpin_outcome()], Exit::Done);
         for line in plain(&text) {
@@ -59,7 +59,7 @@ fn nothing_is_wider_than_the_terminal() {
 
 #[test]
 fn a_narrow_terminal_has_one_above_the_other() {
-    let text = Page::new(Some(80)).case(&show(ServerUnderTest::Naive), &hairpin_outcome());
+    let text = Page::new(80).case(&show(ServerUnderTest::Naive), &hairpin_outcome());
     let lines = plain(&text);
     assert!(lines.iter().all(|line| !line.contains('│')), "{lines:#?}");
     let position = |needle: &str| lines.iter().position(|line| line.contains(needle)).unwrap();

@@ -6,16 +6,14 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use clap::Args;
 use clap::builder::NonEmptyStringValueParser;
-use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use reflector::config::{self, Builder, Config, EngineChoice};
 use reflector_measure::duration;
+use reflector_measure::error::Error;
 
-use super::values::{
-    self, CpuList, LatencySource, Listen, LogFormat, LoopGuard, PortList, Prefix, ReplyInterface,
-    Steer,
-};
+use super::peers::Peers;
+use super::values::{self, CpuList, LatencySource, Listen, LogFormat, ReplyInterface, Steer};
 use crate::help::Ending;
-use crate::values::{Engine, Switch, number, time};
+use crate::values::{Engine, List, Switch, list, number, time};
 
 /// What the help ends with.
 pub const ENDING: Ending = Ending {
@@ -86,17 +84,16 @@ pub struct ServeArgs {
 
 #[derive(Args, Clone, Debug)]
 struct Addresses {
-    /// Address to reflect on; repeatable [default: 0.0.0.0:9007 and [::]:9007]
+    /// Address or port to reflect on; repeatable [default: 9007]
     ///
-    /// ADDR is 0.0.0.0 or [::] for every address of this host, or one of them, such as
-    /// [fe80::1%eth0]. Port 0 lets the kernel choose. The default skips [::]:9007 if the host has
-    /// no IPv6.
+    /// ADDR is 0.0.0.0 or [::] for every address of this host, one of them, such as [fe80::1%eth0],
+    /// or a name, which stands for all its addresses. PORT alone is that port of 0.0.0.0 and of
+    /// [::], if the host has IPv6; ADDR alone has port 9007. Port 0 lets the kernel choose.
     ///
     /// A mode may follow the port, as in 0.0.0.0:9007/echo. The default, and the only mode, is
     /// 'echo': send the payload back as it is.
-    #[arg(short, long, value_name = "ADDR:PORT")]
-    #[arg(value_parser = values::listen, value_delimiter = ',')]
-    listen: Vec<Listen>,
+    #[arg(short, long, value_name = "ADDR:PORT", value_parser = list(values::listen))]
+    listen: Vec<List<Listen>>,
     /// Serve IPv4 and IPv6 with one [::] socket instead of one socket for each
     #[arg(long)]
     dual_stack: bool,
@@ -202,35 +199,6 @@ struct Trains {
 }
 
 #[derive(Args, Clone, Debug)]
-struct Peers {
-    /// Reply only to peers in this prefix, or 'any'; repeatable [default: private and local
-    /// networks]
-    ///
-    /// By default, only the prefixes that are not routed on the Internet: 10.0.0.0/8,
-    /// 172.16.0.0/12, 192.168.0.0/16, 127.0.0.0/8, 169.254.0.0/16, 100.64.0.0/10, 198.18.0.0/15,
-    /// ::1/128, fe80::/10, fc00::/7 and 2001:2::/48.
-    #[arg(long, value_name = "CIDR", value_parser = values::prefix, value_delimiter = ',')]
-    allow: Vec<Prefix>,
-    /// Never reply to peers in this prefix; repeatable, wins over --allow
-    #[arg(long, value_name = "CIDR", value_parser = values::prefix, value_delimiter = ',')]
-    deny: Vec<Prefix>,
-    /// Never reply to these source ports; 'none' for no port [default: ports of known services]
-    ///
-    /// A list such as 7,53. By default, the ports of services that reply to or amplify what they
-    /// receive: 7, 13, 17, 19, 37, 69, 111, 123, 137, 138, 161, 389, 500, 520, 1900, 3702,
-    /// 5353, 5355 and 11211. Port 0 and the reflector's own port never get a reply.
-    #[arg(long, value_name = "LIST", value_parser = values::ports)]
-    deny_port: Option<PortList>,
-    /// End loops between reflectors: off or ttl
-    ///
-    /// With 'ttl', the TTL of a reply (IPv6: the hop limit) is one less than that of the request
-    /// when it was received, so that no loop is endless.
-    #[arg(long, value_enum, value_name = "off|ttl", hide_possible_values = true)]
-    #[arg(default_value_t = LoopGuard::Off)]
-    loop_guard: LoopGuard,
-}
-
-#[derive(Args, Clone, Debug)]
 pub struct OutputArgs {
     /// Time between reports; 0 reports only at the end
     #[arg(short, long, value_name = "TIME", default_value = "1s", value_parser = duration::parse)]
@@ -274,29 +242,34 @@ pub struct OutputArgs {
 
 impl ServeArgs {
     /// The settings that the arguments ask for.
-    pub fn builder(&self) -> Builder {
+    ///
+    /// # Errors
+    /// A name does not resolve, or an interface does not exist (ENODEV).
+    pub fn builder(&self) -> Result<Builder, Error> {
         let builder = Config::builder();
-        let builder = self.addresses.apply(builder);
+        let builder = self.addresses.apply(builder)?;
         let builder = self.workers.apply(builder);
         let builder = self.trains.apply(builder);
         let builder = self.peers.apply(builder);
-        self.output.apply(builder)
+        Ok(self.output.apply(builder))
     }
 }
 
 impl Addresses {
-    fn apply(&self, mut builder: Builder) -> Builder {
-        for &Listen { addr, mode } in &self.listen {
-            builder = builder.listen_as(addr, mode);
+    fn apply(&self, mut builder: Builder) -> Result<Builder, Error> {
+        for listen in self.listen.iter().flat_map(|List(items)| items) {
+            for listener in listen.listeners(self.dual_stack)? {
+                builder = builder.listener(listener);
+            }
         }
         if let Some(device) = &self.device {
             builder = builder.device(device);
         }
-        builder
+        Ok(builder
             .dual_stack(self.dual_stack)
             .same_interface(self.reply_interface == ReplyInterface::Same)
             .freebind(self.freebind)
-            .share_port(self.share_port)
+            .share_port(self.share_port))
     }
 }
 
@@ -334,28 +307,6 @@ impl Trains {
     }
 }
 
-impl Peers {
-    fn apply(&self, mut builder: Builder) -> Builder {
-        if !self.allow.is_empty() {
-            builder = builder.allow(nets(&self.allow));
-        }
-        if let Some(PortList(ports)) = &self.deny_port {
-            builder = builder.deny_ports(ports.clone());
-        }
-        builder
-            .deny(nets(&self.deny))
-            .loop_guard(self.loop_guard == LoopGuard::Ttl)
-    }
-}
-
-fn nets(prefixes: &[Prefix]) -> Vec<IpNet> {
-    let nets = prefixes.iter().flat_map(|prefix| match *prefix {
-        Prefix::Any => vec![IpNet::V4(Ipv4Net::default()), IpNet::V6(Ipv6Net::default())],
-        Prefix::Net(net) => vec![net],
-    });
-    nets.collect()
-}
-
 impl OutputArgs {
     fn apply(&self, mut builder: Builder) -> Builder {
         if let Some(duration) = self.duration {
@@ -364,32 +315,5 @@ impl OutputArgs {
         builder
             .interval(Some(self.interval))
             .latency(self.latency == LatencySource::Kernel)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use clap::CommandFactory;
-    use reflector::{DEFAULT_ALLOW, DEFAULT_DENY_PORTS};
-
-    use crate::cli::Cli;
-
-    #[test]
-    fn the_help_lists_the_peers_that_are_answered_by_default() {
-        let listed = |option: &str| {
-            let program = Cli::command();
-            let mut options = program.get_arguments();
-            let option = options.find(|it| it.get_id() == option).unwrap();
-            let help = option.get_long_help().unwrap().to_string();
-            let words = help.split_whitespace();
-            let words = words.map(|it| it.trim_end_matches([',', '.']).to_owned());
-            words.collect::<Vec<_>>()
-        };
-        let (prefixes, ports) = (listed("allow"), listed("deny_port"));
-        let prefixes = prefixes.iter().filter(|it| it.contains('/'));
-        assert_eq!(prefixes.collect::<Vec<_>>(), DEFAULT_ALLOW);
-        // The last one is that of the sentence on port 0.
-        let ports: Vec<u16> = ports.iter().filter_map(|it| it.parse().ok()).collect();
-        assert_eq!(ports, [DEFAULT_DENY_PORTS, &[0]].concat());
     }
 }

@@ -5,9 +5,9 @@
 use std::io::{self, Write};
 use std::net::SocketAddr;
 
-use reflector::report::{KernelLoss, Ready, Report, Summary, Totals};
+use reflector::report::{KernelLoss, Ready, Report, Summary, Totals, WorkerShare};
 use reflector_measure::json::write_line;
-use reflector_measure::text::{Align, Table};
+use reflector_measure::text::{Align, Table, paragraph};
 
 /// Writes reports, for people or for programs.
 pub struct Reporter<W> {
@@ -75,14 +75,14 @@ impl<W: Write> Reporter<W> {
         } else {
             "workers"
         };
-        writeln!(
-            self.out,
-            "ready: {} on {}, {} {workers}, engine {}",
+        let ready = format!(
+            "{} on {}, {} {workers}, engine {}",
             ready.mode,
             listen.join(" and "),
             ready.workers,
             ready.engine,
-        )
+        );
+        write!(self.out, "{}", paragraph("ready: ", &ready, self.width))
     }
 
     fn write_interval(&mut self, totals: &Totals) -> io::Result<()> {
@@ -154,7 +154,9 @@ impl<W: Write> Reporter<W> {
             ("trains refused", totals.trains_refused),
             ("clock stepped", totals.clock_stepped),
         ] {
-            writeln!(out, "  {name:<18}{count:>14}")?;
+            if count > 0 {
+                writeln!(out, "  {name:<18}{count:>14}")?;
+            }
         }
         let us = &totals.residence_us;
         if us.count > 0 {
@@ -173,13 +175,42 @@ impl<W: Write> Reporter<W> {
             table.push([vec!["us".to_owned()], times.to_vec()].concat());
             write!(out, "\n{table}")?;
         }
-        write!(out, "\n{}", workers(summary))
+        write_workers(summary, out)
     }
 }
 
-/// A row for each worker.
-fn workers(summary: &Summary) -> Table {
-    let received = summary.totals.received.max(1) as f64;
+/// Workers that a summary has rows for.
+const WORKERS_MAX: usize = 16;
+
+/// Writes a row for each worker that received something, as far as that is worth reading.
+fn write_workers(summary: &Summary, out: &mut impl Write) -> io::Result<()> {
+    let all = &summary.per_worker;
+    let busy = all.iter().filter(|share| share.received > 0);
+    let shown: Vec<_> = busy.take(WORKERS_MAX).collect();
+    if shown.is_empty() {
+        return Ok(());
+    }
+    write!(out, "\n{}", workers(&shown, summary.totals.received))?;
+    match unshown(all.len(), shown.len()) {
+        Some(workers) => writeln!(out, "  {workers}"),
+        None => Ok(()),
+    }
+}
+
+/// What is said of those of `all` workers that have no row.
+fn unshown(all: usize, shown: usize) -> Option<String> {
+    let more = all - shown;
+    let is_cut = shown == WORKERS_MAX;
+    let why = if is_cut {
+        ""
+    } else {
+        ", which received nothing"
+    };
+    (more > 0).then(|| format!("and {more} more{why}"))
+}
+
+fn workers(shown: &[&WorkerShare], received: u64) -> Table {
+    let received = received.max(1) as f64;
     let mut table = Table::new([Align::Right; 7]);
     table.row(&[
         &"worker",
@@ -190,7 +221,7 @@ fn workers(summary: &Summary) -> Table {
         &"batches",
         &"kernel drops",
     ]);
-    for share in &summary.per_worker {
+    for share in shown {
         let of_all = 100.0 * share.received as f64 / received;
         let cpu = share.cpu.map_or("any".to_owned(), |cpu| cpu.to_string());
         table.row(&[
@@ -259,6 +290,23 @@ mod tests {
             text.lines().all(|line| line.chars().count() <= 80),
             "{text}"
         );
+    }
+
+    #[test]
+    fn a_summary_has_no_row_of_zeros() {
+        let mut reporter = reporter(false);
+        reporter.write_summary(&Summary::default()).unwrap();
+        let text = String::from_utf8(reporter.out).unwrap();
+        let names = text
+            .lines()
+            .filter_map(|line| line.split_whitespace().next());
+        assert_eq!(Vec::from_iter(names), ["summary", "received", "replied"]);
+        assert_eq!(unshown(2, 2), None);
+        assert_eq!(
+            unshown(3, 1).as_deref(),
+            Some("and 2 more, which received nothing")
+        );
+        assert_eq!(unshown(64, WORKERS_MAX).as_deref(), Some("and 48 more"));
     }
 
     #[test]

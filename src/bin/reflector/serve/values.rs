@@ -1,17 +1,61 @@
 //! Values that only the reflector's options have, as typed.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::collections::HashSet;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use bytesize::ByteSize;
 use clap::ValueEnum;
-use ipnet::IpNet;
+use reflector::config::{DEFAULT_PORT, Listener};
 use reflector::mode::Mode;
+use reflector_measure::error::Error;
+use reflector_measure::host_port::HostPort;
 
-/// An address to reflect on, and what to do there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+use crate::values::items;
+
+/// Where to reflect, and what to do there.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listen {
-    pub addr: SocketAddr,
+    pub place: Place,
     pub mode: Mode,
+}
+
+/// Where to reflect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// This port of every address of this host.
+    Everywhere(u16),
+    /// An address, or those of a name.
+    At(HostPort),
+}
+
+impl Listen {
+    /// The listeners that this comes to. One whose family was not asked for is skipped where the
+    /// host does not have it.
+    ///
+    /// # Errors
+    /// A name does not resolve, or an interface does not exist (ENODEV).
+    pub fn listeners(&self, dual_stack: bool) -> Result<Vec<Listener>, Error> {
+        let listener = |addr: SocketAddr, is_optional| {
+            let mut listener = Listener::new(addr);
+            (listener.mode, listener.is_optional) = (self.mode, is_optional && addr.is_ipv6());
+            listener
+        };
+        Ok(match &self.place {
+            &Place::Everywhere(port) => {
+                let v4 = listener((Ipv4Addr::UNSPECIFIED, port).into(), false);
+                let v6 = listener((Ipv6Addr::UNSPECIFIED, port).into(), !dual_stack);
+                if dual_stack { vec![v6] } else { vec![v4, v6] }
+            }
+            Place::At(at) => {
+                let mut addrs = at.resolve()?;
+                let mut seen = HashSet::new();
+                addrs.retain(|addr| seen.insert(*addr));
+                let is_optional = addrs.iter().any(SocketAddr::is_ipv4);
+                let listeners = addrs.into_iter().map(|addr| listener(addr, is_optional));
+                listeners.collect()
+            }
+        })
+    }
 }
 
 /// How the kernel distributes datagrams to workers.
@@ -28,13 +72,6 @@ pub enum Steer {
 pub enum ReplyInterface {
     Any,
     Same,
-}
-
-/// Protection against endless loops, beyond the guarded source ports.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum LoopGuard {
-    Off,
-    Ttl,
 }
 
 /// Where residence times begin, if they are measured.
@@ -55,33 +92,32 @@ pub enum LogFormat {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CpuList(pub Vec<usize>);
 
-/// Port numbers; without any it is `none`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PortList(pub Vec<u16>);
-
-/// One prefix, or all addresses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Prefix {
-    /// Every address of both families.
-    Any,
-    /// The addresses of one network.
-    Net(IpNet),
-}
-
 /// The highest CPU number that Linux can be built for, and one more.
 const CPUS_MAX: usize = 8192;
 
 /// Bytes that a socket buffer can be asked to have: setsockopt(2) takes them as an `int`.
 const SOCKET_BUFFER_MAX: u64 = i32::MAX as u64;
 
-/// Reads `ADDR:PORT`, or `ADDR:PORT/MODE`.
+/// Reads a port or an address with or without one, and the mode that may follow.
 pub fn listen(text: &str) -> Result<Listen, String> {
     let (text, mode) = match text.rsplit_once('/') {
-        Some((addr, name)) => (addr, mode(name)?),
-        None => (text, Mode::default()),
+        Some((place, name)) => (place.trim(), mode(name)?),
+        None => (text.trim(), Mode::default()),
     };
-    let addr = addr(text)?;
-    Ok(Listen { addr, mode })
+    let port = text.strip_prefix(':').or_else(|| text.strip_prefix("*:"));
+    let port = port.unwrap_or(text);
+    let is_port = !port.is_empty() && port.chars().all(|it| it.is_ascii_digit());
+    let place = match text {
+        "*" => Place::Everywhere(DEFAULT_PORT),
+        _ if is_port => {
+            let port = port
+                .parse()
+                .map_err(|_| "a port is at most 65535".to_owned())?;
+            Place::Everywhere(port)
+        }
+        _ => Place::At(text.parse()?),
+    };
+    Ok(Listen { place, mode })
 }
 
 fn mode(name: &str) -> Result<Mode, String> {
@@ -93,41 +129,6 @@ fn mode(name: &str) -> Result<Mode, String> {
     })
 }
 
-fn addr(text: &str) -> Result<SocketAddr, String> {
-    text.parse()
-        .or_else(|_| scoped_addr(text).unwrap_or_else(|| Err(not_an_addr(text))))
-}
-
-/// What is wrong with `text`, which is no address, and what one looks like.
-fn not_an_addr(text: &str) -> String {
-    let (host, port) = text.rsplit_once(':').unwrap_or((text, ""));
-    let is_addr = |text: String| text.parse::<SocketAddr>().is_ok();
-    let is_number = !port.is_empty() && port.chars().all(|it| it.is_ascii_digit());
-    let why = if is_number && is_addr(format!("{host}:0")) {
-        "a port is at most 65535; "
-    } else if is_addr(format!("0.0.0.0:{port}")) && host.starts_with(char::is_alphabetic) {
-        "names are not looked up here; "
-    } else {
-        ""
-    };
-    format!(
-        "{why}expected an IP address and a port, as in 0.0.0.0:9007, [::]:9007 or \
-         [fe80::1%eth0]:9007"
-    )
-}
-
-/// An address whose scope is the name of an interface, which only the system can look up; `None`
-/// if it is nothing of the kind.
-fn scoped_addr(text: &str) -> Option<Result<SocketAddr, String>> {
-    let (host, port) = text.strip_prefix('[')?.split_once("]:")?;
-    let (ip, interface) = host.split_once('%')?;
-    ip.parse::<Ipv6Addr>().ok()?;
-    let port: u16 = port.parse().ok()?;
-    let found = (host, port).to_socket_addrs().ok();
-    let addr = found.and_then(|mut addrs| addrs.next());
-    Some(addr.ok_or_else(|| format!("this host has no interface {interface}")))
-}
-
 /// Reads CPU numbers and ranges of them.
 pub fn cpus(text: &str) -> Result<CpuList, String> {
     let number = |text: &str| text.trim().parse().ok().filter(|&cpu| cpu < CPUS_MAX);
@@ -137,7 +138,7 @@ pub fn cpus(text: &str) -> Result<CpuList, String> {
         (first <= last).then_some(first..=last)
     };
     let mut cpus = Vec::new();
-    for part in text.split(',') {
+    for part in items(text) {
         let range = range(part).ok_or_else(|| {
             format!("'{part}' is not a CPU or a range of CPUs; expected a list such as 0-3,6")
         })?;
@@ -146,57 +147,21 @@ pub fn cpus(text: &str) -> Result<CpuList, String> {
     Ok(CpuList(cpus))
 }
 
-/// Reads ports, or 'none'.
-pub fn ports(text: &str) -> Result<PortList, String> {
-    if text == "none" {
-        return Ok(PortList(Vec::new()));
-    }
-    let port = |part: &str| {
-        part.trim()
-            .parse()
-            .map_err(|_| format!("'{part}' is not a port; expected a list such as 7,53, or 'none'"))
-    };
-    text.split(',')
-        .map(port)
-        .collect::<Result<_, _>>()
-        .map(PortList)
-}
-
-/// Reads a prefix, an address, or `any`.
-pub fn prefix(text: &str) -> Result<Prefix, String> {
-    if text == "any" {
-        return Ok(Prefix::Any);
-    }
-    let net = text
-        .parse::<IpNet>()
-        .or_else(|_| text.parse().map(|addr: IpAddr| addr.into()))
-        .map_err(|_| "expected a prefix such as 10.0.0.0/8, an address, or 'any'".to_owned())?;
-    if is_half_mapped(net) {
-        return Err(
-            "it is more than all of IPv4, written as IPv6 (::ffff:0:0/96); expected 0.0.0.0/0, a \
-             longer prefix, or a prefix of IPv6 addresses"
-                .to_owned(),
-        );
-    }
-    Ok(Prefix::Net(net))
-}
-
-/// Whether `net` is v4-mapped by its looks and longer than IPv4 is: nobody can mean that.
-fn is_half_mapped(net: IpNet) -> bool {
-    /// Bits in front of those that only a v4-mapped address has.
-    const LEN_BEFORE_MAPPED: u8 = 80;
-    let IpNet::V6(net) = net else { return false };
-    let mapped = Ipv4Addr::UNSPECIFIED.to_ipv6_mapped();
-    let looks_mapped =
-        net.addr().to_ipv4_mapped().is_some() || net.prefix_len() > LEN_BEFORE_MAPPED;
-    net.prefix_len() < 96 && net.contains(&mapped) && looks_mapped
-}
-
 /// Reads the size of a socket buffer.
 pub fn buffer_size(text: &str) -> Result<ByteSize, String> {
     let size: ByteSize = text
+        .trim()
         .parse()
         .map_err(|_| "expected a size, such as 64KiB or 8MiB".to_owned())?;
+    let number = text.trim().trim_end_matches(['b', 'B', ' ']);
+    if number.contains('.') && number.parse::<f64>().is_ok() {
+        return Err(
+            "expected a whole number of bytes, or a unit, such as 64KiB or 8MiB".to_owned(),
+        );
+    }
+    if size.as_u64() == 0 {
+        return Err("expected a size of at least 1 byte, such as 64KiB or 8MiB".to_owned());
+    }
     if size.as_u64() > SOCKET_BUFFER_MAX {
         return Err(format!(
             "expected a size of at most {SOCKET_BUFFER_MAX} bytes, the most that a socket can be \
@@ -211,30 +176,68 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_listener_may_name_its_mode() {
-        let echo = |addr: &str| {
-            let addr = addr.parse().unwrap();
-            Ok(Listen {
-                addr,
-                mode: Mode::Echo,
-            })
+    fn a_listener_is_a_port_or_an_address_and_may_name_its_mode() {
+        let addrs = |text: &str, dual_stack| {
+            let listeners = listen(text).unwrap().listeners(dual_stack).unwrap();
+            let addrs = listeners
+                .iter()
+                .map(|it| (it.addr.to_string(), it.is_optional));
+            addrs.collect::<Vec<_>>()
         };
-        assert_eq!(listen("0.0.0.0:9007"), echo("0.0.0.0:9007"));
-        assert_eq!(listen("[::1]:7/echo"), echo("[::1]:7"));
+        for (text, port) in [
+            ("9008", 9008),
+            (":9008", 9008),
+            ("*:9008", 9008),
+            ("9008/echo", 9008),
+            ("*", DEFAULT_PORT),
+            ("0", 0),
+        ] {
+            let v4 = (format!("0.0.0.0:{port}"), false);
+            let v6 = format!("[::]:{port}");
+            assert_eq!(addrs(text, false), [v4, (v6.clone(), true)], "{text}");
+            assert_eq!(addrs(text, true), [(v6, false)], "{text}");
+        }
+        for (text, addr) in [
+            ("0.0.0.0:9008", "0.0.0.0:9008"),
+            ("[::1]:7/echo", "[::1]:7"),
+            ("10.0.0.1", "10.0.0.1:9007"),
+            ("::", "[::]:9007"),
+        ] {
+            assert_eq!(addrs(text, false), [(addr.to_owned(), false)], "{text}");
+        }
+        let of_name = addrs("localhost:9008", false);
+        assert!(
+            of_name.contains(&("127.0.0.1:9008".to_owned(), false)),
+            "{of_name:?}"
+        );
+        assert!(
+            of_name
+                .iter()
+                .all(|(addr, is_optional)| addr.starts_with('[') == *is_optional)
+        );
+    }
+
+    #[test]
+    fn what_is_no_listener_is_refused() {
         for (text, said) in [
             (
                 "0.0.0.0:9007/stamp",
                 "there is no mode 'stamp'; the modes are: echo",
             ),
             ("0.0.0.0:9007/", "there is no mode ''"),
-            ("0.0.0.0/echo", "expected an IP address and a port"),
-            ("echo", "expected an IP address and a port"),
-            ("localhost:9007", "names are not looked up here; expected"),
-            ("localhost:70000", "expected an IP address and a port"),
-            ("0.0.0.0:70000", "a port is at most 65535; expected"),
-            ("[::]:70000", "a port is at most 65535; expected"),
-            ("0.0.0.0:-1", "expected an IP address and a port"),
-            ("2001:db8::7:9007", "expected an IP address and a port"),
+            (
+                "localhost:70000",
+                "'70000' is not a port: a port is at most 65535",
+            ),
+            (
+                "[::]:70000",
+                "'70000' is not a port: a port is at most 65535",
+            ),
+            ("70000", "a port is at most 65535"),
+            ("0.0.0.0:-1", "'-1' is not a port"),
+            ("2001:db8::7:9007", "it can be read in two ways"),
+            ("", "a host is missing"),
+            (":", "a host is missing"),
         ] {
             let error = listen(text).unwrap_err();
             assert!(error.starts_with(said), "{text}: {error}");
@@ -242,44 +245,28 @@ mod tests {
     }
 
     #[test]
-    fn lists_are_read() {
-        assert_eq!(cpus("0-3,6"), Ok(CpuList(vec![0, 1, 2, 3, 6])));
-        for text in ["3-1", "a", "", "0,", "8192", "0-8192", "-1"] {
-            assert!(cpus(text).is_err(), "{text}");
-        }
-        assert_eq!(ports("none"), Ok(PortList(vec![])));
-        assert_eq!(ports("7, 53"), Ok(PortList(vec![7, 53])));
-        assert!(ports("65536").is_err() && ports("").is_err());
+    fn server_and_commands_have_one_default_port() {
+        assert_eq!(DEFAULT_PORT, reflector_measure::host_port::DEFAULT_PORT);
     }
 
     #[test]
-    fn a_prefix_may_be_an_address_or_all_of_them() {
-        assert_eq!(prefix("any"), Ok(Prefix::Any));
-        assert_eq!(prefix("10.0.0.1"), prefix("10.0.0.1/32"));
-        assert!(prefix("10.0.0.0/33").is_err() && prefix("all").is_err());
-        // What looks v4-mapped and is more than that could only be void.
-        for text in [
-            "::ffff:0:0/95",
-            "::fffe:0:0/95",
-            "::ffff:10.9.0.2/64",
-            "::ffff:10.9.0.2/0",
-        ] {
-            assert!(prefix(text).unwrap_err().contains("0.0.0.0/0"), "{text}");
+    fn cpus_are_read() {
+        assert_eq!(cpus("0-3,6"), Ok(CpuList(vec![0, 1, 2, 3, 6])));
+        for text in ["3-1", "a", "", ",", "0,,1", "8192", "0-8192", "-1"] {
+            assert!(cpus(text).is_err(), "{text}");
         }
-        for text in [
-            "::ffff:0:0/96",
-            "::ffff:10.9.0.2",
-            "::/0",
-            "::/80",
-            "::1/128",
-        ] {
-            assert!(prefix(text).is_ok(), "{text}");
-        }
+        assert_eq!(cpus("0 - 1, 6,"), Ok(CpuList(vec![0, 1, 6])));
     }
 
     #[test]
     fn a_socket_buffer_is_at_most_what_a_socket_can_be_asked_for() {
         assert_eq!(buffer_size("8MiB"), Ok(ByteSize::mib(8)));
+        assert_eq!(buffer_size(" 1.5 KiB"), Ok(ByteSize(1536)));
+        for text in ["0", "0MiB", "1.7", "1.7B", "1.0 b", "0.0001KiB"] {
+            assert!(buffer_size(text).is_err(), "{text}");
+        }
+        let error = buffer_size("99999999TiB").unwrap_err();
+        assert!(error.contains("at most 2147483647 bytes"), "{error}");
         assert_eq!(buffer_size("2147483647"), Ok(ByteSize(SOCKET_BUFFER_MAX)));
         for text in ["2GiB", "2147483648", "much", "-1"] {
             assert!(buffer_size(text).is_err(), "{text}");

@@ -1,0 +1,134 @@
+//! What it does where the system grants it little: threads, descriptors, a process of its own.
+
+use std::collections::BTreeMap;
+use std::env::consts::ARCH;
+use std::process::{self, Output};
+
+use reflector_netlab::topology::{Namespace, in_namespaces};
+use reflector_testkit::{command, text};
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
+    SeccompRule, apply_filter,
+};
+
+use super::FAILED;
+
+/// What each command is asked to do here.
+const LINES: [&str; 5] = [
+    "--engine mmsg -l 127.0.0.1:0 -d 1ms",
+    "--engine auto -l 127.0.0.1:0 -d 1ms",
+    "diagnose",
+    "diagnose 127.0.0.1:7 -n 1 -t 0.1",
+    "load 127.0.0.1:7 -n 10 -t 0.1",
+];
+
+fn command_of(line: &str) -> process::Command {
+    command(&line.split(' ').collect::<Vec<_>>())
+}
+
+/// Runs `command` where no thread is available, as at `ulimit -u` or pids.max.
+fn without_threads(host: &Namespace, mut command: process::Command) -> Output {
+    let thread = SeccompCmpOp::MaskedEq(libc::CLONE_THREAD as u64);
+    let thread = SeccompCondition::new(
+        0,
+        SeccompCmpArgLen::Qword,
+        thread,
+        libc::CLONE_THREAD as u64,
+    );
+    let thread = SeccompRule::new(vec![thread.unwrap()]).unwrap();
+    // The C library falls back to clone(2), whose flags a filter can read.
+    let filters = [
+        (libc::SYS_clone3, vec![], libc::ENOSYS),
+        (libc::SYS_clone, vec![thread], libc::EAGAIN),
+    ];
+    host.run(|| {
+        for (call, rules, errno) in filters {
+            let filter = SeccompFilter::new(
+                BTreeMap::from([(call, rules)]),
+                SeccompAction::Allow,
+                SeccompAction::Errno(errno as u32),
+                ARCH.try_into().unwrap(),
+            );
+            let program: BpfProgram = filter.unwrap().try_into().unwrap();
+            apply_filter(&program).unwrap();
+        }
+        command.output().unwrap()
+    })
+}
+
+#[test]
+fn without_a_thread_there_is_a_sentence_and_no_panic() {
+    in_namespaces(
+        "limits::without_a_thread_there_is_a_sentence_and_no_panic",
+        || {
+            let host = Namespace::new().unwrap();
+            for line in LINES {
+                // The crate of load has its own tests.
+                if line.starts_with("load") {
+                    continue;
+                }
+                let output = without_threads(&host, command_of(line));
+                let said = text(&output.stderr);
+                assert_eq!(output.status.code(), Some(FAILED), "{line}: {said}");
+                assert!(!said.contains("panicked"), "{line}: {said}");
+                if line != "diagnose" {
+                    let last = said.lines().last().unwrap();
+                    assert!(last.starts_with("ERROR cannot "), "{line}: {said}");
+                    assert!(
+                        last.contains("`ulimit -u` raises the limit"),
+                        "{line}: {said}"
+                    );
+                }
+            }
+        },
+    );
+}
+
+#[test]
+fn without_stdin_stdout_and_stderr_nothing_goes_where_it_does_not_belong() {
+    in_namespaces(
+        "limits::without_stdin_stdout_and_stderr_nothing_goes_where_it_does_not_belong",
+        || {
+            let host = Namespace::new().unwrap();
+            for line in LINES {
+                let mut closed = process::Command::new("sh");
+                let command = command_of(line);
+                closed.args(["-c", "exec \"$0\" \"$@\" <&- >&- 2>&-"]);
+                closed.arg(command.get_program()).args(command.get_args());
+                let status = host.run(|| closed.status()).unwrap();
+                let code = status.code();
+                let is_right = match line {
+                    "diagnose" => code == Some(0) || code == Some(FAILED),
+                    _ if line.contains(":7") => code == Some(3),
+                    _ => code == Some(0),
+                };
+                assert!(is_right, "{line}: {status}");
+            }
+        },
+    );
+}
+
+#[test]
+fn as_the_first_process_of_a_container_it_ends_as_elsewhere() {
+    in_namespaces(
+        "limits::as_the_first_process_of_a_container_it_ends_as_elsewhere",
+        || {
+            let host = Namespace::new().unwrap();
+            for line in LINES {
+                let command = command_of(line);
+                let mut first = process::Command::new("unshare");
+                first.args(["--pid", "--fork", "--kill-child"]);
+                first.arg(command.get_program()).args(command.get_args());
+                let output = host.run(|| first.output()).unwrap();
+                let said = text(&output.stderr);
+                let code = output.status.code();
+                let is_right = match line {
+                    "diagnose" => code == Some(0) || code == Some(FAILED),
+                    _ if line.contains(":7") => code == Some(3),
+                    _ => code == Some(0),
+                };
+                assert!(is_right, "{line}: {said}");
+            }
+        },
+    );
+}
