@@ -1,7 +1,7 @@
 //! Times: what counts, where a stall shows, what is logged.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::thread;
 use std::time::Duration;
 
@@ -124,6 +124,43 @@ fn what_no_percentile_tells_is_told_as_well() {
     assert!(summary["rtt_us"]["min"].as_f64() >= Some(1e5), "{summary}");
 }
 
+/// Of a sample it is told when the kernel handed it to the device: after it was sent, and before it
+/// was answered.
+#[test]
+fn a_sample_is_stamped_as_it_leaves() {
+    in_namespaces("times::a_sample_is_stamped_as_it_leaves", || {
+        let docker = DockerHost::new().unwrap();
+        let args = ["--listen", "0.0.0.0:5151", "--listen", "[::]:5151"];
+        let reflector = Reflector::start(&docker.host, Engine::Mmsg, &args);
+        let asked: [IpAddr; 2] = [DockerHost::HOST.into(), DockerHost::HOST_V6.into()];
+        for asked in asked {
+            for options in [
+                "--count 2000 --rate 4k",
+                "--count 20000 --rate 80k --burst 32",
+            ] {
+                let target = SocketAddr::new(asked, 5151);
+                let options = format!("{options} --timeout 5s --flows 3");
+                let ended = docker.container.run(|| load(target, &options));
+                let summary = ended.summary();
+                let times = &summary["stamp_to_wire_us"];
+                assert!(count(&times["count"]) >= 3, "{options}: {summary}");
+                let max = |key: &str| summary[key]["max"].as_f64().unwrap();
+                assert!(
+                    max("stamp_to_wire_us") <= max("rtt_uncorrected_us"),
+                    "{summary}"
+                );
+                assert_eq!(
+                    summary["icmp"],
+                    serde_json::json!({}),
+                    "a stamp is no error"
+                );
+                assert_eq!(summary["send_errors"], serde_json::json!({}), "{summary}");
+            }
+        }
+        reflector.stop_with_log();
+    });
+}
+
 /// The same round trips in a capture: the frames at the sender's end of the link.
 #[test]
 #[ignore = "compares times, which a busy machine spoils; run it by name on a quiet one"]
@@ -133,14 +170,17 @@ fn a_capture_agrees_on_the_median() {
         // Each answer in a frame of its own: a capture shows a train as one.
         let args = ["--listen", "0.0.0.0:5151", "--cores", "1", "--gso", "off"];
         let reflector = Reflector::start(&docker.host, Engine::Mmsg, &args);
-        let capture = Capture::start(&docker.container, "eth0").unwrap();
         let target = SocketAddr::from((DockerHost::HOST, 5151));
-        let ended = docker
-            .container
-            .run(|| load(target, "--count 2000 --rate 2k --flows 1"));
+        // The stamps of a run that nobody captures: a packet is captured, and the sniffer woken,
+        // before the device has it.
+        let options = "--count 2000 --rate 2k --flows 1";
+        let alone = docker.container.run(|| load(target, options));
+        let stamped = alone.summary()["stamp_to_wire_us"]["p50"].as_f64().unwrap();
+        let capture = Capture::start(&docker.container, "eth0").unwrap();
+        let ended = docker.container.run(|| load(target, options));
         reflector.stop();
         let mut sent = BTreeMap::new();
-        let mut round_trips = Vec::new();
+        let (mut round_trips, mut to_wire) = (Vec::new(), Vec::new());
         for packet in capture.stop().unwrap() {
             let Kind::Udp { payload, .. } = &packet.kind else {
                 continue;
@@ -150,6 +190,10 @@ fn a_capture_agrees_on_the_median() {
             };
             let sequence = probe.probe().sequence;
             if packet.is_outgoing {
+                // Those that are stamped, where each is sent by itself; a stamp has its price.
+                if sequence % 64 == 0 {
+                    to_wire.push(packet.at - Duration::from_nanos(probe.probe().sent_ns));
+                }
                 sent.insert(sequence, packet.at);
             } else {
                 round_trips.push(packet.at - sent[&sequence]);
@@ -159,12 +203,18 @@ fn a_capture_agrees_on_the_median() {
             round_trips.len() as u64,
             count(&ended.summary()["received"])
         );
-        round_trips.sort_unstable();
-        let on_the_wire = round_trips[round_trips.len() / 2].as_secs_f64() * 1e6;
+        let median = |times: &mut Vec<Duration>| {
+            times.sort_unstable();
+            times[times.len() / 2].as_secs_f64() * 1e6
+        };
+        let on_the_wire = median(&mut round_trips);
         let measured = ended.summary()["rtt_uncorrected_us"]["p50"]
             .as_f64()
             .unwrap();
         println!("p50: {measured:.1} us measured, {on_the_wire:.1} us on the wire");
+        let captured = median(&mut to_wire);
+        println!("to the wire: {stamped:.1} us by its stamps, {captured:.1} us by the capture");
+        assert!((stamped - captured).abs() < 2.0, "{stamped} {captured}");
         // The measurement begins before the system call, the capture in its middle; the rest is the
         // machine's, whose processes share two cores with this one.
         assert!(measured > 0.95 * on_the_wire, "{measured} {on_the_wire}");

@@ -9,7 +9,7 @@ use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use crate::options::Rate;
 use crate::plan::{Plan, cannot_bind};
-use crate::stats::Counters;
+use crate::stats::Stats;
 use crate::track::Track;
 use reflector_measure::error::Error;
 use reflector_udp::errqueue::{self, Origin, QueuedError};
@@ -21,6 +21,11 @@ const BUFFER_LEN_MAX: usize = 16 << 20;
 const BUFFER_LEN_MIN: usize = 256 << 10;
 /// Descriptors of this process besides its flows.
 const DESCRIPTORS_BESIDES: u64 = 64;
+
+/// Of how many messages of a flow one is stamped as it leaves: a stamp costs its message a quarter.
+pub(crate) const STAMP_EVERY: u32 = 64;
+/// How long a stamp is waited for, in nanoseconds.
+const STAMP_NS_MAX: u64 = 1_000_000_000;
 
 /// Datagrams per second that a flow's memory of answers is made for where the rate is open.
 const PPS_ASSUMED: f64 = 16e6;
@@ -41,6 +46,18 @@ pub(crate) struct Flow {
     pub(crate) track: Track,
     /// The kernel's count of drops at this socket when counting began.
     drops_before: u32,
+    /// Which of its messages are stamped as they leave.
+    stamps: Stamps,
+}
+
+/// A sample of a flow's messages, which the kernel stamps when it hands them to the device.
+#[derive(Debug)]
+struct Stamps {
+    /// Messages until the next one that is to be stamped; `None` where the kernel stamps none.
+    left: Option<u32>,
+    /// When the one was sent whose stamp is waited for, in nanoseconds of the timeline. There is
+    /// one at most, so that a stamp is its own.
+    sent_ns: Option<u64>,
 }
 
 impl Flow {
@@ -66,11 +83,15 @@ impl Flow {
                 let socket = open(plan.target, plan.bind, buffer_len)?;
                 let bound = socket.local_addr().ok().and_then(|addr| addr.as_socket());
                 Ok(Self {
-                    socket,
                     id,
                     port: bound.map_or(0, |addr| addr.port()),
                     track: Track::new(remembered, plan.timeout_ns()),
                     drops_before: 0,
+                    stamps: Stamps {
+                        left: errqueue::enable_stamps(&socket).is_ok().then_some(0),
+                        sent_ns: None,
+                    },
+                    socket,
                 })
             })
             .collect()
@@ -88,12 +109,53 @@ impl Flow {
         drops.wrapping_sub(self.drops_before)
     }
 
-    /// Empties the error queue and counts what ICMP said. Returns how many errors it was.
-    pub(crate) fn take_icmp(&self, counters: &mut Counters) -> u64 {
+    /// Whether its next message is to be stamped.
+    #[inline]
+    pub(crate) fn is_stamp_due(&mut self) -> bool {
+        match &mut self.stamps.left {
+            Some(0) => self.stamps.sent_ns.is_none(),
+            Some(left) => {
+                *left -= 1;
+                false
+            }
+            None => false,
+        }
+    }
+
+    /// Whether a stamp is waited for.
+    #[inline]
+    pub(crate) fn is_stamp_open(&self) -> bool {
+        self.stamps.sent_ns.is_some()
+    }
+
+    /// A message was handed over at `sent_ns` that asks to be stamped.
+    pub(crate) fn expect_stamp(&mut self, sent_ns: u64) {
+        self.stamps.sent_ns = Some(sent_ns);
+        self.stamps.left = Some(STAMP_EVERY - 1);
+    }
+
+    /// Gives up a stamp that has not come by `now_ns`, and those that would follow: not every
+    /// device stamps, and a late one would be taken for another's.
+    pub(crate) fn give_up_stamps(&mut self, now_ns: u64) {
+        let sent_ns = self.stamps.sent_ns;
+        if sent_ns.is_some_and(|sent_ns| now_ns.saturating_sub(sent_ns) > STAMP_NS_MAX) {
+            self.stamps.left = None;
+        }
+    }
+
+    /// Empties the error queue: counts what ICMP said, and records a stamp, which the clock's
+    /// `step_ns` corrects. Returns how many errors it was.
+    pub(crate) fn take_errors(&mut self, step_ns: i64, stats: &mut Stats) -> u64 {
         let mut taken = 0;
         while let Ok(Some(error)) = errqueue::next(self) {
-            if let Some(name) = icmp_name(&error) {
-                *counters.icmp.entry(name).or_default() += 1;
+            if let Some(stamp_ns) = error.stamp_ns {
+                let stamp_ns = stamp_ns.wrapping_add_signed(-step_ns);
+                if let (Some(sent_ns), Some(_)) = (self.stamps.sent_ns.take(), self.stamps.left) {
+                    let after_ns = stamp_ns.saturating_sub(sent_ns);
+                    stats.stamp_to_wire_ns.saturating_record(after_ns);
+                }
+            } else if let Some(name) = icmp_name(&error) {
+                *stats.counters.icmp.entry(name).or_default() += 1;
                 taken += 1;
             }
         }

@@ -69,6 +69,8 @@ pub(crate) struct Sender {
     pending: VecDeque<Message>,
     /// Whether what is sent now counts.
     pub(crate) is_counting: bool,
+    /// Correction of the kernel's stamps: by how much the clock was set since the start.
+    pub(crate) step_ns: i64,
     /// When something was sent last, in nanoseconds of the timeline.
     pub(crate) last_sent_ns: u64,
     /// When the last burst began that counts: its actual and its scheduled time.
@@ -99,6 +101,7 @@ impl Sender {
             outbox: Outbox::new(BATCH, BATCH, BATCH),
             pending: VecDeque::with_capacity(BATCH),
             is_counting: false,
+            step_ns: 0,
             last_sent_ns: 0,
             last_burst_ns: None,
         })
@@ -178,12 +181,22 @@ impl Sender {
     /// Sends what is pending, all of it unless the send buffer is full.
     fn transmit(&mut self, flow: &mut Flow, timeline: &Timeline, stats: &mut Stats) -> Progress {
         while !self.pending.is_empty() {
+            let is_stamped = flow.is_stamp_due();
             let sent_ns = timeline.now_ns();
-            let count = self.load(flow.id, sent_ns);
+            let count = self.load(flow.id, sent_ns, is_stamped);
             let result = self.outbox.send(flow.as_fd(), 0..count);
             self.unload();
             match result {
-                Ok(sent) => self.account(sent, sent_ns, stats),
+                Ok(sent) => {
+                    self.account(sent, sent_ns, stats);
+                    if is_stamped {
+                        flow.expect_stamp(sent_ns);
+                    }
+                    if flow.is_stamp_open() {
+                        // Most devices are given it at once, so it is there.
+                        flow.take_errors(self.step_ns, stats);
+                    }
+                }
                 Err(error) => {
                     let errno = error.raw_os_error().unwrap_or(0);
                     if errno == libc::EAGAIN {
@@ -191,7 +204,7 @@ impl Sender {
                         return Progress::Blocked;
                     }
                     // An ICMP error about an earlier datagram makes one later call fail.
-                    if errno != libc::EINTR && flow.take_icmp(&mut stats.counters) == 0 {
+                    if errno != libc::EINTR && flow.take_errors(self.step_ns, stats) == 0 {
                         self.refuse(errno, flow, stats);
                     }
                 }
@@ -200,10 +213,11 @@ impl Sender {
         Progress::Moved
     }
 
-    /// Puts the first pending messages, as many as fit, into the outbox, sent at `sent_ns`.
-    fn load(&mut self, flow: u32, sent_ns: u64) -> usize {
+    /// Puts the first pending messages, as many as fit, into the outbox, sent at `sent_ns`; the
+    /// first of them is to be stamped where `is_stamped`.
+    fn load(&mut self, flow: u32, sent_ns: u64, is_stamped: bool) -> usize {
         let count = self.pending.len().min(BATCH);
-        for message in self.pending.iter().take(count) {
+        for (index, message) in self.pending.iter().take(count).enumerate() {
             let class = &mut self.classes[message.class];
             let len = u32::from(class.len);
             let mut lease = class
@@ -229,6 +243,9 @@ impl Sender {
             };
             let (name, control) = self.outbox.push([piece].into_iter());
             *name = self.target;
+            if is_stamped && index == 0 {
+                control.push_stamp();
+            }
             if message.count > 1 {
                 control.push_segment_len(class.len);
             }

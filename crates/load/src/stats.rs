@@ -26,6 +26,9 @@ pub(crate) struct Stats {
     pub(crate) rtt_uncorrected_ns: Histogram<u64>,
     /// From the scheduled time to the actual send, in nanoseconds.
     pub(crate) send_lag_ns: Histogram<u64>,
+    /// From the actual send until the kernel handed the datagram to the device, of one message in
+    /// [`STAMP_EVERY`](crate::flow::STAMP_EVERY), in nanoseconds.
+    pub(crate) stamp_to_wire_ns: Histogram<u64>,
     /// Times between departures.
     pub(crate) gaps: Gaps,
 }
@@ -42,6 +45,7 @@ impl Stats {
             rtt_ns: times(),
             rtt_uncorrected_ns: times(),
             send_lag_ns: times(),
+            stamp_to_wire_ns: times(),
             gaps: Gaps::default(),
         }
     }
@@ -86,6 +90,7 @@ impl handover::Counters for Stats {
             (&mut self.rtt_ns, &other.rtt_ns),
             (&mut self.rtt_uncorrected_ns, &other.rtt_uncorrected_ns),
             (&mut self.send_lag_ns, &other.send_lag_ns),
+            (&mut self.stamp_to_wire_ns, &other.stamp_to_wire_ns),
         ] {
             sum.add(more).expect("both have the same bounds");
         }
@@ -98,6 +103,7 @@ impl handover::Counters for Stats {
         self.rtt_ns.reset();
         self.rtt_uncorrected_ns.reset();
         self.send_lag_ns.reset();
+        self.stamp_to_wire_ns.reset();
     }
 }
 

@@ -70,6 +70,8 @@ pub(crate) struct Totals {
     pub(crate) ipdv_us: Option<f64>,
     /// From the scheduled time to the actual send.
     pub(crate) send_lag_us: Quantiles,
+    /// From the actual send until the kernel handed the datagram to the device, of a sample.
+    pub(crate) stamp_to_wire_us: Quantiles,
     /// Times between departures; `None` where there are none, or no schedule.
     pub(crate) departure_gaps: Option<DepartureGaps>,
     /// Datagrams sent more than a millisecond after their time.
@@ -146,6 +148,7 @@ impl Totals {
             ipdv_us: (counters.ipdv_count > 0)
                 .then(|| counters.ipdv_sum_ns as f64 / counters.ipdv_count as f64 / 1000.0),
             send_lag_us: Quantiles::from_ns(&stats.send_lag_ns),
+            stamp_to_wire_us: Quantiles::from_ns(&stats.stamp_to_wire_ns),
             departure_gaps: stats.gaps.summary().filter(|_| offer.rate != Rate::Max),
             sent_late: kept::sent_late(stats),
         }

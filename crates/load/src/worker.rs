@@ -86,8 +86,6 @@ pub(crate) struct Worker {
     expiry_ns: u64,
     /// When something was sent or received last.
     moved_ns: u64,
-    /// Correction of the kernel's stamps: by how much the clock was set since the start.
-    step_ns: i64,
     unsent: u64,
 }
 
@@ -135,7 +133,6 @@ impl Worker {
             first_answer_ns: None,
             expiry_ns: 0,
             moved_ns: 0,
-            step_ns: 0,
             unsent: 0,
         })
     }
@@ -259,13 +256,13 @@ impl Worker {
             Ok(count) => count,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 // Ready without a datagram: the error queue has something.
-                if self.is_told_of_error(index) {
-                    self.flows[index].take_icmp(&mut self.stats.counters);
+                if flow.is_stamp_open() || self.is_told_of_error(index) {
+                    self.flows[index].take_errors(self.sender.step_ns, &mut self.stats);
                 }
                 return 0;
             }
             Err(_) => {
-                flow.take_icmp(&mut self.stats.counters);
+                flow.take_errors(self.sender.step_ns, &mut self.stats);
                 return 0;
             }
         };
@@ -278,7 +275,7 @@ impl Worker {
                 match message {
                     Received::SegmentLen(len) => segment_len = len as usize,
                     Received::Timestamp(ns) => {
-                        stamp_ns = Some(ns.wrapping_add_signed(-self.step_ns));
+                        stamp_ns = Some(ns.wrapping_add_signed(-self.sender.step_ns));
                     }
                     _ => {}
                 }
@@ -320,8 +317,9 @@ impl Worker {
         self.expiry_ns = now_ns + (self.timeout_ns / EXPIRY_STEPS).max(SPIN_NS);
         for flow in &mut self.flows {
             self.stats.counters.given_up += flow.track.expire(now_ns);
+            flow.give_up_stamps(now_ns);
         }
-        self.step_ns = self.timeline.step_ns();
+        self.sender.step_ns = self.timeline.step_ns();
     }
 
     fn is_over(&self, now_ns: u64) -> bool {
@@ -376,7 +374,9 @@ impl Worker {
         for flow in &mut self.flows {
             counters.given_up += flow.track.expire_all();
             counters.receive_drops += u64::from(flow.drops());
-            flow.take_icmp(counters);
+        }
+        for flow in &mut self.flows {
+            flow.take_errors(self.sender.step_ns, &mut self.stats);
         }
         self.control.handover.publish(&mut self.stats);
         let schedule = &self.schedule;

@@ -246,6 +246,19 @@ impl Control {
         self.single_len = single_len;
     }
 
+    /// Appends the wish that the kernel stamps this one message when it hands it to the device
+    /// (`SO_TIMESTAMPING`, timestamping.rst in the kernel's documentation); the socket has to be
+    /// [prepared](crate::errqueue::enable_stamps). Of a train the first datagram is stamped.
+    #[inline]
+    pub fn push_stamp(&mut self) {
+        let flags = libc::SOF_TIMESTAMPING_TX_SOFTWARE;
+        self.push(
+            libc::SOL_SOCKET,
+            libc::SO_TIMESTAMPING,
+            &flags.to_ne_bytes(),
+        );
+    }
+
     #[inline]
     fn push(&mut self, level: i32, kind: i32, value: &[u8]) {
         let end = usize::from(self.len);

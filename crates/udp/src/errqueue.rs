@@ -1,4 +1,5 @@
-//! A socket's error queue: ICMP errors about datagrams that it sent (ip(7), `IP_RECVERR`).
+//! A socket's error queue: ICMP errors about datagrams that it sent (ip(7), `IP_RECVERR`), and the
+//! times at which the kernel handed datagrams to the device (`SO_TIMESTAMPING`).
 //!
 //! For sockets that ask, not for those that reflect: with the option set, any ICMP error makes the
 //! socket's next call fail once, which a forged one could use.
@@ -49,6 +50,28 @@ pub struct QueuedError {
     pub target: Option<SocketAddr>,
     /// Who sent the ICMP message.
     pub offender: Option<IpAddr>,
+    /// No error but a stamp: when the kernel handed a datagram to the device, nanoseconds of
+    /// `CLOCK_REALTIME`.
+    pub stamp_ns: Option<u64>,
+}
+
+/// Stamps of datagrams that leave are not to come with those that arrive (SOF_TIMESTAMPING_OPT_RX_
+/// FILTER, linux/net_tstamp.h, since Linux 6.12).
+const OPT_RX_FILTER: u32 = 1 << 17;
+
+/// Prepares a socket for messages that [ask](crate::cmsg::Control::push_stamp) to be stamped; the
+/// stamps come in the error queue, without the datagram.
+///
+/// # Errors
+/// EINVAL before Linux 6.12.
+pub fn enable_stamps(socket: &impl AsFd) -> io::Result<()> {
+    let flags = libc::SOF_TIMESTAMPING_SOFTWARE | libc::SOF_TIMESTAMPING_OPT_TSONLY | OPT_RX_FILTER;
+    sockopt::set_int(
+        socket,
+        libc::SOL_SOCKET,
+        libc::SO_TIMESTAMPING,
+        flags as i32,
+    )
 }
 
 /// Makes a socket queue the errors of its datagrams.
@@ -85,14 +108,34 @@ pub fn next(socket: &impl AsFd) -> io::Result<Option<QueuedError>> {
         Err(error) => return Err(error),
     };
     let target = parse_sockaddr(&name[..received.name_len]);
-    let error = Cursor::new(&control[..received.control_len]).find_map(|(level, kind, value)| {
-        let is_error = matches!(
-            (level, kind),
-            (libc::SOL_IP, libc::IP_RECVERR) | (libc::SOL_IPV6, libc::IPV6_RECVERR)
-        );
-        is_error.then(|| decode(value, target)).flatten()
-    });
-    Ok(error)
+    let (mut error, mut stamp_ns) = (None, None);
+    for (level, kind, value) in Cursor::new(&control[..received.control_len]) {
+        match (level, kind) {
+            (libc::SOL_IP, libc::IP_RECVERR) | (libc::SOL_IPV6, libc::IPV6_RECVERR) => {
+                error = decode(value, target);
+            }
+            (libc::SOL_SOCKET, libc::SCM_TIMESTAMPING) => stamp_ns = decode_stamp(value),
+            _ => {}
+        }
+    }
+    Ok(error.map(|error| QueuedError {
+        // Of an error it is that of the ICMP message.
+        stamp_ns: stamp_ns.filter(|_| error.origin == STAMP),
+        ..error
+    }))
+}
+
+/// The origin of a stamp (SO_EE_ORIGIN_TIMESTAMPING).
+const STAMP: Origin = Origin::Other(libc::SO_EE_ORIGIN_TIMESTAMPING);
+
+/// The first time of a `scm_timestamping`, which is the software's.
+fn decode_stamp(value: &[u8]) -> Option<u64> {
+    let seconds = i64::from_ne_bytes(array(value, 0)?);
+    let nanoseconds = i64::from_ne_bytes(array(value, 8)?);
+    let total = seconds
+        .checked_mul(1_000_000_000)?
+        .checked_add(nanoseconds)?;
+    u64::try_from(total).ok()
 }
 
 /// A `sock_extended_err`, with the offender's address behind it.
@@ -114,6 +157,7 @@ fn decode(value: &[u8], target: Option<SocketAddr>) -> Option<QueuedError> {
         info,
         target,
         offender: offender.map(|addr| addr.ip()),
+        stamp_ns: None,
     })
 }
 
@@ -122,6 +166,9 @@ mod tests {
     use std::net::UdpSocket;
 
     use super::*;
+    use crate::addr::PeerAddr;
+    use crate::memory::Lease;
+    use crate::mmsg::{Outbox, Piece};
 
     #[test]
     fn a_refused_datagram_is_found_with_its_target() {
@@ -142,5 +189,39 @@ mod tests {
             };
             assert_eq!((error.origin, error.icmp_type, error.icmp_code), expected);
         }
+    }
+
+    #[test]
+    fn a_message_that_asks_for_it_is_stamped_and_no_other() {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let peer = UdpSocket::bind("127.0.0.1:0").unwrap();
+        if enable_stamps(&socket).is_err() {
+            println!("SKIPPED: this kernel is older than Linux 6.12");
+            return;
+        }
+        let mut outbox = Outbox::new(2, 2, 2);
+        for lease in Lease::carve(2, 8, 64).unwrap() {
+            outbox.adopt(lease);
+        }
+        for lease in 0..2 {
+            let piece = Piece {
+                lease,
+                start: 0,
+                len: 8,
+            };
+            let (name, control) = outbox.push([piece].into_iter());
+            *name = PeerAddr::new(peer.local_addr().unwrap());
+            if lease == 1 {
+                control.push_stamp();
+            }
+        }
+        outbox.seal();
+        assert_eq!(outbox.send(socket.as_fd(), 0..2).unwrap(), 2);
+        let entry = next(&socket).unwrap().expect("loopback is passed at once");
+        assert_eq!((entry.origin, entry.errno), (STAMP, libc::ENOMSG));
+        assert!(entry.stamp_ns.is_some());
+        assert_eq!(next(&socket).unwrap(), None);
+        // What arrives is stamped by those who ask for that, and as ever.
+        assert_eq!(peer.recv(&mut [0; 8]).unwrap(), 8);
     }
 }

@@ -3,8 +3,13 @@
 use std::env;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, LazyLock};
 
 use reflector_netlab::topology::Namespace;
+use signal_hook::SigId;
+use signal_hook::consts::SIGHUP;
+use signal_hook::flag;
 
 /// The program under test: `REFLECTOR_BIN`, or what cargo has built for the running test program.
 ///
@@ -26,8 +31,16 @@ pub fn program() -> PathBuf {
     program
 }
 
+/// Whether tests run under nohup(1) or not, the program does not: what is handled here is not
+/// ignored by what is started (execve(2)).
+static HANGUPS: LazyLock<SigId> = LazyLock::new(|| {
+    let handled = flag::register(SIGHUP, Arc::new(AtomicBool::new(false)));
+    handled.expect("SIGHUP can be handled")
+});
+
 /// The program's command with `args`, not started; environment options of the caller left out.
 pub fn command(args: &[&str]) -> Command {
+    let _ = *HANGUPS;
     let mut command = Command::new(program());
     for (name, _) in env::vars_os() {
         if name.to_string_lossy().starts_with("REFLECTOR_") {
