@@ -6,8 +6,8 @@
 #   scripts/find-rate.sh RUNS     as often as it says; nine of ten runs have to be right
 #
 # The target is a token bucket, 6 ms deep, on loopback: a generator that stands still for longer and
-# then sends at once what was due loses something that is not the target's fault. Takes twenty
-# seconds a run. Needs cargo.
+# then sends at once what was due loses something that is not the target's fault. Takes half a
+# minute a run, and longer on a busy machine. Needs cargo.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

@@ -17,7 +17,7 @@ fn the_rate_of_a_token_bucket_is_found() {
     let mut wrong = Vec::new();
     for pps in [5000.0, 500.0] {
         let target = Bucket::start(pps, DEPTH);
-        let options = "--rate 20k --find-rate 1 --duration 1s";
+        let options = "--find-rate 1 --duration 1s";
         let ended = load(target.addr, options);
         let found = ended
             .lines

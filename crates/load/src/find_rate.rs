@@ -26,8 +26,10 @@ const CONFIRMATIONS: u32 = 2;
 const BACK_OFF: f64 = 1.0 - RESOLUTION;
 /// Rates that are tried to be confirmed.
 const CANDIDATES_MAX: usize = 10;
-/// Times that a rate is measured again because the generator did not keep the step.
-const REPEATS_MAX: usize = 3;
+/// Times that a rate is measured again because the generator sent late, or could not send what it
+/// could in another step.
+const LATE_MAX: usize = 5;
+const NOT_SENT_MAX: usize = 1;
 /// Bounds farther apart than this are halved by their ratio, closer ones by their difference.
 const RATIO_MAX: f64 = 2.0;
 
@@ -146,14 +148,13 @@ impl<M: FnMut(Rate) -> Result<Trial, Error>> Search<'_, M> {
                 Trial::Hopeless(exit, why) => return Ok(Err(End::Hopeless(exit, why))),
                 Trial::Stopped => return Ok(Err(End::Stopped)),
             };
-            let is_kept = match step.verdict {
-                Verdict::SentLate => false,
-                // What could be sent in another step was held up in this one.
-                Verdict::NotSent => !self.has_sent(step.offered_pps),
-                _ => true,
+            let repeats_max = match step.verdict {
+                Verdict::SentLate => LATE_MAX,
+                Verdict::NotSent if self.has_sent(step.offered_pps) => NOT_SENT_MAX,
+                _ => 0,
             };
             self.ladder.push(step);
-            if is_kept || repeats == REPEATS_MAX {
+            if repeats >= repeats_max {
                 return Ok(Ok(step));
             }
             repeats += 1;
@@ -202,24 +203,28 @@ impl<M: FnMut(Rate) -> Result<Trial, Error>> Search<'_, M> {
             if low == 0.0 {
                 break;
             }
-            if go_on!(self.confirm(low)) {
+            let Some(failed) = go_on!(self.confirm(low)) else {
                 return Ok(Ok((low, limit)));
-            }
+            };
             low *= BACK_OFF;
-            limit = None;
+            limit = limit_of(&failed);
         }
         Ok(Ok((0.0, None)))
     }
 
-    /// Rates to try next, the last one first, after a `step` that lost too much: what came back is
-    /// what a target can do that is no worse for being asked for more.
+    /// Rates to try next, the last one first, after a `step` that did not hold: what came back is
+    /// what a target can do that is no worse for being asked for more, and, of a step that could
+    /// not be sent, what generator and target can do together.
     fn guesses(&self, step: &Step) -> Vec<f64> {
-        if step.verdict != Verdict::TooMuchLost {
-            return Vec::new();
-        }
         let held = step.received_pps;
-        let too_much = held / (1.0 - self.goal.max_loss / 100.0).max(0.01) * (1.0 + RESOLUTION);
-        vec![too_much, held]
+        match step.verdict {
+            Verdict::TooMuchLost => {
+                let part = (1.0 - self.goal.max_loss / 100.0).max(0.01);
+                vec![held / part * (1.0 + RESOLUTION), held]
+            }
+            Verdict::NotSent => vec![held * (1.0 - RESOLUTION)],
+            _ => Vec::new(),
+        }
     }
 
     /// A rate between those that hold and those that do not; `None` where they are close enough.
@@ -246,14 +251,15 @@ impl<M: FnMut(Rate) -> Result<Trial, Error>> Search<'_, M> {
         is_between(middle).then_some(middle)
     }
 
-    fn confirm(&mut self, pps: f64) -> Result<Result<bool, End>, Error> {
+    /// Measures at `pps` again. Returns the step that did not hold, if one did not.
+    fn confirm(&mut self, pps: f64) -> Result<Result<Option<Step>, End>, Error> {
         for _ in 0..CONFIRMATIONS {
             let step = go_on!(self.step(Rate::Pps(pps)));
             if !step.holds() {
-                return Ok(Ok(false));
+                return Ok(Ok(Some(step)));
             }
         }
-        Ok(Ok(true))
+        Ok(Ok(None))
     }
 }
 

@@ -125,6 +125,20 @@ fn a_rate_that_is_not_confirmed_is_lowered() {
 }
 
 #[test]
+fn what_is_not_confirmed_for_want_of_sending_is_the_generator_s_limit() {
+    let mut seen = 0;
+    let found = search(&goal(Rate::Pps(1000.0)), |rate| {
+        seen += 1;
+        // After the ceiling has held, the generator is slower for a while.
+        let reach = if (2..8).contains(&seen) { 900.0 } else { 1e6 };
+        Ok(measured(rate, 1e6, reach))
+    })
+    .unwrap();
+    assert!(found.rate_pps.unwrap() < 1000.0, "{found:?}");
+    assert_eq!(found.limited_by, Some(Limit::Generator));
+}
+
+#[test]
 fn a_stop_keeps_what_held_until_then_and_confirms_nothing() {
     let mut steps = 0;
     let found = search(&goal(Rate::Pps(1e6)), |rate| {
