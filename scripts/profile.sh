@@ -25,6 +25,8 @@ main() {
         echo "there is no perf; Debian has it as linux-perf (apt-get install linux-perf)"
         exit 1
     }
+    # perf names functions by what the release profile strips; all is built anew for that.
+    export CARGO_PROFILE_RELEASE_STRIP=none CARGO_TARGET_DIR=target/unstripped
     cargo build --quiet --locked --release --bench reflect --bin reflector
     cargo bench --quiet --locked --bench reflect -- --only "$SCENARIO" --contender "no other" \
         --also "$OPTIONS" --rounds 1 --seconds "$SECONDS_EACH" > "$WORK/bench" 2>&1 &

@@ -31,7 +31,7 @@ fn help_and_version_go_to_stdout() {
         assert!(long.contains(said), "{said} is missing in {long}");
     }
     assert_eq!(output("help"), long);
-    for name in ["load", "diagnose", "lab", "report"] {
+    for name in ["load", "diagnose", "lab", "report", "man", "completions"] {
         let long = output(&format!("help {name}"));
         assert_eq!(output(&format!("{name} --help")), long);
         assert!(
@@ -49,4 +49,31 @@ fn the_readme_lists_the_options_as_the_help_does() {
     let (options, _) = options.split_once("\n\nExamples:").unwrap();
     let block = format!("```text\nAddresses:{options}\n```\n");
     assert!(readme.contains(&block), "README.md should have:\n{block}");
+}
+
+#[test]
+fn the_manual_page_and_the_completions_know_every_option() {
+    let printed = |args: &[&str]| {
+        let output = command(args).output().unwrap();
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        assert_eq!(text(&output.stderr), "");
+        text(&output.stdout).to_owned()
+    };
+    let page = printed(&["man"]);
+    assert!(page.contains(".TH reflector 1"), "{page}");
+    for option in ["reply\\-interface", "loop\\-guard", "reflector\\-load(1)"] {
+        assert!(page.contains(option), "{option}: {page}");
+    }
+    let of_load = printed(&["man", "load"]);
+    assert!(of_load.contains(".TH reflector-load 1"), "{of_load}");
+    assert!(of_load.contains("find\\-rate"), "{of_load}");
+    for page in [page, of_load] {
+        assert!(!page.contains('\u{1b}'), "no colours: {page}");
+    }
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let script = printed(&["completions", shell]);
+        for option in ["loop-guard", "find-rate", "diagnose"] {
+            assert!(script.contains(option), "{shell}: {option}");
+        }
+    }
 }

@@ -5,11 +5,12 @@ use std::env::consts::ARCH;
 use std::process::{self, Output};
 
 use reflector_netlab::topology::{Namespace, in_namespaces};
-use reflector_testkit::{command, text};
+use reflector_testkit::{command, io_uring, text};
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
-    SeccompRule, apply_filter,
+    SeccompRule, TargetArch, apply_filter, compile_from_json,
 };
+use serde_json::{Value, json};
 
 use super::FAILED;
 
@@ -128,6 +129,68 @@ fn as_the_first_process_of_a_container_it_ends_as_elsewhere() {
                     _ => code == Some(0),
                 };
                 assert!(is_right, "{line}: {said}");
+            }
+        },
+    );
+}
+
+/// What the test needs beside the program's own calls, to start it in the place of a container.
+const OF_THE_START: [&str; 4] = ["dup2", "pipe2", "vfork", "wait4"];
+
+/// The profile of the containers, in the form that the filter's compiler reads.
+fn profile() -> Value {
+    let text = include_str!("../../deploy/seccomp.json");
+    let profile: Value = serde_json::from_str(text).unwrap();
+    let rules = profile["syscalls"].as_array().unwrap().iter();
+    let rules = rules.flat_map(|rule| {
+        let names = rule["names"].as_array().unwrap().iter();
+        names.map(|name| match rule["args"].get(0) {
+            None => json!({"syscall": name}),
+            Some(arg) => json!({
+                "syscall": name,
+                "args": [{"index": arg["index"], "type": "dword", "op": "eq", "val": arg["value"]}]
+            }),
+        })
+    });
+    let of_the_start = OF_THE_START.map(|name| json!({"syscall": name}));
+    let rules: Vec<_> = rules.chain(of_the_start).collect();
+    json!({"reflector": {
+        "mismatch_action": {"errno": profile["defaultErrnoRet"]},
+        "match_action": "allow",
+        "filter": rules
+    }})
+}
+
+#[test]
+fn the_profile_of_the_containers_allows_all_that_a_server_does() {
+    in_namespaces(
+        "limits::the_profile_of_the_containers_allows_all_that_a_server_does",
+        || {
+            // It names calls that other machines do not have.
+            if ARCH != "x86_64" {
+                return;
+            }
+            let host = Namespace::new().unwrap();
+            let compiled = compile_from_json(profile().to_string().as_bytes(), TargetArch::x86_64);
+            let program = &compiled.unwrap()["reflector"];
+            for line in [
+                "--engine mmsg -l 127.0.0.1:0 -d 1ms --json",
+                "--engine uring -l 127.0.0.1:0 -d 1ms --json",
+                "--engine auto -l localhost:0 -l [::1%lo]:0 -d 1ms --coalesce 1ms",
+            ] {
+                if line.contains("uring") && io_uring().is_err() {
+                    continue;
+                }
+                // Linked dynamically, as a test's program is.
+                let mut command = command_of(line);
+                let child = host.run(|| {
+                    apply_filter(program).unwrap();
+                    command.spawn().unwrap()
+                });
+                let output = child.wait_with_output().unwrap();
+                let said = text(&output.stderr);
+                assert_eq!(output.status.code(), Some(0), "{line}: {said}");
+                assert!(!said.contains("not permitted"), "{line}: {said}");
             }
         },
     );

@@ -170,6 +170,8 @@ fn no_command_complains_of_a_reader_that_has_left() {
                 "help",
                 "load --help",
                 "help lab",
+                "man",
+                "completions bash",
                 "load 127.0.0.1 -n 100",
                 "load 127.0.0.1 -n 100 --json",
                 "load 127.0.0.1 -r 1k --find-rate 100 -d 0.1",

@@ -11,6 +11,7 @@ use crate::environment;
 use crate::help;
 use crate::lab::LabArgs;
 use crate::load::LoadArgs;
+use crate::manual::{CompletionsArgs, ManArgs};
 use crate::report::ReportArgs;
 use crate::serve::{self, ServeArgs};
 
@@ -41,6 +42,8 @@ pub enum Command {
     Diagnose(DiagnoseArgs),
     Lab(LabArgs),
     Report(ReportArgs),
+    Man(ManArgs),
+    Completions(CompletionsArgs),
 }
 
 impl Cli {
@@ -77,7 +80,7 @@ fn hint_at_listen(mut error: clap::Error) -> clap::Error {
 
 /// The command line with its environment variables. A value that is a negative number is refused
 /// by its option, instead of being taken for another one.
-fn definition() -> clap::Command {
+pub fn definition() -> clap::Command {
     // A positional argument is none, or -4 would be taken for a target.
     let takes_number = |it: &Arg| it.get_action().takes_values() && !it.is_positional();
     let with_negative = |option: Arg| match takes_number(&option) {
@@ -200,7 +203,9 @@ mod tests {
                 "{name}: {examples:?}"
             );
             for example in examples {
-                let words = shell_words::split(&example).expect("a shell reads it");
+                // What follows is the shell's.
+                let line = example.split(['|', '>']).next().unwrap();
+                let words = shell_words::split(line).expect("a shell reads it");
                 let matches = definition().try_get_matches_from(words);
                 let matches = matches.unwrap_or_else(|error| panic!("{example}: {error}"));
                 let expected = Some(&*name).filter(|&name| name != "reflector");

@@ -2,7 +2,6 @@
 
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::thread;
 use std::time::Duration;
 
 use clap::Args;
@@ -240,47 +239,10 @@ impl LoadArgs {
 
 /// Loads the target.
 pub fn run(args: &LoadArgs) -> Result<Exit, Error> {
-    let cpus = thread::available_parallelism().map_or(1, usize::from);
-    for note in notes(args.sender.cores, args.traffic.flows, cpus) {
-        tracing::warn!("{note}");
-    }
     reflector_load::run(&args.options())
-}
-
-/// What becomes of `cores` threads that cannot all have a flow, or a CPU of their own.
-fn notes(cores: u16, flows: u16, cpus: usize) -> Vec<String> {
-    let mut notes = Vec::new();
-    if cores > flows {
-        notes.push(format!(
-            "--cores {cores} is lowered to {flows}: a thread has at least one of the --flows"
-        ));
-    }
-    let threads = usize::from(cores.min(flows));
-    if threads > cpus {
-        let s = if cpus == 1 { "" } else { "s" };
-        notes.push(format!(
-            "{threads} threads share {cpus} CPU{s}: they take turns, which shows in the times"
-        ));
-    }
-    notes
 }
 
 fn parse_address(text: &str) -> Result<IpAddr, &'static str> {
     text.parse()
         .map_err(|_| "expected an IP address, such as 192.0.2.1 or 2001:db8::1")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn threads_that_are_too_many_are_told() {
-        assert!(notes(2, 16, 2).is_empty() && notes(1, 1, 1).is_empty());
-        let share = "8 threads share 2 CPUs: they take turns, which shows in the times";
-        assert_eq!(notes(8, 16, 2), [share]);
-        let lowered = "--cores 8 is lowered to 2: a thread has at least one of the --flows";
-        assert_eq!(notes(8, 2, 2), [lowered]);
-        assert_eq!(notes(8, 2, 1).len(), 2);
-    }
 }

@@ -16,6 +16,7 @@ mod values;
 mod diagnose;
 mod lab;
 mod load;
+mod manual;
 mod report;
 mod serve;
 
@@ -47,6 +48,8 @@ fn main() -> ExitCode {
         Some(Command::Diagnose(args)) => diagnose::run(args),
         Some(Command::Lab(args)) => lab::run(args),
         Some(Command::Report(args)) => report::run(args),
+        Some(Command::Man(args)) => manual::man(args, cli::definition()),
+        Some(Command::Completions(args)) => manual::completions(args, cli::definition()),
     };
     let exit = ended.unwrap_or_else(|error| {
         tracing::error!("{error}");
