@@ -93,18 +93,6 @@ on_both_engines! {
         assert_eq!(log, "");
     }
 
-    /// As some supervisors start it; what is opened first must not become its stdout.
-    fn without_stdin_stdout_and_stderr_it_serves_and_ends_in_order(engine: Engine) {
-        let host = Namespace::new().unwrap();
-        let script = "exec \"$0\" \"$@\" <&- >&- 2>&-";
-        let mut command = started_by("sh", &["-c", script], engine);
-        let child = host.run(|| command.spawn()).unwrap();
-        let client = Asking::new(&host);
-        wait_until("it answers", || client.is_answered());
-        kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
-        assert_eq!(child.wait_with_output().unwrap().status.code(), Some(0));
-    }
-
     /// As in a container: there the kernel leaves out signals that nobody handles.
     fn as_process_1_it_serves_and_ends_in_order(engine: Engine) {
         let host = Namespace::new().unwrap();

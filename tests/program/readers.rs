@@ -209,7 +209,7 @@ fn a_report_that_cannot_be_written_is_told_once_and_by_the_exit_code() {
         || {
             let host = Namespace::new().unwrap();
             let log = HistogramLog::new("full");
-            let args = "-j -l 127.0.0.1:0 -i 5ms -d 50ms --hdr".split(' ');
+            let args = "-j -l 127.0.0.1:0 -i 5ms -d 300ms --hdr".split(' ');
             let mut command = command(&args.chain([log.path()]).collect::<Vec<_>>());
             command.stdout(File::create("/dev/full").unwrap());
             let output = host.run(|| command.spawn().unwrap().wait_with_output().unwrap());

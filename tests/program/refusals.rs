@@ -3,7 +3,6 @@
 use std::process::{self, Stdio};
 
 use reflector_netlab::topology::{DockerHost, Namespace, in_namespaces};
-use reflector_testkit::seccomp::spawn_without_threads;
 use reflector_testkit::{command, program, run_to_end, text};
 use rustix::thread::{CapabilitySet, remove_capability_from_bounding_set};
 
@@ -292,34 +291,6 @@ fn a_limit_on_open_files_ends_it_before_it_is_ready() {
                 let remedy = "Too many open files (os error 24); `ulimit -n` raises the limit, \
                           LimitNOFILE= too";
                 assert!(said.ends_with(remedy), "{said}");
-            }
-        },
-    );
-}
-
-/// As where `RLIMIT_NPROC` or `pids.max` is reached.
-#[test]
-fn where_no_thread_is_available_it_ends_before_it_is_ready() {
-    in_namespaces(
-        "refusals::where_no_thread_is_available_it_ends_before_it_is_ready",
-        || {
-            let host = Namespace::new().unwrap();
-            for engine in ["auto", "uring", "mmsg"] {
-                let args = [
-                    "--engine",
-                    engine,
-                    "--listen",
-                    "127.0.0.1:0",
-                    "--duration",
-                    "3s",
-                ];
-                let child = spawn_without_threads(&host, command(&args));
-                let output = child.wait_with_output().unwrap();
-                assert_eq!(output.status.code(), Some(FAILED), "{engine}");
-                assert_eq!(text(&output.stdout), "");
-                let said = text(&output.stderr).lines().last().unwrap();
-                assert!(said.starts_with("ERROR cannot "), "{said}");
-                assert!(said.contains("Resource temporarily unavailable"), "{said}");
             }
         },
     );
