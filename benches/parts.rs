@@ -302,6 +302,7 @@ fn egress(family: Family, peers: u16, segments: u32, segment_len: u32) -> Run {
     let settings = Settings {
         gso: true,
         segments_max: SEGMENTS_MAX,
+        wire: false,
         latency: true,
     };
     let slots_max = usize::from(SLOTS);

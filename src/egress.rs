@@ -1,4 +1,4 @@
-//! Replies → trains → messages. The one place that writes a source address.
+//! Replies → trains → messages.
 //!
 //! Replies of one batch that go to the same peer, from the same local address, by the same socket
 //! are joined into one message, gathered from the buffers they lie in and cut apart by the kernel
@@ -8,29 +8,30 @@
 //! A refused train loses nothing and touches no other peer: its datagrams are sent singly, and the
 //! reason is remembered for that path (`refused`).
 
+mod address;
 mod refused;
 mod residences;
 mod routes;
+mod stamps;
 mod trains;
 
 use std::io;
-use std::net::IpAddr;
 use std::ops::Range;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
 use crate::batch::{Answer, Batch, Slot};
-use crate::datagram::{Attributes, DropReason, Endpoint, Flow, LocalAddr, SEGMENTS_MAX, Verdict};
+use crate::datagram::{Attributes, DropReason, Endpoint, Flow, SEGMENTS_MAX, Verdict};
 use crate::stats::Stats;
+use address::address;
 use reflector_measure::clock;
-use reflector_udp::addr::PeerAddr;
-use reflector_udp::cmsg::Control;
 use reflector_udp::memory::Lease;
 use reflector_udp::mmsg::Outbox;
 use reflector_udp::sockopt;
 use refused::Refused;
 use residences::Residences;
 pub use routes::RouteMtus;
+use stamps::Stamps;
 use trains::{Run, Train, Trains};
 
 /// How replies are sent.
@@ -40,8 +41,10 @@ pub struct Settings {
     pub gso: bool,
     /// Datagrams that one train may have, at most [`SEGMENTS_MAX`].
     pub segments_max: usize,
-    /// Whether residence times are recorded.
+    /// Whether residence times are recorded, up to here.
     pub latency: bool,
+    /// Whether they are recorded up to the device, of a sample.
+    pub wire: bool,
 }
 
 /// Replies on their way out: from the slots of a batch to messages that an engine sends.
@@ -62,6 +65,7 @@ pub struct Egress {
     /// Whether the last round was the last of its batch.
     is_over: bool,
     residences: Residences,
+    stamps: Stamps,
 }
 
 impl Egress {
@@ -80,6 +84,7 @@ impl Egress {
             too_long: Vec::with_capacity(messages_max),
             is_over: true,
             residences: Residences::new(slots_max),
+            stamps: Stamps::new(settings.wire),
         }
     }
 
@@ -114,10 +119,14 @@ impl Egress {
             self.add(index, slot, verdicts, stats);
         }
         self.is_over = batch.is_empty();
-        for (train, pieces) in self.trains.iter() {
+        let (count, trains) = (self.trains.len(), &self.trains);
+        let socket = || trains.get(0).flow.socket as usize;
+        let mut is_stamped = self.stamps.begin(count, socket);
+        for (train, pieces) in trains.iter() {
             let (name, control) = self.outbox.push(pieces);
             let endpoint = &self.endpoints[train.flow.socket as usize];
-            address(endpoint, train, name, control);
+            address(endpoint, train, name, control, is_stamped);
+            is_stamped = false;
         }
         self.outbox.seal();
         if !self.routes.is_empty() {
@@ -172,10 +181,13 @@ impl Egress {
             count
         };
         if let Some(received_ns) = arrival.received_ns
-            && self.settings.latency
             && replied > 0
         {
-            self.residences.push(received_ns, replied);
+            if self.settings.latency {
+                self.residences.push(received_ns, replied);
+            } else if self.settings.wire {
+                self.stamps.see(received_ns);
+            }
         }
     }
 
@@ -345,6 +357,17 @@ impl Egress {
         }
     }
 
+    /// The socket at which a stamp of the sample is waited for.
+    #[inline]
+    pub fn open_stamp(&self) -> Option<usize> {
+        self.stamps.open()
+    }
+
+    /// Takes that stamp from the error queue of the `socket` that the message left by.
+    pub fn take_stamp(&mut self, socket: BorrowedFd<'_>, stats: &mut Stats) {
+        self.stamps.take(socket, stats);
+    }
+
     /// Ends a round: every message is settled.
     pub fn finish(&mut self) {
         self.trains.clear();
@@ -366,31 +389,4 @@ impl Egress {
 /// The error number of `error`, 0 where there is none.
 pub fn errno(error: &io::Error) -> i32 {
     error.raw_os_error().unwrap_or(0)
-}
-
-/// To whom, and from which address: the source of every reply is written here.
-fn address(endpoint: &Endpoint, train: &Train, name: &mut PeerAddr, control: &mut Control) {
-    let Flow { peer, local, .. } = &train.flow;
-    *name = *peer;
-    if endpoint.has_pktinfo {
-        let LocalAddr { addr, interface } = *local;
-        control.push_source(addr, interface);
-    }
-    if train.attributes != Attributes::NONE {
-        push_attributes(train.attributes, peer.ip(), control);
-    }
-    // A single datagram goes without, since with it the control messages outgrow the kernel's
-    // stack buffer.
-    if train.count > 1 {
-        control.push_segment_len(train.segment_len() as u16);
-    }
-}
-
-fn push_attributes(attributes: Attributes, peer: IpAddr, control: &mut Control) {
-    if let Some(hop_limit) = attributes.hop_limit() {
-        control.push_hop_limit(peer, hop_limit);
-    }
-    if let Some(tos) = attributes.tos() {
-        control.push_tos(peer, tos);
-    }
 }

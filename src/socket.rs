@@ -12,7 +12,7 @@ use crate::datagram::Endpoint;
 pub use options::Settings;
 use options::set_options;
 use reflector_measure::error::Error;
-use reflector_udp::sockopt;
+use reflector_udp::{errqueue, sockopt};
 
 /// Whom replies that name no source would come from: the dummy address of IPv4, which no host has
 /// and no router forwards (RFC 7600).
@@ -283,6 +283,15 @@ fn refuse_broadcast(addr: SocketAddr) -> Result<(), Error> {
         .try_this("listen on the interface's own address or on 0.0.0.0")),
         _ => Ok(()),
     }
+}
+
+/// Tries whether replies can be stamped when they leave.
+///
+/// # Errors
+/// `EINVAL` before Linux 6.12.
+pub fn try_stamps() -> io::Result<()> {
+    let any = std::net::UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+    errqueue::enable_stamps(&any)
 }
 
 /// Whether this host has IPv6 at all.

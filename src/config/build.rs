@@ -39,12 +39,19 @@ impl Builder {
                 format!("--buffers takes 1 to {BUFFERS_MAX}"),
             ));
         }
+        if self.wire {
+            socket::try_stamps().map_err(|e| {
+                Error::system("cannot measure residence times up to the device", &e)
+                    .try_this("it takes Linux 6.12; --latency kernel measures up to the send")
+            })?;
+        }
         let (kind, abilities, engine_blocker) = choose_engine(self.engine)?;
         let buffers = self.rounded_buffers(&mut notes);
         Ok(Config {
             socket: socket::Settings {
                 is_grouped: workers.len() > 1,
-                timestamps: self.latency,
+                timestamps: self.latency || self.wire,
+                stamps: self.wire,
                 hop_limits: self.rules.loop_guard,
                 ..self.socket
             },
@@ -57,7 +64,8 @@ impl Builder {
                 egress: egress::Settings {
                     gso: self.gso,
                     segments_max: segments_max(),
-                    latency: self.latency,
+                    latency: self.latency && !self.wire,
+                    wire: self.wire,
                 },
             },
             engine_blocker,

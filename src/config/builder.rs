@@ -36,6 +36,7 @@ pub struct Builder {
     pub(super) buffers: u16,
     pub(super) gso: bool,
     pub(super) latency: bool,
+    pub(super) wire: bool,
     pub(super) socket: socket::Settings,
     pub(super) rules: Rules,
     pub(super) drain_timeout: Duration,
@@ -56,6 +57,7 @@ impl Default for Builder {
             buffers: BUFFERS_DEFAULT,
             gso: true,
             latency: true,
+            wire: false,
             socket: socket::Settings {
                 gro: true,
                 receive_buffer_len: Some(SOCKET_BUFFER_DEFAULT),
@@ -225,6 +227,13 @@ impl Builder {
     /// Measures residence times, from the kernel's receive stamp to the reply.
     pub fn latency(mut self, is_on: bool) -> Self {
         self.latency = is_on;
+        self
+    }
+
+    /// Measures residence times up to the device, by the kernel's transmit timestamps, of one
+    /// message in 64; it takes Linux 6.12.
+    pub fn wire_latency(mut self, is_on: bool) -> Self {
+        self.wire = is_on;
         self
     }
 

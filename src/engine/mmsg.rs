@@ -144,6 +144,10 @@ impl Mmsg {
     }
 
     fn receive_now(&mut self, batch: &mut Batch, stats: &mut Stats) -> io::Result<()> {
+        if let Some(socket) = self.egress.open_stamp() {
+            let socket = self.resources.sockets[socket].receiver.as_fd();
+            self.egress.take_stamp(socket, stats);
+        }
         let count = self.endpoints.len();
         let first = self.first;
         self.first = (first + 1) % count;

@@ -40,7 +40,7 @@ use crate::engine::settings::{Resources, Settings, Wait};
 use crate::ingress;
 use crate::stats::Stats;
 
-/// Times that a spinning engine polls before it lets the worker look at its control.
+/// Times that a spinning engine polls before the worker looks at its control.
 const SPINS: usize = 4096;
 
 /// The engine of one worker.
@@ -65,7 +65,7 @@ pub struct Uring<R = KernelRing> {
     busy_receive: bool,
 }
 
-/// What became of a message that is too long for its route: it has not been submitted. No errno.
+/// No errno, but a message that is too long for its route: it has not been submitted.
 const TOO_LONG: i32 = -1;
 
 impl Uring {
@@ -350,23 +350,24 @@ impl<R: Ring> Uring<R> {
 
     /// Settles every message that was submitted, and only then gives its buffers back.
     fn settle(&mut self, stats: &mut Stats) {
-        for message in 0..self.outcomes.len() {
-            match self.outcomes[message] {
+        let sockets = &self.resources.sockets;
+        for (message, &outcome) in self.outcomes.iter().enumerate() {
+            let pair = &sockets[self.egress.socket(message)];
+            let sender = pair.sender().as_fd();
+            match outcome {
                 0 => self.egress.sent(message, stats),
-                TOO_LONG => {
-                    let pair = &self.resources.sockets[self.egress.socket(message)];
-                    let socket = pair.sender().as_fd();
-                    self.egress.send_fragmented(message, socket, stats);
-                }
+                TOO_LONG => self.egress.send_fragmented(message, sender, stats),
                 errno => {
-                    let socket = self.resources.sockets[self.egress.socket(message)]
-                        .receiver
-                        .as_fd();
+                    let socket = pair.receiver.as_fd();
                     self.egress.failed(message, errno, socket, stats);
                 }
             }
         }
         self.outcomes.clear();
+        if let Some(socket) = self.egress.open_stamp() {
+            self.egress
+                .take_stamp(sockets[socket].sender().as_fd(), stats);
+        }
         self.egress.finish();
         while let Some(lease) = self.egress.release() {
             self.ring.recycle(lease);

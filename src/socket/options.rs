@@ -6,7 +6,7 @@
 use std::io;
 
 use crate::datagram::Endpoint;
-use reflector_udp::sockopt;
+use reflector_udp::{errqueue, sockopt};
 
 /// What is asked of a socket.
 #[derive(Clone, Debug, Default)]
@@ -21,6 +21,8 @@ pub struct Settings {
     pub gro: bool,
     /// Stamp each datagram when the kernel receives it.
     pub timestamps: bool,
+    /// Stamp those replies that ask for it when they leave.
+    pub stamps: bool,
     /// Tell the hop limit of each datagram.
     pub hop_limits: bool,
     /// Tell the type of service of each datagram.
@@ -89,6 +91,9 @@ pub fn set_options(
     }
     if settings.timestamps {
         sockopt::enable(socket, libc::SOL_SOCKET, libc::SO_TIMESTAMPNS)?;
+    }
+    if settings.stamps {
+        errqueue::enable_stamps(socket)?;
     }
     set_fragmentation(socket, is_v6, takes_v4, settings.df)?;
     if let Some(len) = settings.receive_buffer_len {

@@ -7,7 +7,7 @@ use reflector_netlab::topology::DockerHost;
 use reflector_testkit::queue::while_stopped;
 use reflector_testkit::random::Random;
 use reflector_testkit::train::Client;
-use reflector_testkit::{Reflector, at, on_both_engines};
+use reflector_testkit::{LISTEN, Reflector, at, on_both_engines};
 
 use super::{ping, start};
 
@@ -142,6 +142,32 @@ on_both_engines! {
             let summary = reflector.stop();
             assert_eq!(summary["replied"], 34);
             assert_eq!(summary["residence_us"]["count"], counted, "{args:?}: {summary}");
+        }
+    }
+
+    /// Of a sample, one at a time, until the kernel hands the reply to the device.
+    fn residence_times_to_the_wire_are_those_of_a_sample(engine: Engine) {
+        let picture = DockerHost::new().unwrap();
+        let specific = ["--listen", "172.16.13.13:5151", "--listen", "[fd13::13]:5151"];
+        for listen in [LISTEN, &specific, &["--listen", "[::]:5151", "--dual-stack"]] {
+            let args = [listen, &["--cores", "1", "--latency", "wire"]].concat();
+            let reflector = Reflector::start(&picture.host, engine, &args);
+            let mut sent = 0;
+            for ip in [IpAddr::from(DockerHost::HOST), DockerHost::HOST_V6.into()] {
+                let mut client = Client::any(&picture.container, at(ip));
+                for _ in 0..100 {
+                    ping(&mut client);
+                    let train = client.send_train(&[7; 300], 100);
+                    client.expect_back(&train);
+                    sent += 4;
+                }
+            }
+            let summary = reflector.stop();
+            assert_eq!(summary["replied"], sent, "{summary}");
+            assert_eq!(summary["receive_errors"], serde_json::json!({}), "{summary}");
+            let count = summary["residence_us"]["count"].as_u64().unwrap();
+            // Of 400 messages one in 64, the first of them too.
+            assert!((4..=8).contains(&count), "{listen:?}: {summary}");
         }
     }
 }

@@ -60,6 +60,7 @@ on_both_engines! {
         command.args(["-c", "trap '' HUP; exec \"$0\" \"$@\""]).arg(program());
         command.args(["--json", "--listen", "127.0.0.1:0", "--engine", engine.name()]);
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.env_remove("REFLECTOR_REQUIRE");
         let reflector = Reflector::attach(host.run(|| command.spawn()).unwrap());
         reflector.signal(Signal::HUP);
         Client::connect(&host, reflector.listen(0)).ask(b"still there");

@@ -39,7 +39,7 @@ pub const RECEIVE_CONTROL_LEN: usize = space(PKTINFO_LEN)
 /// Room for what a reply carries: one pktinfo, the hop limit, the type of service, the segment
 /// length of a train.
 pub const SEND_CONTROL_LEN: usize =
-    space(PKTINFO6_LEN) + space(INT_LEN) + space(INT_LEN) + space(SEGMENT_LEN);
+    space(PKTINFO6_LEN) + space(INT_LEN) + space(INT_LEN) + space(INT_LEN) + space(SEGMENT_LEN);
 
 // `SO_TIMESTAMPNS` writes a `timespec` of two longs; on other ABIs the layout read here is wrong.
 const _: () = assert!(TIMESPEC_LEN == 16 && HEADER_LEN == 16, "64-bit Linux only");
@@ -337,6 +337,7 @@ mod tests {
         control.push_source("2001:db8::1".parse().unwrap(), 0);
         control.push_hop_limit(peer, 255);
         control.push_tos(peer, 0xff);
+        control.push_stamp();
         control.push_segment_len(1400);
         let last_padding = SEGMENT_LEN.next_multiple_of(ALIGN) - SEGMENT_LEN;
         assert_eq!(control.as_bytes().len(), SEND_CONTROL_LEN - last_padding);

@@ -209,14 +209,15 @@ pub struct OutputArgs {
     /// Report as JSON lines instead of columns
     #[arg(short, long)]
     pub json: bool,
-    /// Source of residence times: the kernel's timestamps, or off
+    /// Residence times: kernel, wire or off
     ///
-    /// The residence time is the time from the kernel's receive timestamp until just before the
-    /// reply is handed over. 'off' does not measure it.
+    /// The residence time begins with the kernel's receive timestamp. With 'kernel' it ends just
+    /// before the reply is handed over; with 'wire' when the kernel hands it to the device, which
+    /// is measured of one reply or train in 64 and needs Linux 6.12. 'off' does not measure it.
     #[arg(
         long,
         value_enum,
-        value_name = "kernel|off",
+        value_name = "kernel|wire|off",
         hide_possible_values = true
     )]
     #[arg(default_value_t = LatencySource::Kernel)]
@@ -314,6 +315,7 @@ impl OutputArgs {
         }
         builder
             .interval(Some(self.interval))
-            .latency(self.latency == LatencySource::Kernel)
+            .latency(self.latency != LatencySource::Off)
+            .wire_latency(self.latency == LatencySource::Wire)
     }
 }

@@ -74,10 +74,11 @@ pub enum ReplyInterface {
     Same,
 }
 
-/// Where residence times begin, if they are measured.
+/// Where residence times end, if they are measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum LatencySource {
     Kernel,
+    Wire,
     Off,
 }
 

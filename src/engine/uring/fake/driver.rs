@@ -51,6 +51,7 @@ impl Driver {
                 gso: !seed.is_multiple_of(5),
                 segments_max: 128,
                 latency: false,
+                wire: false,
             },
         };
         let mut ring = FakeRing::new(seed, buffers::carve(BUFFERS).expect("memory"));
