@@ -1,11 +1,12 @@
 //! What it does where the system grants it little: threads, descriptors, a process of its own.
 
 use std::env::consts::ARCH;
-use std::process;
+use std::process::{self, Stdio};
 
+use reflector_measure::host::kernel_is_at_least;
 use reflector_netlab::topology::{Namespace, in_namespaces};
 use reflector_testkit::seccomp::spawn_without_threads;
-use reflector_testkit::{command, io_uring, text};
+use reflector_testkit::{Reflector, command, io_uring, text, train};
 use seccompiler::{TargetArch, apply_filter, compile_from_json};
 use serde_json::{Value, json};
 
@@ -91,6 +92,35 @@ fn as_the_first_process_of_a_container_it_ends_as_elsewhere() {
                 };
                 assert!(is_right, "{line}: {said}");
             }
+        },
+    );
+}
+
+/// As systemd's `ProcSubset=pid` mounts it: no /proc/sys, which says how long trains may be.
+#[test]
+fn without_proc_sys_trains_are_as_long_as_elsewhere() {
+    in_namespaces(
+        "limits::without_proc_sys_trains_are_as_long_as_elsewhere",
+        || {
+            let host = Namespace::new().unwrap();
+            let script = "mount -t proc -o subset=pid proc /proc && exec \"$0\" \"$@\"";
+            let line = "--engine mmsg -l 127.0.0.1:0 --cores 1 --json -d 20";
+            let command = command_of(line);
+            let mut apart = process::Command::new("unshare");
+            apart.args(["--mount", "sh", "-c", script]);
+            apart.arg(command.get_program()).args(command.get_args());
+            apart
+                .env_remove("REFLECTOR_REQUIRE")
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped());
+            let reflector = Reflector::attach(host.run(|| apart.spawn()).unwrap());
+            let mut client = train::Client::any(&host, reflector.listen(0));
+            // Longer than kernels before 6.9 take.
+            let train = client.send_train(&[7; 128 * 100], 100);
+            client.expect_back(&train);
+            let summary = reflector.stop();
+            let sent = if kernel_is_at_least(6, 9) { 1 } else { 2 };
+            assert_eq!(summary["trains_sent"], sent, "{summary}");
         },
     );
 }
