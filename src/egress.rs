@@ -18,7 +18,6 @@ mod trains;
 use std::io;
 use std::ops::Range;
 use std::os::fd::BorrowedFd;
-use std::sync::Arc;
 
 use crate::batch::{Answer, Batch, Slot};
 use crate::datagram::{Attributes, DropReason, Endpoint, Flow, SEGMENTS_MAX, Verdict};
@@ -27,10 +26,9 @@ use address::address;
 use reflector_measure::clock;
 use reflector_udp::memory::Lease;
 use reflector_udp::mmsg::Outbox;
-use reflector_udp::sockopt;
 use refused::Refused;
 use residences::Residences;
-pub use routes::RouteMtus;
+pub use routes::{RouteMtus, Routes};
 use stamps::Stamps;
 use trains::{Run, Train, Trains};
 
@@ -59,7 +57,7 @@ pub struct Egress {
     trains: Trains,
     outbox: Outbox,
     refused: Refused,
-    routes: Arc<RouteMtus>,
+    routes: Routes,
     /// By message of this round, where any route has an MTU: whether it is too long for its route.
     too_long: Vec<bool>,
     /// Whether the last round was the last of its batch.
@@ -80,7 +78,7 @@ impl Egress {
             trains: Trains::new(messages_max),
             outbox: Outbox::new(slots_max, messages_max, messages_max),
             refused: Refused::new(),
-            routes: Arc::default(),
+            routes: Routes::default(),
             too_long: Vec::with_capacity(messages_max),
             is_over: true,
             residences: Residences::new(slots_max),
@@ -89,7 +87,7 @@ impl Egress {
     }
 
     /// From the next round on the routes have these MTUs.
-    pub fn set_route_mtus(&mut self, routes: Arc<RouteMtus>) {
+    pub fn set_routes(&mut self, routes: Routes) {
         self.routes = routes;
     }
 
@@ -119,46 +117,41 @@ impl Egress {
             self.add(index, slot, verdicts, stats);
         }
         self.is_over = batch.is_empty();
-        let (count, trains) = (self.trains.len(), &self.trains);
-        let socket = || trains.get(0).flow.socket as usize;
-        let mut is_stamped = self.stamps.begin(count, socket);
-        for (train, pieces) in trains.iter() {
-            let (name, control) = self.outbox.push(pieces);
-            let endpoint = &self.endpoints[train.flow.socket as usize];
-            address(endpoint, train, name, control, is_stamped);
-            is_stamped = false;
-        }
-        self.outbox.seal();
-        if !self.routes.is_empty() {
+        if !self.routes.mtus.is_empty() {
             let is_too_long = |(train, _): (&Train, _)| {
-                let peer = train.flow.peer.ip();
-                self.routes.is_too_long(peer, train.segment_len())
+                let Flow { peer, socket, .. } = &train.flow;
+                let len = train.segment_len();
+                self.routes.is_too_long(peer.ip(), len, *socket as usize)
             };
             self.too_long.extend(self.trains.iter().map(is_too_long));
         }
+        let (count, trains) = (self.trains.len(), &self.trains);
+        let socket = || trains.get(0).flow.socket as usize;
+        let mut is_stamped = self.stamps.begin(count, socket);
+        for (message, (train, pieces)) in trains.iter().enumerate() {
+            let (name, control) = self.outbox.push(pieces);
+            let endpoint = &self.endpoints[train.flow.socket as usize];
+            // Another socket has another address.
+            let names_source = endpoint.has_pktinfo || is_set(&self.too_long, message);
+            address(names_source, train, name, control, is_stamped);
+            is_stamped = false;
+        }
+        self.outbox.seal();
     }
 
     /// Whether a message is too long for its route, so that it has to be sent by
     /// [`send_fragmented`](Self::send_fragmented).
     #[inline]
     pub fn is_too_long(&self, message: usize) -> bool {
-        !self.too_long.is_empty() && self.too_long[message]
+        is_set(&self.too_long, message)
     }
 
     /// Sends the datagrams of a message one by one, in fragments of the route's MTU, and counts
     /// them.
-    ///
-    /// For that moment the socket is one that path MTU discovery may tell what is longer than the
-    /// path (IP_PMTUDISC_DONT, ip(7)), since only those look at the route. All other sends of the
-    /// round are over, or come afterwards.
-    pub fn send_fragmented(&self, message: usize, socket: BorrowedFd<'_>, stats: &mut Stats) {
-        let set = |discover| {
-            // Where it fails, the reply fares as it would have.
-            let _ = sockopt::set_int(&socket, libc::SOL_IP, libc::IP_MTU_DISCOVER, discover);
-        };
-        set(libc::IP_PMTUDISC_DONT);
-        self.send_singly(message, 0, socket, stats);
-        set(libc::IP_PMTUDISC_OMIT);
+    pub fn send_fragmented(&self, message: usize, stats: &mut Stats) {
+        if let Some(socket) = self.routes.fragmenter(self.socket(message)) {
+            self.send_singly(message, 0, socket, stats);
+        }
     }
 
     fn add(&mut self, index: usize, slot: &Slot, verdicts: &[Verdict], stats: &mut Stats) {
@@ -389,4 +382,10 @@ impl Egress {
 /// The error number of `error`, 0 where there is none.
 pub fn errno(error: &io::Error) -> i32 {
     error.raw_os_error().unwrap_or(0)
+}
+
+/// Whether `flags`, which has an entry for each message or none at all, says so of `message`.
+#[inline]
+fn is_set(flags: &[bool], message: usize) -> bool {
+    !flags.is_empty() && flags[message]
 }

@@ -19,7 +19,7 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use crate::batch::Batch;
-pub use crate::egress::RouteMtus;
+pub use crate::egress::{RouteMtus, Routes};
 use crate::socket::SocketPair;
 use crate::stats::Stats;
 use mmsg::Mmsg;
@@ -75,10 +75,10 @@ impl Engine {
     }
 
     /// From now on the routes have these MTUs.
-    pub fn set_route_mtus(&mut self, routes: Arc<RouteMtus>) {
+    pub fn set_routes(&mut self, routes: Routes) {
         match self {
-            Self::Uring(engine) => engine.set_route_mtus(routes),
-            Self::Mmsg(engine) => engine.set_route_mtus(routes),
+            Self::Uring(engine) => engine.set_routes(routes),
+            Self::Mmsg(engine) => engine.set_routes(routes),
         }
     }
 

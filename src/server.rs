@@ -157,14 +157,14 @@ impl<R: Responder + Send + 'static> Server<R> {
         controls.iter().for_each(|it| it.set_guard(guard.clone()));
     }
 
-    fn set_route_mtus(&self, mtus: RouteMtus, controls: &[Arc<Control>]) {
+    fn set_route_mtus(&self, mtus: &RouteMtus, controls: &[Arc<Control>]) {
         // Nothing is fragmented with --df, whatever a route says.
         if self.config.socket.df {
             return;
         }
-        let mtus = Arc::new(mtus);
-        let tell = |it: &Arc<Control>| it.set_route_mtus(Arc::clone(&mtus));
-        controls.iter().for_each(tell);
+        for (control, pairs) in controls.iter().zip(&self.sockets.by_worker) {
+            control.set_routes(sockets::routes(mtus, pairs));
+        }
     }
 
     fn start(&mut self, workers: &mut Workers) -> Result<(), Error> {
@@ -217,7 +217,7 @@ impl<R: Responder + Send + 'static> Server<R> {
                 Event::Report(WorkerReport::Refused { peer, reason }) => {
                     self.log_refused(peer, reason);
                 }
-                Event::Order(Order::SetRouteMtus(mtus)) => self.set_route_mtus(mtus, controls),
+                Event::Order(Order::SetRouteMtus(mtus)) => self.set_route_mtus(&mtus, controls),
                 Event::Order(Order::Stop) if is_stopped => {
                     return Err(Error::new("the start was cut short", "stopped twice"));
                 }
@@ -280,7 +280,7 @@ impl<R: Responder + Send + 'static> Server<R> {
             match self.mailbox.next(next.into_iter().flatten().min()) {
                 Event::Order(Order::Stop) => return Ok(()),
                 Event::Order(Order::SetRules(rules)) => self.set_rules(&rules, controls),
-                Event::Order(Order::SetRouteMtus(mtus)) => self.set_route_mtus(mtus, controls),
+                Event::Order(Order::SetRouteMtus(mtus)) => self.set_route_mtus(&mtus, controls),
                 Event::Order(Order::Rebind(interface)) => self.sockets.rebind(&interface)?,
                 Event::Report(WorkerReport::Died { worker, reason }) => {
                     return Err(failure::died(worker, &reason));
@@ -346,7 +346,7 @@ impl<R: Responder + Send + 'static> Server<R> {
                     self.log_refused(peer, reason);
                 }
                 Event::Order(Order::Rebind(interface)) => self.sockets.rebind(&interface)?,
-                Event::Order(Order::SetRouteMtus(mtus)) => self.set_route_mtus(mtus, controls),
+                Event::Order(Order::SetRouteMtus(mtus)) => self.set_route_mtus(&mtus, controls),
                 Event::Report(_) | Event::Order(Order::SetRules(_)) => {}
                 Event::Woken | Event::TimedOut => {}
             }

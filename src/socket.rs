@@ -4,7 +4,7 @@ mod options;
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use socket2::{Domain, Protocol, SockAddr, Type};
 
@@ -109,21 +109,80 @@ impl Socket {
         };
         set_options(&inner, endpoint, &sending)?;
         sockopt::reject_new(&inner)?;
-        // A port is shared where both agree, and by whoever else agrees with either: where there is
-        // no group, only for as long as it takes to bind.
-        let is_shared = self.inner.reuse_port()?;
-        self.inner.set_reuse_port(true)?;
-        inner.set_reuse_port(true)?;
-        let bound = inner.bind(&SockAddr::from(addr));
-        inner.set_reuse_port(is_shared)?;
-        self.inner.set_reuse_port(is_shared)?;
-        bound?;
+        self.bind_beside(&inner, addr)?;
         Ok(Some(Self {
             inner,
             endpoint: *endpoint,
             settings: settings.clone(),
             interface: None,
         }))
+    }
+
+    /// Opens a socket that only sends IPv4 datagrams, by the same port, in fragments of the route's
+    /// MTU (IP_PMTUDISC_DONT, ip(7)); `None` where this one has no IPv4 peers.
+    ///
+    /// Such a socket believes an ICMP error about its own datagrams, forged or not. So it has none
+    /// of its own: it is bound to one address of 127.0.0.0/8 and connected to another, with a port,
+    /// all of them random, and an error is a socket's only where it quotes these
+    /// (`__udp4_lib_err`, net/ipv4/udp.c). What it sends names its source and its destination.
+    ///
+    /// # Errors
+    /// `EMFILE`, `EADDRINUSE`; `ENOMEM` beyond net.core.optmem_max.
+    pub fn open_fragmenter(&self) -> io::Result<Option<OwnedFd>> {
+        let settings = &self.settings;
+        if self.endpoint.addr.is_ipv6() && !settings.dual_stack {
+            return Ok(None);
+        }
+        let mut random = [0; 8];
+        rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty())?;
+        let [a, b, c, d, e, f, high, low] = random;
+        let port = self.endpoint.addr.port();
+        // What it sends to has the form that this socket received.
+        let of_family = |ip: Ipv4Addr| match self.endpoint.addr {
+            SocketAddr::V4(_) => IpAddr::from(ip),
+            SocketAddr::V6(_) => ip.to_ipv6_mapped().into(),
+        };
+        let own = SocketAddr::new(of_family(Ipv4Addr::new(127, a, b, c | 1)), port);
+        let peer = of_family(Ipv4Addr::new(127, d, e, f | 1));
+        let peer = SocketAddr::new(peer, u16::from_be_bytes([high, low]) | 1);
+        let inner = new_socket(own)?;
+        let endpoint = Endpoint {
+            addr: own,
+            has_pktinfo: false,
+            same_interface: false,
+        };
+        let sending = Settings {
+            dual_stack: settings.dual_stack,
+            send_buffer_len: settings.send_buffer_len,
+            ..Settings::default()
+        };
+        set_options(&inner, &endpoint, &sending)?;
+        sockopt::set_int(
+            &inner,
+            libc::SOL_IP,
+            libc::IP_MTU_DISCOVER,
+            libc::IP_PMTUDISC_DONT,
+        )?;
+        sockopt::reject_new(&inner)?;
+        self.bind_beside(&inner, own)?;
+        inner.connect(&SockAddr::from(peer))?;
+        if let Some(device) = &settings.device {
+            inner.bind_device(Some(device.as_bytes()))?;
+        }
+        Ok(Some(inner.into()))
+    }
+
+    /// Binds `other` to `addr`, which has the port of this socket and is none that it is asked at.
+    ///
+    /// A port is shared by all who agree: where there is no group, only until it is bound.
+    fn bind_beside(&self, other: &socket2::Socket, addr: SocketAddr) -> io::Result<()> {
+        let is_shared = self.inner.reuse_port()?;
+        self.inner.set_reuse_port(true)?;
+        other.set_reuse_port(true)?;
+        let bound = other.bind(&SockAddr::from(addr));
+        other.set_reuse_port(is_shared)?;
+        self.inner.set_reuse_port(is_shared)?;
+        bound
     }
 
     /// The interface that it is bound to, by `--device` or by the scope of its address.
@@ -173,7 +232,7 @@ impl Socket {
         self.inner.recv_buffer_size().unwrap_or(0)
     }
 
-    /// Bytes that may wait to be sent, as the kernel counts them.
+    /// The same of those that may wait to be sent.
     pub fn send_buffer_len(&self) -> usize {
         self.inner.send_buffer_size().unwrap_or(0)
     }

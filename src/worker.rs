@@ -80,7 +80,7 @@ impl<R: Responder> Worker<R> {
                 engine = Engine::Mmsg(engine.into_mmsg(&mut batch, stats)?);
             }
             if let Some(routes) = obeyed.routes.take() {
-                engine.set_route_mtus(routes);
+                engine.set_routes(routes);
             }
             engine.receive(&mut batch, stats, Wait::Idle)?;
             if !self.coalesce.is_zero() && !batch.is_empty() {

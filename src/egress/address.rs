@@ -3,14 +3,15 @@
 use std::net::IpAddr;
 
 use super::trains::Train;
-use crate::datagram::{Attributes, Endpoint, Flow, LocalAddr};
+use crate::datagram::{Attributes, Flow, LocalAddr};
 use reflector_udp::addr::PeerAddr;
 use reflector_udp::cmsg::Control;
 
-/// To whom, and from which address: the source of every reply is written here.
+/// To whom, and from which address: the source of every reply is written here, but where it is that
+/// of the socket, which is bound to it.
 #[inline]
 pub fn address(
-    endpoint: &Endpoint,
+    names_source: bool,
     train: &Train,
     name: &mut PeerAddr,
     control: &mut Control,
@@ -18,7 +19,7 @@ pub fn address(
 ) {
     let Flow { peer, local, .. } = &train.flow;
     *name = *peer;
-    if endpoint.has_pktinfo {
+    if names_source {
         let LocalAddr { addr, interface } = *local;
         control.push_source(addr, interface);
     }

@@ -6,8 +6,33 @@
 //! else.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 
 use ipnet::Ipv4Net;
+
+/// Routes with an MTU of their own, and how a worker sends what is too long for them.
+#[derive(Clone, Debug, Default)]
+pub struct Routes {
+    /// Which routes.
+    pub mtus: RouteMtus,
+    /// By socket: the one that sends by the same port, in fragments of the route's MTU. Without
+    /// one, what is too long is sent like everything else.
+    pub fragmenters: Vec<Option<Arc<OwnedFd>>>,
+}
+
+impl Routes {
+    /// Whether a datagram with `payload_len` bytes to `peer`, which would leave by the socket with
+    /// the index `socket`, has to be sent by its fragmenter.
+    pub fn is_too_long(&self, peer: IpAddr, payload_len: u32, socket: usize) -> bool {
+        self.mtus.is_too_long(peer, payload_len) && self.fragmenter(socket).is_some()
+    }
+
+    /// The socket that sends in fragments what would leave by the one with the index `socket`.
+    pub fn fragmenter(&self, socket: usize) -> Option<BorrowedFd<'_>> {
+        self.fragmenters.get(socket)?.as_ref().map(|it| it.as_fd())
+    }
+}
 
 /// Bytes of the headers of IPv4 and UDP.
 const HEADERS_LEN: u32 = 20 + 8;

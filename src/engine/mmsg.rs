@@ -6,11 +6,10 @@
 use std::io;
 use std::mem;
 use std::os::fd::AsFd;
-use std::sync::Arc;
 
 use crate::batch::Batch;
 use crate::datagram::Endpoint;
-use crate::egress::{Egress, RouteMtus, errno};
+use crate::egress::{Egress, Routes, errno};
 use crate::engine::fault::{Health, PAUSE};
 use crate::engine::settings::{Resources, Settings, Wait};
 use crate::ingress;
@@ -109,9 +108,9 @@ impl Mmsg {
         Ok(())
     }
 
-    /// See [`Engine::set_route_mtus`](super::Engine::set_route_mtus).
-    pub fn set_route_mtus(&mut self, routes: Arc<RouteMtus>) {
-        self.egress.set_route_mtus(routes);
+    /// See [`Engine::set_routes`](super::Engine::set_routes).
+    pub fn set_routes(&mut self, routes: Routes) {
+        self.egress.set_routes(routes);
     }
 
     /// See [`Engine::receive`](super::Engine::receive).
@@ -213,7 +212,7 @@ impl Mmsg {
                 .receiver
                 .as_fd();
             if self.egress.is_too_long(next) {
-                self.egress.send_fragmented(next, socket, stats);
+                self.egress.send_fragmented(next, stats);
                 next += 1;
                 continue;
             }

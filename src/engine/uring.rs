@@ -24,7 +24,6 @@ mod ring;
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::AsFd;
-use std::sync::Arc;
 
 use arrived::Arrived;
 use receive::Reception;
@@ -33,7 +32,7 @@ pub(super) use ring::{Completion, FdPair, Ring};
 
 use crate::batch::Batch;
 use crate::datagram::Endpoint;
-use crate::egress::{Egress, RouteMtus};
+use crate::egress::{Egress, Routes};
 use crate::engine::fault::{Health, PAUSE};
 use crate::engine::mmsg::Mmsg;
 use crate::engine::settings::{Resources, Settings, Wait};
@@ -180,9 +179,9 @@ impl<R: Ring> Uring<R> {
         }
     }
 
-    /// See [`Engine::set_route_mtus`](super::Engine::set_route_mtus).
-    pub fn set_route_mtus(&mut self, routes: Arc<RouteMtus>) {
-        self.egress.set_route_mtus(routes);
+    /// See [`Engine::set_routes`](super::Engine::set_routes).
+    pub fn set_routes(&mut self, routes: Routes) {
+        self.egress.set_routes(routes);
     }
 
     /// See [`Engine::receive`](super::Engine::receive).
@@ -353,10 +352,9 @@ impl<R: Ring> Uring<R> {
         let sockets = &self.resources.sockets;
         for (message, &outcome) in self.outcomes.iter().enumerate() {
             let pair = &sockets[self.egress.socket(message)];
-            let sender = pair.sender().as_fd();
             match outcome {
                 0 => self.egress.sent(message, stats),
-                TOO_LONG => self.egress.send_fragmented(message, sender, stats),
+                TOO_LONG => self.egress.send_fragmented(message, stats),
                 errno => {
                     let socket = pair.receiver.as_fd();
                     self.egress.failed(message, errno, socket, stats);

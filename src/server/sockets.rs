@@ -5,7 +5,7 @@ use std::io;
 use std::sync::Arc;
 
 use crate::config::{Config, Listener};
-use crate::engine::Kind;
+use crate::engine::{Kind, RouteMtus, Routes};
 use crate::responder::Needs;
 use crate::socket::{self, Settings, Socket, SocketPair};
 use crate::stats::report::Ready;
@@ -113,6 +113,25 @@ pub fn open(config: &Config, needs: &[Needs]) -> Result<Sockets, Error> {
         listeners,
         by_worker: receivers.into_iter().map(pairs).collect(),
     })
+}
+
+/// What the worker with the sockets `pairs` needs to respect `mtus`.
+pub fn routes(mtus: &RouteMtus, pairs: &[SocketPair]) -> Routes {
+    if mtus.is_empty() {
+        return Routes::default();
+    }
+    let fragmenter = |pair: &SocketPair| {
+        let opened = pair.receiver.open_fragmenter();
+        opened.map(|it| it.map(Arc::new)).unwrap_or_else(|error| {
+            let addr = pair.receiver.endpoint().addr;
+            tracing::warn!("replies of {addr} do not respect the MTU of a route: {error}");
+            None
+        })
+    };
+    Routes {
+        mtus: mtus.clone(),
+        fragmenters: pairs.iter().map(fragmenter).collect(),
+    }
 }
 
 fn with_needs(settings: &Settings, needs: &Needs) -> Settings {

@@ -9,7 +9,7 @@ use std::sync::mpsc::{SendError, SyncSender};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::datagram::DropReason;
-use crate::engine::RouteMtus;
+use crate::engine::Routes;
 use crate::guard::Guard;
 use crate::stats::Stats;
 use reflector_measure::handover::Handover;
@@ -136,7 +136,7 @@ struct Orders {
     /// The guard that replaces the worker's.
     guard: Option<Box<Guard>>,
     /// The MTUs that replace the engine's.
-    routes: Option<Arc<RouteMtus>>,
+    routes: Option<Routes>,
 }
 
 impl Control {
@@ -177,7 +177,7 @@ impl Control {
     }
 
     /// Tells the worker's engine the MTUs of routes, between two batches.
-    pub fn set_route_mtus(&self, routes: Arc<RouteMtus>) {
+    pub fn set_routes(&self, routes: Routes) {
         self.orders().routes = Some(routes);
         self.post();
     }
@@ -226,7 +226,7 @@ pub struct Obeyed {
     seen: u32,
     command: Command,
     /// MTUs of routes that the engine has not been told.
-    pub routes: Option<Arc<RouteMtus>>,
+    pub routes: Option<Routes>,
 }
 
 impl Default for Obeyed {
