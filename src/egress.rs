@@ -30,7 +30,7 @@ use refused::Refused;
 use residences::Residences;
 pub use routes::{RouteMtus, Routes};
 use stamps::Stamps;
-use trains::{Run, Train, Trains};
+use trains::{Run, Trains};
 
 /// How replies are sent.
 #[derive(Clone, Copy, Debug)]
@@ -117,33 +117,43 @@ impl Egress {
             self.add(index, slot, verdicts, stats);
         }
         self.is_over = batch.is_empty();
-        if !self.routes.mtus.is_empty() {
-            let is_too_long = |(train, _): (&Train, _)| {
-                let Flow { peer, socket, .. } = &train.flow;
-                let len = train.segment_len();
-                self.routes.is_too_long(peer.ip(), len, *socket as usize)
-            };
-            self.too_long.extend(self.trains.iter().map(is_too_long));
-        }
         let (count, trains) = (self.trains.len(), &self.trains);
         let socket = || trains.get(0).flow.socket as usize;
         let mut is_stamped = self.stamps.begin(count, socket);
-        for (message, (train, pieces)) in trains.iter().enumerate() {
+        for (train, pieces) in trains.iter() {
             let (name, control) = self.outbox.push(pieces);
             let endpoint = &self.endpoints[train.flow.socket as usize];
-            // Another socket has another address.
-            let names_source = endpoint.has_pktinfo || is_set(&self.too_long, message);
-            address(names_source, train, name, control, is_stamped);
+            address(endpoint.has_pktinfo, train, name, control, is_stamped);
             is_stamped = false;
         }
+        if !self.routes.mtus.is_empty() {
+            self.find_too_long();
+        }
         self.outbox.seal();
+    }
+
+    /// Finds the messages that are too long for their route, which leave by another socket; that
+    /// has another address, so they name their source.
+    #[cold]
+    fn find_too_long(&mut self) {
+        for message in 0..self.trains.len() {
+            let train = self.trains.get(message);
+            let Flow { peer, socket, .. } = &train.flow;
+            let len = train.segment_len();
+            let is_too_long = self.routes.is_too_long(peer.ip(), len, *socket as usize);
+            if is_too_long {
+                let (name, control) = self.outbox.amend(message);
+                address(true, train, name, control, false);
+            }
+            self.too_long.push(is_too_long);
+        }
     }
 
     /// Whether a message is too long for its route, so that it has to be sent by
     /// [`send_fragmented`](Self::send_fragmented).
     #[inline]
     pub fn is_too_long(&self, message: usize) -> bool {
-        is_set(&self.too_long, message)
+        !self.too_long.is_empty() && self.too_long[message]
     }
 
     /// Sends the datagrams of a message one by one, in fragments of the route's MTU, and counts
@@ -382,10 +392,4 @@ impl Egress {
 /// The error number of `error`, 0 where there is none.
 pub fn errno(error: &io::Error) -> i32 {
     error.raw_os_error().unwrap_or(0)
-}
-
-/// Whether `flags`, which has an entry for each message or none at all, says so of `message`.
-#[inline]
-fn is_set(flags: &[bool], message: usize) -> bool {
-    !flags.is_empty() && flags[message]
 }

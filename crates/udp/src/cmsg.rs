@@ -200,7 +200,9 @@ impl Control {
     ///
     /// `interface` forces the output interface; 0 leaves it to the routing table, which is right
     /// in all cases but a link-local source.
-    #[inline]
+    ///
+    /// Always inlined: made for each reply, and a call of it costs 37 instructions.
+    #[inline(always)]
     pub fn push_source(&mut self, source: IpAddr, interface: u32) {
         match source {
             IpAddr::V4(source) => {
@@ -259,7 +261,8 @@ impl Control {
         );
     }
 
-    #[inline]
+    /// Always inlined, as its callers are that every reply has.
+    #[inline(always)]
     fn push(&mut self, level: i32, kind: i32, value: &[u8]) {
         let end = usize::from(self.len);
         let start = end.next_multiple_of(ALIGN);

@@ -123,6 +123,14 @@ impl Outbox {
         (name, control)
     }
 
+    /// Name and control messages, empty again, of a message that was pushed.
+    pub fn amend(&mut self, message: usize) -> (&mut PeerAddr, &mut Control) {
+        assert!(!self.sealed && message < self.headers.len(), "a message");
+        let (name, control) = (&mut self.names[message], &mut self.controls[message]);
+        control.clear();
+        (name, control)
+    }
+
     /// Points the headers at what they are about. Nothing is pushed after this.
     #[inline]
     pub fn seal(&mut self) {
