@@ -35,5 +35,5 @@ pub use client::Client;
 pub use engine::{Engine, io_uring};
 pub use hlog::HistogramLog;
 pub use program::{command, program, run_to_end, text, to_end};
-pub use server::Reflector;
+pub use server::{Reflector, own_lines};
 pub use wait::{PATIENCE, wait_until};
