@@ -106,7 +106,7 @@ pub(crate) fn gather(now: Vec<Run>, baseline: Vec<Run>) -> Vec<Group> {
             let mut notes = std::mem::take(&mut notes);
             let group = Group {
                 now: loads::of(&runs, "merged", &mut notes),
-                baseline: loads::of(&before, "baseline", &mut notes),
+                baseline: loads::of(&before, "", &mut notes),
                 kind: kind.clone(),
                 apart,
                 runs,

@@ -23,13 +23,15 @@ impl Loads {
     }
 }
 
-/// The loads that `runs` were, which were asked to do the same.
+/// The loads that `runs` were, which were asked to do the same. One of several runs is called by
+/// `role`, if that says anything.
 pub(crate) fn of(runs: &[Run], role: &str, notes: &mut Vec<String>) -> Loads {
     let parts = parts(runs, notes);
     let is_one = parts.len() == 1;
     let load = |(index, part): (usize, &Vec<Run>)| {
         let count = part.len();
         let name = match is_one {
+            true if role.is_empty() => format!("{count} runs"),
             true => format!("{role} ({count} runs)"),
             false => format!("load {} ({count} runs)", index + 1),
         };
@@ -44,16 +46,11 @@ pub(crate) fn of(runs: &[Run], role: &str, notes: &mut Vec<String>) -> Loads {
         };
     }
     let count = each.len();
-    let of_role = if role == "merged" { "" } else { "baseline, " };
     Loads {
-        median: Some(summed_up(
-            &each,
-            format!("{of_role}median of {count}"),
-            median,
-        )),
+        median: Some(summed_up(&each, format!("median of {count}"), median)),
         spread: Some([
-            summed_up(&each, format!("{of_role}least of {count}"), least),
-            summed_up(&each, format!("{of_role}greatest of {count}"), greatest),
+            summed_up(&each, format!("least of {count}"), least),
+            summed_up(&each, format!("greatest of {count}"), greatest),
         ]),
         each,
     }
