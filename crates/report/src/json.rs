@@ -10,6 +10,8 @@ use crate::run::{Counters, Kind, Run, Saved, Settings};
 use objects::{Object, Totals, parse};
 use reflector_measure::quantiles::Quantiles;
 
+/// Bytes of a target, or of a reason, that are kept of each run.
+const TEXT_LEN_MAX: usize = 300;
 /// Runs of one file.
 const RUNS_MAX: usize = 1000;
 
@@ -50,6 +52,8 @@ struct Contents {
     pending: BTreeMap<Kind, Total>,
     /// What was asked for last.
     settings: Option<Settings>,
+    /// Whether the intervals are those of a search, whose steps are no runs.
+    is_search: bool,
     has_begun: bool,
 }
 
@@ -89,8 +93,9 @@ impl Total {
     fn add(&mut self, totals: &Totals) {
         self.seconds += totals.seconds;
         self.counters.add(&totals.counters());
-        self.target = self.target.take().or_else(|| totals.target.clone());
-        self.limited_by = totals.limited_by.clone();
+        let short = |text: &Option<String>| text.clone().filter(|it| it.len() <= TEXT_LEN_MAX);
+        self.target = self.target.take().or_else(|| short(&totals.target));
+        self.limited_by = short(&totals.limited_by);
         self.is_interrupted |= totals.interrupted;
         let span = totals.start_unix_seconds.zip(totals.end_unix_seconds);
         self.span = match (self.span, span) {
@@ -114,9 +119,12 @@ impl Contents {
         match object {
             Object::Ready(ready) => {
                 self.cut_off();
-                self.settings = ready.settings();
+                (self.settings, self.is_search) = (ready.settings(), false);
             }
-            Object::Step => {}
+            Object::Step => {
+                self.pending.clear();
+                self.is_search = true;
+            }
             Object::Interval(totals) => {
                 let kind = kind(&totals, line)?;
                 let settings = self.settings.clone();
@@ -138,7 +146,7 @@ impl Contents {
                 let kind = Kind::HighestRate(found.max_loss_percent.to_string());
                 let mut total = Total::new(kind, self.settings.clone());
                 total.rate_pps = found.rate_pps;
-                total.limited_by = found.limited_by;
+                total.limited_by = found.limited_by.filter(|it| it.len() <= TEXT_LEN_MAX);
                 self.push(total, line)?;
             }
         }
@@ -156,7 +164,8 @@ impl Contents {
 
     /// What has no summary by now never gets one.
     fn cut_off(&mut self) {
-        for mut total in std::mem::take(&mut self.pending).into_values() {
+        let pending = std::mem::take(&mut self.pending);
+        for mut total in pending.into_values().filter(|_| !self.is_search) {
             total.is_cut = true;
             self.over.push(total);
         }

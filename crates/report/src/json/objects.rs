@@ -15,6 +15,10 @@ const SCHEMAS_READ: RangeInclusive<u64> = 1..=SCHEMA as u64;
 
 /// Bytes of a line that is read: many times those of the longest summary.
 const LINE_LEN_MAX: usize = 1 << 20;
+/// Bytes of a target that is kept, and sizes.
+const TEXT_LEN_MAX: usize = 300;
+const SIZES_MAX: usize = 64;
+
 /// What tells the objects apart.
 #[derive(Deserialize)]
 struct Head {
@@ -56,8 +60,8 @@ pub(crate) struct FoundRate {
 impl Ready {
     /// The settings that a run has to share with another to be like it; none of a reflector's.
     pub(crate) fn settings(self) -> Option<Settings> {
-        let target = self.target?;
-        let sizes = self.sizes.iter().zip(&self.weights);
+        let target = self.target.filter(|it| it.len() <= TEXT_LEN_MAX)?;
+        let sizes = self.sizes.iter().zip(&self.weights).take(SIZES_MAX);
         let size = |(size, weight): (&u16, &u32)| match self.sizes.len() {
             1 => size.to_string(),
             _ => format!("{size}:{weight}"),

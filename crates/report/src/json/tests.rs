@@ -149,6 +149,23 @@ fn what_was_asked_and_when_is_read() {
 }
 
 #[test]
+fn a_search_that_was_cut_off_is_no_run_at_any_of_its_rates() {
+    let step = r#"{"schema":2,"type":"step"}"#;
+    let said = read_text(&format!("{}\n{step}\n{}\n", interval(3), interval(4)));
+    assert!(said.unwrap_err().contains("no summary and no interval"));
+}
+
+#[test]
+fn no_text_of_a_run_is_kept_that_could_fill_the_memory() {
+    let long = "x".repeat(400_000);
+    let summary = summary(3);
+    let texts = format!(r#","target":"{long}","limited_by":"{long}"}}"#);
+    let line = format!("{}{texts}\n", &summary[..summary.len() - 1]);
+    let saved = read_text(&line).unwrap();
+    assert!(saved.runs[0].targets.is_empty() && saved.warnings.is_empty());
+}
+
+#[test]
 fn a_line_that_is_too_long_is_refused() {
     let long = format!(
         "{{\"schema\":2,\"x\":[{}0]}}\n",
