@@ -273,7 +273,7 @@ ask_container() {
 
     bounded docker stop --time 10 "$RUN-server" > "$WORK/container"
     bounded docker logs "$RUN-server" > "$WORK/log" 2>&1
-    summary=$(grep '"type":"summary"' "$WORK/log" | cut -d, -f4-5)
+    summary=$(grep '"type":"summary"' "$WORK/log" | grep -o '"received":[0-9]*,"replied":[0-9]*')
     observe "$name" "docker stop" \
         "exit code $(bounded docker inspect "$RUN-server" --format '{{.State.ExitCode}}'), $summary"
     # Five clients of two datagrams each.
