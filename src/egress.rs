@@ -58,6 +58,8 @@ pub struct Egress {
     outbox: Outbox,
     refused: Refused,
     routes: Routes,
+    /// What replaces them with the next round: messages of this one may wait for their socket.
+    next_routes: Option<Routes>,
     /// By message of this round, where any route has an MTU: whether it is too long for its route.
     too_long: Vec<bool>,
     /// Whether the last round was the last of its batch.
@@ -79,6 +81,7 @@ impl Egress {
             outbox: Outbox::new(slots_max, messages_max, messages_max),
             refused: Refused::new(),
             routes: Routes::default(),
+            next_routes: None,
             too_long: Vec::with_capacity(messages_max),
             is_over: true,
             residences: Residences::new(slots_max),
@@ -88,7 +91,7 @@ impl Egress {
 
     /// From the next round on the routes have these MTUs.
     pub fn set_routes(&mut self, routes: Routes) {
-        self.routes = routes;
+        self.next_routes = Some(routes);
     }
 
     /// Messages that one round can have.
@@ -109,6 +112,9 @@ impl Egress {
     /// in the outbox. Stops early where another round is needed.
     pub fn gather(&mut self, batch: &mut Batch, stats: &mut Stats) {
         self.refused.expire();
+        if let Some(routes) = self.next_routes.take() {
+            self.routes = routes;
+        }
         self.outbox.adopt_all(batch.leases_mut());
         while self.trains.has_room() {
             let Some((index, slot, verdicts)) = batch.take() else {
@@ -118,8 +124,7 @@ impl Egress {
         }
         self.is_over = batch.is_empty();
         let (count, trains) = (self.trains.len(), &self.trains);
-        let socket = || trains.get(0).flow.socket as usize;
-        let mut is_stamped = self.stamps.begin(count, socket);
+        let mut is_stamped = (self.stamps).begin(count, || trains.get(0).flow.socket as usize);
         for (train, pieces) in trains.iter() {
             let (name, control) = self.outbox.push(pieces);
             let endpoint = &self.endpoints[train.flow.socket as usize];
