@@ -1,6 +1,5 @@
 //! Signals: those that end a run in order, and those that end nothing.
 
-use std::fs;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -10,13 +9,14 @@ use signal_hook::consts::{
 };
 use signal_hook::flag;
 
+use reflector_udp::signal::is_ignored;
+
 /// The signals that end a server in order. `SIGHUP` is not one of them where it is ignored, since
 /// the program was started by nohup(1) then.
 pub fn ending() -> Vec<i32> {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let signals = [SIGTERM, SIGINT, SIGHUP, SIGXCPU].into_iter();
     signals
-        .filter(|&signal| signal != SIGHUP || !is_ignored(signal, &status))
+        .filter(|&signal| signal != SIGHUP || !is_ignored(signal))
         .collect()
 }
 
@@ -37,24 +37,4 @@ pub fn ignore_others() -> io::Result<()> {
         flag::register(signal, Arc::new(AtomicBool::new(false)))?;
     }
     Ok(())
-}
-
-/// Whether `signal` is ignored, in the words of /proc/self/status (proc_pid_status(5)).
-fn is_ignored(signal: i32, status: &str) -> bool {
-    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
-    mask.is_some_and(|mask| mask & (1 << (signal - 1)) != 0)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_nohup_ignores_is_known_by_its_bit() {
-        let started_by = |mask: &str| format!("Name:\treflector\nSigIgn:\t{mask}\nSigCgt:\t1\n");
-        assert!(is_ignored(SIGHUP, &started_by("0000000000001001")));
-        assert!(!is_ignored(SIGHUP, &started_by("0000000000001000")));
-        assert!(!is_ignored(SIGHUP, ""));
-    }
 }
