@@ -98,8 +98,9 @@ impl<R: Responder + Send + 'static> Server<R> {
     /// once it was ready, the last two reports are what was left to count and the summary.
     ///
     /// # Errors
-    /// A worker could not start, or died: its share of the peers would be unheard. A drain that
-    /// took too long, or was cut short by a second stop.
+    /// A worker could not start, died, or gives no sign of life: its share of the peers would be
+    /// unheard. An interface came back whose sockets may not be bound to it again. A drain took too
+    /// long, or was cut short by a second stop.
     pub fn run(mut self, mut observe: impl FnMut(Report<'_>)) -> Result<Summary, Error> {
         let socket = &self.sockets.by_worker[0][0].receiver;
         log::settings(&self.config, socket);

@@ -9,7 +9,7 @@ use reflector_measure::host;
 /// How often each worker is asked for a sign of life.
 const EVERY: Duration = Duration::from_millis(250);
 
-/// Looks in a row that a worker may be behind at. The last of them is less than a second after its
+/// Looks in a row that a worker may be behind at. The last of them is a second at most after its
 /// last sign of life.
 const MISSED_MAX: u32 = 3;
 
@@ -102,7 +102,7 @@ fn reason(state: Option<char>) -> String {
     let why = match state {
         Some('T' | 't') => "is stopped, by a signal or a debugger",
         Some('X' | 'Z') => "was killed, perhaps by a seccomp profile that ends threads",
-        Some('D') => "waits in the kernel, for a disk or for memory",
+        Some('D') => "waits in the kernel and cannot be interrupted",
         Some('R') => "gets no CPU, or its responder does not return",
         Some('S') => "is blocked, perhaps in its responder",
         _ => "gives no sign of life",

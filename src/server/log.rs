@@ -120,17 +120,23 @@ fn is_new<T: Clone + PartialEq>(said: &RefCell<Vec<T>>, what: &T) -> bool {
 fn remedy(name: &str) -> Option<&'static str> {
     match name {
         "EPERM" => Some(
-            "a rule of this host's firewall (`nft list ruleset`), or its table of connections is \
-             full (`sysctl net.netfilter.nf_conntrack_count net.netfilter.nf_conntrack_max`)",
+            "look at this host's firewall (`nft list ruleset`), and whether its table of \
+             connections is full (`sysctl net.netfilter.nf_conntrack_count \
+             net.netfilter.nf_conntrack_max`)",
         ),
-        "EACCES" => Some("a route or a security module prohibits it (`ip route`, the audit log)"),
+        "EACCES" => Some(
+            "look for a route or a security module that prohibits it (`ip route`, the audit log)",
+        ),
         "ENETUNREACH" | "EHOSTUNREACH" => Some(
-            "there is no route back to the peer, or the address asked has gone (`ip route get`)",
+            "look whether there is a route back to the peer (`ip route get`), and the address \
+             asked is still there (`ip address`)",
         ),
-        "EINVAL" => Some("the address asked has gone, or can be no source there (`ip address`)"),
+        "EINVAL" => Some(
+            "look whether the address asked is still there, and may be a source (`ip address`)",
+        ),
         "EAGAIN" | "ENOBUFS" => Some(
-            "the send buffer or the device's queue is full; raise --sndbuf, or look at \
-             `tc -s qdisc`",
+            "look for peers that do not resolve (`ip neighbour`) and for a full device queue \
+             (`tc -s qdisc`), or raise --sndbuf",
         ),
         _ => None,
     }
