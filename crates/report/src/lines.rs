@@ -10,6 +10,9 @@ const AHEAD_LEN_MAX: usize = 1 << 20;
 /// Largest document that is read at once, in bytes.
 const DOCUMENT_LEN_MAX: usize = 64 << 20;
 
+/// Most of what is said of a fault, in characters: an error may quote the file.
+const SAID_LEN_MAX: usize = 300;
+
 /// What is wrong with a file, and where.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Fault(String);
@@ -17,12 +20,16 @@ pub(crate) struct Fault(String);
 impl Fault {
     /// Wrong as a whole.
     pub(crate) fn new(said: impl Into<String>) -> Self {
-        Self(said.into())
+        let said = said.into();
+        match said.char_indices().nth(SAID_LEN_MAX) {
+            Some((end, _)) => Self(format!("{}…", &said[..end])),
+            None => Self(said),
+        }
     }
 
     /// Wrong at a line, counted from 1.
     pub(crate) fn at(line: u64, said: impl std::fmt::Display) -> Self {
-        Self(format!("line {line}: {said}"))
+        Self::new(format!("line {line}: {said}"))
     }
 
     /// What is wrong.
@@ -171,6 +178,14 @@ const GZIP: [u8; 2] = [0x1f, 0x8b];
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_fault_that_quotes_the_file_is_cut() {
+        let said = Fault::at(7, "é".repeat(1 << 20)).said();
+        assert!(said.starts_with("line 7: é") && said.ends_with("é…"));
+        assert_eq!(said.chars().count(), SAID_LEN_MAX + 1);
+        assert_eq!(Fault::new("short").said(), "short");
+    }
 
     #[test]
     fn what_was_peeked_at_is_read_again() {

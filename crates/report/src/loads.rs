@@ -56,27 +56,21 @@ pub(crate) fn of(runs: &[Run], role: &str, notes: &mut Vec<String>) -> Loads {
     }
 }
 
-/// Runs that overlap in time, by more than half of the shorter one, are parts of one load. Those
-/// whose file does not say when are taken for parts of one.
+/// Runs that overlap in time, each two by more than half of the shorter one, are parts of one load.
+/// Those whose file does not say when are taken for parts of one.
 fn parts(runs: &[Run], notes: &mut Vec<String>) -> Vec<Vec<Run>> {
     let (mut timed, untimed): (Vec<_>, Vec<_>) =
         runs.iter().cloned().partition(|run| run.span.is_some());
-    let begin = |run: &Run| run.span.map_or(0.0, |(start, _)| start);
-    timed.sort_by(|a, b| begin(a).total_cmp(&begin(b)));
-    let mut parts: Vec<((f64, f64), Vec<Run>)> = Vec::new();
+    let span = |run: &Run| run.span.unwrap_or_default();
+    timed.sort_by(|a, b| span(a).0.total_cmp(&span(b).0));
+    let mut parts: Vec<Vec<Run>> = Vec::new();
     for run in timed {
-        let Some((start, end)) = run.span else {
-            continue;
-        };
-        match parts.last_mut() {
-            Some((span, part)) if overlap(*span, (start, end)) => {
-                *span = (span.0.min(start), span.1.max(end));
-                part.push(run);
-            }
-            _ => parts.push(((start, end), vec![run])),
+        let is_of = |part: &&mut Vec<Run>| part.iter().all(|it| overlap(span(it), span(&run)));
+        match parts.last_mut().filter(is_of) {
+            Some(part) => part.push(run),
+            None => parts.push(vec![run]),
         }
     }
-    let mut parts: Vec<_> = parts.into_iter().map(|(_, part)| part).collect();
     if !untimed.is_empty() {
         if untimed.len() > 1 && !matches!(untimed[0].kind, Kind::HighestRate(_)) {
             notes.push(format!(
@@ -223,5 +217,19 @@ mod tests {
             overlap((0.0, 10.0), (2.0, 3.0)),
             "a short one within a long one"
         );
+    }
+
+    #[test]
+    fn the_rates_of_runs_that_were_not_at_one_time_are_not_added() {
+        let chain = [(0.0, 10.0), (4.0, 14.0), (8.0, 18.0)].map(|span| {
+            let mut run = Run::new("r", Kind::RoundTrip);
+            run.span = Some(span);
+            run
+        });
+        let counts: Vec<_> = parts(&chain, &mut Vec::new())
+            .iter()
+            .map(Vec::len)
+            .collect();
+        assert_eq!(counts, [2, 1]);
     }
 }
