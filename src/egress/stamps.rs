@@ -6,7 +6,7 @@ use crate::stats::Stats;
 use reflector_measure::clock;
 use reflector_udp::errqueue;
 
-/// Of how many messages one is stamped: a stamp costs its message a quarter.
+/// Of how many messages one is stamped, since to read a stamp takes system calls.
 const EVERY: usize = 64;
 /// How long a stamp is waited for, in nanoseconds; then no more are asked for, since not every
 /// device stamps.

@@ -22,7 +22,8 @@ const BUFFER_LEN_MIN: usize = 256 << 10;
 /// Descriptors of this process besides its flows.
 const DESCRIPTORS_BESIDES: u64 = 64;
 
-/// Of how many messages of a flow one is stamped as it leaves: a stamp costs its message a quarter.
+/// Of how many sends of a flow, each a batch, one is stamped as it leaves, since to read a stamp
+/// takes system calls.
 pub(crate) const STAMP_EVERY: u32 = 64;
 /// How long a stamp is waited for, in nanoseconds.
 const STAMP_NS_MAX: u64 = 1_000_000_000;
