@@ -1,0 +1,67 @@
+//! Peers whose replies wait in the kernel cost others none of theirs.
+
+use std::net::SocketAddr;
+
+use reflector_netlab::topology::{Namespace, net};
+use reflector_testkit::raw::send_forged_from;
+use reflector_testkit::train::Client;
+use reflector_testkit::{PORT, Reflector, on_both_engines};
+
+use super::{dropped, ping};
+
+/// Datagrams that sources which answer no ARP, and no neighbour solicitation, send: replies to them
+/// fill the send buffer.
+const UNHEARD: usize = 4 * 1500;
+
+on_both_engines! {
+    fn peers_that_do_not_resolve_cost_others_no_reply(engine: Engine) {
+        let wildcards = ["--listen", "0.0.0.0:5151", "--listen", "[::]:5151"];
+        let specific = ["--listen", "10.9.0.1:5151", "--listen", "[fd09::1]:5151"];
+        let dual_stack = ["--listen", "[::]:5151", "--dual-stack"];
+        let device = ["--listen", "0.0.0.0:5151", "--listen", "[::]:5151", "--device", "v0"];
+        for listen in [&wildcards[..], &specific, &dual_stack, &device] {
+            for (server, silent) in [("10.9.0.1", "10.9.0.10"), ("fd09::1", "fd09::10")] {
+                let link = Link::new();
+                let args = [listen, &["--cores", "1", "--sndbuf", "208KiB"]].concat();
+                let reflector = Reflector::start(&link.server, engine, &args);
+                let server = SocketAddr::new(server.parse().unwrap(), PORT);
+                let silent: Vec<SocketAddr> = (1..=4)
+                    .map(|it| SocketAddr::new(format!("{silent}{it}").parse().unwrap(), 40_000))
+                    .collect();
+                let mut client = Client::any(&link.peer, server);
+                ping(&mut client);
+                send_forged_from(&link.peer, &silent, server, UNHEARD, 64);
+                for _ in 0..20 {
+                    ping(&mut client);
+                    let train = client.send_train(&[7; 40 * 100], 100);
+                    client.expect_back(&train);
+                }
+                let summary = reflector.stop();
+                assert!(dropped(&summary, "unresolved") > 0, "{summary}");
+                assert_eq!(summary["send_errors"], serde_json::json!({}), "{summary}");
+            }
+        }
+    }
+}
+
+/// A server and a peer at the two ends of a link.
+struct Link {
+    server: Namespace,
+    peer: Namespace,
+}
+
+impl Link {
+    fn new() -> Self {
+        let (server, peer) = (Namespace::new().unwrap(), Namespace::new().unwrap());
+        server.add_veth("v0", &peer, "v0").unwrap();
+        for (namespace, host) in [(&server, 1), (&peer, 2)] {
+            for address in [format!("10.9.0.{host}/24"), format!("fd09::{host}/64")] {
+                namespace.add_address("v0", net(&address)).unwrap();
+            }
+            namespace.set_up("v0").unwrap();
+        }
+        server.wait_ready("v0").unwrap();
+        peer.wait_ready("v0").unwrap();
+        Self { server, peer }
+    }
+}
