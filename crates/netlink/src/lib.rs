@@ -7,7 +7,9 @@
 #![forbid(unsafe_code)]
 
 mod changes;
+mod path;
 mod route;
 
 pub use changes::{Change, Changes};
+pub use path::{Neighbour, Path};
 pub use route::{Intent, Netlink};

@@ -1,0 +1,148 @@
+//! The way to a peer: which interface, which next hop, and whether that has answered.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+
+use netlink_packet_route::link::{LinkFlags, LinkMessage};
+use netlink_packet_route::neighbour::{
+    NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState,
+};
+use netlink_packet_route::route::{
+    RouteAddress, RouteAttribute, RouteMessage, RouteType, RouteVia,
+};
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+
+use crate::route::{Intent, Netlink};
+
+/// The way to a peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Path {
+    /// The index of the interface that it leads through.
+    pub interface: u32,
+    /// The state of the next hop.
+    pub neighbour: Neighbour,
+}
+
+/// What the kernel knows of a next hop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Neighbour {
+    /// Its link-layer address, or that none is needed.
+    Resolved,
+    /// That it has not answered, up to now (INCOMPLETE and FAILED in ip-neighbour(8)).
+    Unresolved,
+    /// Nothing: no entry.
+    Unknown,
+}
+
+impl Netlink {
+    /// The way to `peer`, by the interface with the index `through` if it is not 0.
+    ///
+    /// # Errors
+    /// ENETUNREACH and the like where there is no way.
+    pub fn path(&mut self, peer: SocketAddr, through: u32) -> io::Result<Path> {
+        let scope = match peer {
+            SocketAddr::V6(peer) => peer.scope_id(),
+            SocketAddr::V4(_) => 0,
+        };
+        let through = if through == 0 { scope } else { through };
+        let route = self.route_to(peer.ip(), through)?;
+        let interface = (route.attributes.iter()).find_map(|attribute| match *attribute {
+            RouteAttribute::Oif(interface) => Some(interface),
+            _ => None,
+        });
+        let interface = interface.unwrap_or(through);
+        let neighbour = if route.header.kind == RouteType::Local {
+            Neighbour::Resolved
+        } else {
+            let hop = gateway(&route).unwrap_or(peer.ip());
+            self.neighbour(hop, interface)?
+        };
+        Ok(Path {
+            interface,
+            neighbour,
+        })
+    }
+
+    fn route_to(&mut self, ip: IpAddr, through: u32) -> io::Result<RouteMessage> {
+        let mut message = RouteMessage::default();
+        message.header.address_family = family(ip);
+        message.header.destination_prefix_length = if ip.is_ipv4() { 32 } else { 128 };
+        let destination = RouteAddress::from(ip);
+        let mut attributes = vec![RouteAttribute::Destination(destination)];
+        if through != 0 {
+            attributes.push(RouteAttribute::Oif(through));
+        }
+        message.attributes = attributes;
+        let answers = self.request(RouteNetlinkMessage::GetRoute(message), Intent::Change)?;
+        let mut routes = answers.into_iter().filter_map(|answer| match answer {
+            RouteNetlinkMessage::NewRoute(route) => Some(route),
+            _ => None,
+        });
+        let no_route = || io::Error::from_raw_os_error(libc::ENETUNREACH);
+        routes.next().ok_or_else(no_route)
+    }
+
+    fn neighbour(&mut self, ip: IpAddr, interface: u32) -> io::Result<Neighbour> {
+        let mut message = NeighbourMessage::default();
+        message.header.family = family(ip);
+        message.header.ifindex = interface;
+        let destination = match ip {
+            IpAddr::V4(ip) => NeighbourAddress::Inet(ip),
+            IpAddr::V6(ip) => NeighbourAddress::Inet6(ip),
+        };
+        message.attributes = vec![NeighbourAttribute::Destination(destination)];
+        let asked = self.request(RouteNetlinkMessage::GetNeighbour(message), Intent::Change);
+        let answers = match asked {
+            // No entry. A device that does without has none.
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {
+                let has_neighbours = self.has_neighbours(interface)?;
+                return Ok(if has_neighbours {
+                    Neighbour::Unknown
+                } else {
+                    Neighbour::Resolved
+                });
+            }
+            answers => answers?,
+        };
+        let state = answers.into_iter().find_map(|answer| match answer {
+            RouteNetlinkMessage::NewNeighbour(neighbour) => Some(neighbour.header.state),
+            _ => None,
+        });
+        Ok(match state {
+            Some(NeighbourState::Incomplete | NeighbourState::Failed) => Neighbour::Unresolved,
+            None | Some(NeighbourState::None) => Neighbour::Unknown,
+            Some(_) => Neighbour::Resolved,
+        })
+    }
+
+    /// Whether an interface asks for link-layer addresses at all.
+    fn has_neighbours(&mut self, interface: u32) -> io::Result<bool> {
+        let mut message = LinkMessage::default();
+        message.header.index = interface;
+        let answers = self.request(RouteNetlinkMessage::GetLink(message), Intent::Change)?;
+        let flags = answers.into_iter().find_map(|answer| match answer {
+            RouteNetlinkMessage::NewLink(link) => Some(link.header.flags),
+            _ => None,
+        });
+        let without = LinkFlags::Noarp | LinkFlags::Pointopoint | LinkFlags::Loopback;
+        Ok(!flags.is_some_and(|flags| flags.intersects(without)))
+    }
+}
+
+fn family(ip: IpAddr) -> AddressFamily {
+    match ip {
+        IpAddr::V4(_) => AddressFamily::Inet,
+        IpAddr::V6(_) => AddressFamily::Inet6,
+    }
+}
+
+/// The router that a route leads to, if to one.
+fn gateway(route: &RouteMessage) -> Option<IpAddr> {
+    (route.attributes.iter()).find_map(|attribute| match *attribute {
+        RouteAttribute::Gateway(RouteAddress::Inet(ip))
+        | RouteAttribute::Via(RouteVia::Inet(ip)) => Some(ip.into()),
+        RouteAttribute::Gateway(RouteAddress::Inet6(ip))
+        | RouteAttribute::Via(RouteVia::Inet6(ip)) => Some(ip.into()),
+        _ => None,
+    })
+}
