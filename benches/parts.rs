@@ -12,6 +12,7 @@
 use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use criterion::{Criterion, Throughput};
 use reflector::internals::batch::Batch;
@@ -306,7 +307,7 @@ fn egress(family: Family, peers: u16, segments: u32, segment_len: u32) -> Run {
         latency: true,
     };
     let slots_max = usize::from(SLOTS);
-    let mut egress = Egress::new(settings, vec![endpoint(family)], slots_max);
+    let mut egress = Egress::new(settings, vec![endpoint(family)], Arc::default(), slots_max);
     let mut batch = Batch::new(slots_max);
     let mut stats = Stats::new();
     let mut owned = Lease::carve(SLOTS, CAPACITY, STRIDE).expect("memory");

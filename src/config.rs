@@ -11,6 +11,6 @@ mod settings;
 pub use builder::Builder;
 pub(crate) use settings::SEND_BUFFER_SMALL;
 pub use settings::{
-    BUFFERS_DEFAULT, COALESCE_MAX, Config, DEFAULT_PORT, EngineChoice, Listener,
+    BUFFERS_DEFAULT, COALESCE_MAX, Config, DEFAULT_PORT, EngineChoice, Listener, OpenPaths,
     SOCKET_BUFFER_DEFAULT,
 };

@@ -201,6 +201,8 @@ pub enum DropReason {
     TooLong,
     /// The responder's reply was longer than the request.
     ReplyTooLong,
+    /// The send buffer was full, and the peer, or the router to it, does not resolve (ARP, ND).
+    Unresolved,
 }
 
 impl DropReason {
@@ -216,6 +218,7 @@ impl DropReason {
         Self::Malformed,
         Self::TooLong,
         Self::ReplyTooLong,
+        Self::Unresolved,
     ];
 
     /// The name under which it is reported.
@@ -231,6 +234,7 @@ impl DropReason {
             Self::Malformed => "malformed",
             Self::TooLong => "too_long",
             Self::ReplyTooLong => "reply_too_long",
+            Self::Unresolved => "unresolved",
         }
     }
 }

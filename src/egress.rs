@@ -9,6 +9,7 @@
 //! reason is remembered for that path (`refused`).
 
 mod address;
+mod detour;
 mod refused;
 mod residences;
 mod routes;
@@ -19,11 +20,13 @@ mod trains;
 use std::io;
 use std::ops::Range;
 use std::os::fd::BorrowedFd;
+use std::sync::Arc;
 
 use crate::batch::{Answer, Batch, Slot};
 use crate::datagram::{Attributes, DropReason, Endpoint, Flow, SEGMENTS_MAX, Verdict};
 use crate::stats::Stats;
 use address::address;
+pub use detour::{Detours, LANES, Neighbour, Path, Paths};
 use reflector_measure::clock;
 use reflector_udp::memory::Lease;
 use reflector_udp::mmsg::Outbox;
@@ -58,6 +61,8 @@ pub struct Egress {
     trains: Trains,
     outbox: Outbox,
     refused: Refused,
+    detours: Arc<Detours>,
+    said: detour::Said,
     routes: Routes,
     /// What replaces them with the next round: messages of this one may wait for their socket.
     next_routes: Option<Routes>,
@@ -70,8 +75,14 @@ pub struct Egress {
 }
 
 impl Egress {
-    /// An egress for batches of up to `slots_max` slots; allocates all it will ever need.
-    pub fn new(settings: Settings, endpoints: Vec<Endpoint>, slots_max: usize) -> Self {
+    /// An egress for batches of up to `slots_max` slots; allocates all that it needs while sockets
+    /// have room.
+    pub fn new(
+        settings: Settings,
+        endpoints: Vec<Endpoint>,
+        detours: Arc<Detours>,
+        slots_max: usize,
+    ) -> Self {
         // One slot can take a message and a piece for each of its segments, so a round goes on
         // only while there is room for that; whole slots take one each.
         let messages_max = slots_max + SEGMENTS_MAX;
@@ -81,6 +92,8 @@ impl Egress {
             trains: Trains::new(messages_max),
             outbox: Outbox::new(slots_max, messages_max, messages_max),
             refused: Refused::new(),
+            detours,
+            said: detour::Said::default(),
             routes: Routes::default(),
             next_routes: None,
             too_long: Vec::with_capacity(messages_max),
@@ -148,8 +161,9 @@ impl Egress {
             let len = train.segment_len();
             let is_too_long = self.routes.is_too_long(peer.ip(), len, *socket as usize);
             if is_too_long {
-                let (name, control) = self.outbox.amend(message);
-                address(true, train, name, control, false);
+                (self.outbox).rewrite(message, |name, control| {
+                    address(true, train, name, control, false);
+                });
             }
             self.too_long.push(is_too_long);
         }
@@ -312,4 +326,9 @@ impl Egress {
 /// The error number of `error`, 0 where there is none.
 pub fn errno(error: &io::Error) -> i32 {
     error.raw_os_error().unwrap_or(0)
+}
+
+/// Whether a socket has no room for a message.
+pub fn has_no_room(error: &io::Error) -> bool {
+    matches!(errno(error), libc::EAGAIN | libc::ENOBUFS)
 }

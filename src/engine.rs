@@ -19,7 +19,7 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use crate::batch::Batch;
-pub use crate::egress::{RouteMtus, Routes};
+pub use crate::egress::{Detours, LANES, Paths, RouteMtus, Routes};
 use crate::socket::SocketPair;
 use crate::stats::Stats;
 use mmsg::Mmsg;

@@ -61,6 +61,11 @@ mod socket;
 mod stats;
 
 pub use datagram::{Attributes, DropReason, SEGMENTS_MAX, Verdict};
+/// The way to a peer, which the kernel's tables tell.
+pub mod path {
+    pub use crate::egress::{Neighbour, Path, Paths};
+}
+
 pub use engine::probe;
 pub use guard::{DEFAULT_ALLOW, DEFAULT_DENY_PORTS, Prefixes, Rules};
 pub use ipnet;

@@ -182,6 +182,7 @@ impl<R: Responder + Send + 'static> Server<R> {
                 engine: self.config.engine.clone(),
                 resources: Resources {
                     sockets: Arc::clone(sockets),
+                    detours: Arc::clone(&self.sockets.detours),
                     wake: control.wake(),
                 },
                 coalesce: self.config.coalesce,

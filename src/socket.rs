@@ -1,5 +1,6 @@
 //! Opening one socket of the reflector.
 
+mod detour;
 mod options;
 
 use std::io;
@@ -58,9 +59,7 @@ impl Socket {
                 .set_reuse_port(true)
                 .map_err(|e| Error::system(cannot("share the port"), &e))?;
         }
-        inner
-            .bind(&SockAddr::from(addr))
-            .map_err(|e| bind_error(addr, e))?;
+        (inner.bind(&SockAddr::from(addr))).map_err(|e| bind_error(addr, e))?;
         if settings.is_grouped && is_first && !settings.share_port {
             inner
                 .set_reuse_port(true)
@@ -213,7 +212,7 @@ impl Socket {
     /// (`SO_INCOMING_CPU`, socket(7)).
     ///
     /// # Errors
-    /// `ENOPROTOOPT` before Linux 4.4 (socket(7)).
+    /// `ENOPROTOOPT` before Linux 4.4.
     pub fn steer_to(&self, cpu: usize) -> io::Result<()> {
         self.inner.set_cpu_affinity(cpu)
     }

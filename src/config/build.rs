@@ -71,6 +71,7 @@ impl Builder {
             engine_blocker,
             steer_cpu: self.steer_cpu,
             coalesce: self.coalesce,
+            paths: self.paths,
             rules: self.rules,
             drain_timeout: self.drain_timeout,
             interval: self.interval.filter(|interval| !interval.is_zero()),

@@ -6,7 +6,8 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::settings::{
-    BUFFERS_DEFAULT, Config, DRAIN_TIMEOUT_DEFAULT, EngineChoice, Listener, SOCKET_BUFFER_DEFAULT,
+    BUFFERS_DEFAULT, Config, DRAIN_TIMEOUT_DEFAULT, EngineChoice, Listener, OpenPaths,
+    SOCKET_BUFFER_DEFAULT,
 };
 use crate::guard::{Prefixes, Rules};
 use crate::mode::Mode;
@@ -38,6 +39,7 @@ pub struct Builder {
     pub(super) latency: bool,
     pub(super) wire: bool,
     pub(super) socket: socket::Settings,
+    pub(super) paths: Option<OpenPaths>,
     pub(super) rules: Rules,
     pub(super) drain_timeout: Duration,
     pub(super) interval: Option<Duration>,
@@ -64,6 +66,7 @@ impl Default for Builder {
                 send_buffer_len: Some(SOCKET_BUFFER_DEFAULT),
                 ..socket::Settings::default()
             },
+            paths: None,
             rules: Rules::default(),
             drain_timeout: DRAIN_TIMEOUT_DEFAULT,
             interval: Some(Duration::from_secs(1)),
@@ -195,6 +198,13 @@ impl Builder {
     /// Never fragments replies (IP_PMTUDISC_PROBE, ip(7)).
     pub fn df(mut self, is_on: bool) -> Self {
         self.socket.df = is_on;
+        self
+    }
+
+    /// Opens with `open` the one who is asked for the way to a peer when its socket has no room for
+    /// a reply. Without it a neighbour that does not resolve costs other peers replies.
+    pub fn paths(mut self, open: OpenPaths) -> Self {
+        self.paths = Some(open);
         self
     }
 

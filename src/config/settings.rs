@@ -1,12 +1,13 @@
 //! What a server starts from.
 
+use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use core_affinity::CoreId;
 
-use crate::engine;
 use crate::engine::probe::Blocker;
+use crate::engine::{self, Paths};
 use crate::guard::Rules;
 use crate::mode::Mode;
 use crate::socket;
@@ -47,6 +48,9 @@ impl Listener {
     }
 }
 
+/// Opens the one who is asked for the way to a peer, once, on the thread that opens the server.
+pub type OpenPaths = fn() -> io::Result<Box<dyn Paths>>;
+
 /// Which engine is asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -77,6 +81,8 @@ pub struct Config {
     pub(crate) steer_cpu: bool,
     /// How long a worker waits for more before it answers.
     pub(crate) coalesce: Duration,
+    /// Opens the one who is asked for the way to a peer.
+    pub(crate) paths: Option<OpenPaths>,
     /// Who is answered.
     pub(crate) rules: Rules,
     /// How often to report; `None` only at the end.

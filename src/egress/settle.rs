@@ -1,8 +1,14 @@
 //! What becomes of the messages of a round, once the kernel has said so.
 
+use std::io;
+use std::ops::Range;
 use std::os::fd::BorrowedFd;
+use std::sync::Arc;
 
-use super::{Egress, errno};
+use super::address::address;
+use super::detour::Detour;
+use super::{Detours, Egress, errno, has_no_room};
+use crate::datagram::DropReason;
 use crate::stats::Stats;
 
 impl Egress {
@@ -39,6 +45,7 @@ impl Egress {
             libc::EINVAL | libc::EIO if is_train => {
                 match self.send_segment(message, 0, socket, stats) {
                     Err(again) if again == errno => {
+                        self.stamps.forget(message);
                         stats.counters.send_error(errno, u64::from(count) - 1);
                     }
                     first => {
@@ -50,11 +57,65 @@ impl Egress {
                     }
                 }
             }
-            _ => stats.counters.send_error(errno, u64::from(count)),
+            libc::EAGAIN | libc::ENOBUFS => self.send_by_detour(message, errno, stats),
+            _ => {
+                self.stamps.forget(message);
+                stats.counters.send_error(errno, u64::from(count));
+            }
         }
     }
 
-    fn send_singly(&self, message: usize, first: u32, socket: BorrowedFd<'_>, stats: &mut Stats) {
+    /// Sends a message for which its socket has no room in another way, if there is one.
+    #[cold]
+    fn send_by_detour(&mut self, message: usize, errno: i32, stats: &mut Stats) {
+        stats.counters.sends_without_room += 1;
+        self.stamps.forget(message);
+        let detours = Arc::clone(&self.detours);
+        let count = u64::from(self.trains.get(message).count);
+        match self.detour(message, &detours) {
+            Detour::By(socket) => match self.outbox.send(socket, message..message + 1) {
+                Ok(_) => self.sent(message, stats),
+                Err(error) if has_no_room(&error) => {
+                    stats.counters.sends_without_room += 1;
+                    stats.counters.send_error(self::errno(&error), count);
+                }
+                Err(error) => self.failed(message, self::errno(&error), socket, stats),
+            },
+            Detour::Unresolved => stats.counters.drop(DropReason::Unresolved, count),
+            Detour::None => stats.counters.send_error(errno, count),
+        }
+    }
+
+    /// The other way for a message, which names its source: the socket there has another address.
+    fn detour<'a>(&mut self, message: usize, detours: &'a Detours) -> Detour<'a> {
+        let train = self.trains.get(message);
+        (self.outbox).rewrite(message, |name, control| {
+            address(true, train, name, control, false);
+        });
+        self.said.detour(&train.flow, detours)
+    }
+
+    /// Sends the datagrams of a message one by one, in fragments of the route's MTU, and counts
+    /// them.
+    pub fn send_fragmented(&self, message: usize, stats: &mut Stats) {
+        let Some(socket) = self.routes.fragmenter(self.socket(message)) else {
+            return;
+        };
+        for segment in 0..self.trains.get(message).count {
+            let bytes = self.segment(message, segment);
+            let sent = self.outbox.send_segment(socket, message, bytes.clone());
+            // A failure is counted there; the next datagram may fare better.
+            let _ = count(sent, bytes.len(), stats);
+        }
+    }
+
+    fn send_singly(
+        &mut self,
+        message: usize,
+        first: u32,
+        socket: BorrowedFd<'_>,
+        stats: &mut Stats,
+    ) {
         for segment in first..self.trains.get(message).count {
             // Each failure is counted where it happens; the next datagram may fare better.
             let _ = self.send_segment(message, segment, socket, stats);
@@ -62,33 +123,54 @@ impl Egress {
     }
 
     fn send_segment(
-        &self,
+        &mut self,
         message: usize,
         segment: u32,
         socket: BorrowedFd<'_>,
         stats: &mut Stats,
     ) -> Result<(), i32> {
-        let train = self.trains.get(message);
-        let start = segment as usize * train.segment_len() as usize;
-        let end = (start + train.segment_len() as usize).min(train.len as usize);
-        match self.outbox.send_segment(socket, message, start..end) {
-            Ok(()) => {
-                stats.counters.reply(1, end - start);
-                Ok(())
-            }
-            Err(error) => {
-                let errno = errno(&error);
-                stats.counters.send_error(errno, 1);
-                Err(errno)
+        let bytes = self.segment(message, segment);
+        let mut sent = self.outbox.send_segment(socket, message, bytes.clone());
+        if let Err(error) = &sent
+            && has_no_room(error)
+        {
+            let detours = Arc::clone(&self.detours);
+            match self.detour(message, &detours) {
+                Detour::By(socket) => {
+                    stats.counters.sends_without_room += 1;
+                    sent = self.outbox.send_segment(socket, message, bytes.clone());
+                }
+                Detour::Unresolved => {
+                    stats.counters.sends_without_room += 1;
+                    stats.counters.drop(DropReason::Unresolved, 1);
+                    return Err(errno(error));
+                }
+                Detour::None => {}
             }
         }
+        count(sent, bytes.len(), stats)
     }
 
-    /// Sends the datagrams of a message one by one, in fragments of the route's MTU, and counts
-    /// them.
-    pub fn send_fragmented(&self, message: usize, stats: &mut Stats) {
-        if let Some(socket) = self.routes.fragmenter(self.socket(message)) {
-            self.send_singly(message, 0, socket, stats);
+    /// The bytes of a message that are one of its datagrams.
+    fn segment(&self, message: usize, segment: u32) -> Range<usize> {
+        let train = self.trains.get(message);
+        let start = segment as usize * train.segment_len() as usize;
+        start..(start + train.segment_len() as usize).min(train.len as usize)
+    }
+}
+
+/// Counts a datagram of `len` bytes that was sent by itself, or why it was not.
+fn count(sent: io::Result<()>, len: usize, stats: &mut Stats) -> Result<(), i32> {
+    match sent {
+        Ok(()) => {
+            stats.counters.reply(1, len);
+            Ok(())
+        }
+        Err(error) => {
+            let errno = errno(&error);
+            stats.counters.sends_without_room += u64::from(has_no_room(&error));
+            stats.counters.send_error(errno, 1);
+            Err(errno)
         }
     }
 }

@@ -21,6 +21,8 @@ pub struct Stamps {
     /// When the first datagram of this round was received that is replied to.
     first_ns: Option<u64>,
     open: Option<Open>,
+    /// Whether that message is one of this round.
+    is_new: bool,
 }
 
 /// A message whose stamp is waited for.
@@ -42,6 +44,7 @@ impl Stamps {
             left: 0,
             first_ns: None,
             open: None,
+            is_new: false,
         }
     }
 
@@ -62,6 +65,7 @@ impl Stamps {
     }
 
     fn is_due(&mut self, count: usize, socket: impl FnOnce() -> usize) -> bool {
+        self.is_new = false;
         let first_ns = self.first_ns.take();
         self.left = self.left.saturating_sub(count);
         if let Some(open) = self.open {
@@ -78,7 +82,15 @@ impl Stamps {
             received_ns,
             made_ns: clock::realtime_ns(),
         });
+        self.is_new = true;
         true
+    }
+
+    /// `message` of this round leaves no stamp, which is waited for no longer.
+    pub fn forget(&mut self, message: usize) {
+        if message == 0 && self.is_new {
+            self.open = None;
+        }
     }
 
     /// The socket at which a stamp is waited for.
@@ -101,5 +113,32 @@ impl Stamps {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stamp_that_cannot_come_does_not_end_the_sample() {
+        let mut stamps = Stamps::new(true);
+        let mut round = |is_lost: bool| {
+            stamps.see(1);
+            let is_stamped = stamps.begin(EVERY, || 0);
+            // Only the first message of a round is stamped.
+            stamps.forget(1);
+            if is_lost {
+                stamps.forget(0);
+            }
+            is_stamped
+        };
+        assert!(round(true));
+        assert!(round(false), "the lost one is not waited for");
+        assert!(!round(true), "one at a time");
+        assert!(
+            stamps.open().is_some(),
+            "that of an earlier round may still come"
+        );
     }
 }

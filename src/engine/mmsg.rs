@@ -9,7 +9,7 @@ use std::os::fd::AsFd;
 
 use crate::batch::Batch;
 use crate::datagram::Endpoint;
-use crate::egress::{Egress, Routes, errno};
+use crate::egress::{self, Egress, Routes, errno};
 use crate::engine::fault::{Health, PAUSE};
 use crate::engine::settings::{Resources, Settings, Wait};
 use crate::ingress;
@@ -53,7 +53,7 @@ impl Mmsg {
     pub fn open(settings: &Settings, resources: Resources) -> io::Result<Self> {
         let leases = Lease::carve(settings.buffers, RECEIVE_MAX, STRIDE)?;
         let slots_max = leases.len();
-        let egress = Egress::new(settings.egress, resources.endpoints(), slots_max);
+        let egress = resources.egress(settings.egress, slots_max);
         Ok(Self::with(
             leases,
             slots_max,
@@ -207,6 +207,8 @@ impl Mmsg {
     fn send(&mut self, stats: &mut Stats) {
         let mut next = 0;
         let count = self.egress.outbox().len();
+        // Whether the kernel has refused the next message once, without saying why (sendmmsg(2)).
+        let mut is_tried = false;
         while next < count {
             let socket = self.resources.sockets[self.egress.socket(next)]
                 .receiver
@@ -217,10 +219,16 @@ impl Mmsg {
                 continue;
             }
             let messages = self.egress.same_socket(next);
-            match self.egress.outbox().send(socket, messages) {
+            let end = messages.end;
+            let sent = self.egress.outbox().send(socket, messages);
+            let has_no_room = sent.as_ref().map_or_else(egress::has_no_room, |_| true);
+            stats.counters.sends_without_room += u64::from(is_tried && has_no_room);
+            is_tried = false;
+            match sent {
                 Ok(sent) => {
                     (next..next + sent).for_each(|message| self.egress.sent(message, stats));
                     next += sent;
+                    is_tried = next < end;
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => {

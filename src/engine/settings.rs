@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::datagram::Endpoint;
-use crate::egress;
+use crate::egress::{self, Detours, Egress};
 use crate::socket::SocketPair;
 use reflector_udp::wake::Wake;
 
@@ -58,6 +58,8 @@ pub struct Settings {
 pub struct Resources {
     /// The worker's sockets, opened by the server.
     pub sockets: Arc<[SocketPair]>,
+    /// Where replies leave that they have no room for.
+    pub detours: Arc<Detours>,
     /// What interrupts a wait.
     pub wake: Arc<Wake>,
 }
@@ -69,5 +71,11 @@ impl Resources {
             .iter()
             .map(|pair| pair.receiver.endpoint())
             .collect()
+    }
+
+    /// What makes messages of replies, for batches of up to `slots_max` slots.
+    pub fn egress(&self, settings: egress::Settings, slots_max: usize) -> Egress {
+        let detours = Arc::clone(&self.detours);
+        Egress::new(settings, self.endpoints(), detours, slots_max)
     }
 }

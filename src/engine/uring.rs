@@ -124,7 +124,7 @@ impl<R: Ring> Uring<R> {
             is_wake_armed: false,
             in_kernel: slots_max,
             arrived: VecDeque::with_capacity(slots_max),
-            egress: Egress::new(settings.egress, endpoints.clone(), slots_max),
+            egress: resources.egress(settings.egress, slots_max),
             outcomes: Vec::with_capacity(Egress::messages_max(slots_max)),
             spin: settings.spin,
             busy_receive: settings.busy_receive,

@@ -4,8 +4,10 @@ use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
 
+use socket2::SockRef;
+
 use crate::config::{Config, Listener};
-use crate::engine::{Kind, RouteMtus, Routes};
+use crate::engine::{Detours, Kind, LANES, RouteMtus, Routes};
 use crate::responder::Needs;
 use crate::socket::{self, Settings, Socket, SocketPair};
 use crate::stats::report::Ready;
@@ -18,6 +20,8 @@ pub struct Sockets {
     pub listeners: Vec<Listener>,
     /// By worker, in the order of opening: that is their order in each reuseport group.
     pub by_worker: Vec<Arc<[SocketPair]>>,
+    /// Where all of them send what those have no room for.
+    pub detours: Arc<Detours>,
 }
 
 impl Sockets {
@@ -62,6 +66,11 @@ impl Sockets {
                     ));
                 }
                 Ok(()) => {}
+            }
+        }
+        for socket in self.detours.sockets() {
+            if let Err(error) = SockRef::from(&socket).bind_device(Some(interface.as_bytes())) {
+                tracing::debug!("no way round for replies by {interface}: {error}");
             }
         }
         tracing::info!("bound to the interface {interface} again");
@@ -109,10 +118,40 @@ pub fn open(config: &Config, needs: &[Needs]) -> Result<Sockets, Error> {
         };
         receivers.into_iter().map(pair).collect()
     };
+    let detours = detours(config, &receivers[0]);
     Ok(Sockets {
         listeners,
         by_worker: receivers.into_iter().map(pairs).collect(),
+        detours: Arc::new(detours),
     })
+}
+
+/// Sockets for what `receivers` have no room for. Where they cannot be opened, such replies are
+/// lost.
+fn detours(config: &Config, receivers: &[Socket]) -> Detours {
+    let open = |receiver: &Socket, is_wanted: bool, to_ipv6: bool| {
+        let lanes = if is_wanted { LANES } else { 0 };
+        let opened: io::Result<Vec<_>> = (0..lanes)
+            .map(|lane| receiver.open_detour(to_ipv6, lane))
+            .collect();
+        opened.unwrap_or_else(|error| {
+            let addr = receiver.endpoint().addr;
+            tracing::debug!("no way round for replies of {addr}: {error}");
+            Vec::new()
+        })
+    };
+    let of_listener = |receiver: &Socket| {
+        let [v4, v6] = receiver.families();
+        [open(receiver, v4, false), open(receiver, v6, true)]
+    };
+    let paths = config.paths.and_then(|open| match open() {
+        Ok(paths) => Some(paths),
+        Err(error) => {
+            tracing::debug!("cannot ask the kernel for the way to a peer: {error}");
+            None
+        }
+    });
+    Detours::new(receivers.iter().map(of_listener).collect(), paths)
 }
 
 /// What the worker with the sockets `pairs` needs to respect `mtus`.

@@ -24,6 +24,8 @@ pub struct Counters {
     pub trains_sent: u64,
     /// Trains that the kernel refused and that were sent datagram by datagram.
     pub trains_refused: u64,
+    /// Messages for which a socket had no room, whatever became of them.
+    pub sends_without_room: u64,
     /// Times that `receive` brought something.
     pub batches: u64,
     /// Datagrams whose residence time is unknown because `CLOCK_REALTIME` was set meanwhile.
@@ -43,6 +45,7 @@ impl Default for Counters {
             trains_received: 0,
             trains_sent: 0,
             trains_refused: 0,
+            sends_without_room: 0,
             batches: 0,
             clock_stepped: 0,
             dropped: [0; _],
@@ -129,6 +132,7 @@ impl Counters {
         self.trains_received += other.trains_received;
         self.trains_sent += other.trains_sent;
         self.trains_refused += other.trains_refused;
+        self.sends_without_room += other.sends_without_room;
         self.batches += other.batches;
         self.clock_stepped += other.clock_stepped;
         self.dropped

@@ -45,8 +45,9 @@ pub struct KernelLoss {
     /// Datagrams and trains, each of which counts once, that were dropped at our sockets, for want
     /// of receive buffer (SK_MEMINFO_DROPS, linux/sock_diag.h).
     pub kernel_drops: u64,
-    /// The host's UDP `SndbufErrors`, ours and others': datagrams that a full device queue lost
-    /// after their send had succeeded count here.
+    /// The UDP `SndbufErrors` of this network namespace, ours and others', without those messages
+    /// for which one of our sockets had no room: datagrams that a full device queue lost after
+    /// their send had succeeded count here.
     pub sndbuf_errors: u64,
 }
 
@@ -96,6 +97,13 @@ impl Totals {
     /// The counts in `stats`, taken over `seconds`.
     pub(crate) fn new(seconds: f64, stats: &Stats, in_flight: u64, kernel: KernelLoss) -> Self {
         let counters = &stats.counters;
+        let others = kernel
+            .sndbuf_errors
+            .saturating_sub(counters.sends_without_room);
+        let kernel = KernelLoss {
+            sndbuf_errors: others,
+            ..kernel
+        };
         Self {
             seconds,
             span: Span::default(),

@@ -1,11 +1,12 @@
 //! Peers whose replies wait in the kernel cost others none of theirs.
 
 use std::net::SocketAddr;
+use std::process::Command;
 
 use reflector_netlab::topology::{Namespace, net};
 use reflector_testkit::raw::send_forged_from;
 use reflector_testkit::train::Client;
-use reflector_testkit::{PORT, Reflector, on_both_engines};
+use reflector_testkit::{LISTEN, PORT, Reflector, on_both_engines};
 
 use super::{dropped, ping};
 
@@ -22,9 +23,9 @@ on_both_engines! {
         for listen in [&wildcards[..], &specific, &dual_stack, &device] {
             for (server, silent) in [("10.9.0.1", "10.9.0.10"), ("fd09::1", "fd09::10")] {
                 let link = Link::new();
-                let args = [listen, &["--cores", "1", "--sndbuf", "208KiB"]].concat();
+                let args = [listen, &["--cores", "1", "--sndbuf", "256KiB"]].concat();
                 let reflector = Reflector::start(&link.server, engine, &args);
-                let server = SocketAddr::new(server.parse().unwrap(), PORT);
+                let server = asked(server);
                 let silent: Vec<SocketAddr> = (1..=4)
                     .map(|it| SocketAddr::new(format!("{silent}{it}").parse().unwrap(), 40_000))
                     .collect();
@@ -38,10 +39,48 @@ on_both_engines! {
                 }
                 let summary = reflector.stop();
                 assert!(dropped(&summary, "unresolved") > 0, "{summary}");
+                assert_eq!(summary["sndbuf_errors"], 0, "{summary}");
                 assert_eq!(summary["send_errors"], serde_json::json!({}), "{summary}");
             }
         }
     }
+
+    fn a_slow_device_costs_peers_of_another_no_reply(engine: Engine) {
+        let link = Link::new();
+        let slow = Namespace::new().unwrap();
+        link.server.add_veth("v1", &slow, "v0").unwrap();
+        link.server.add_address("v1", net("10.8.0.1/24")).unwrap();
+        slow.add_address("v0", net("10.8.0.2/24")).unwrap();
+        link.server.set_up("v1").unwrap();
+        slow.set_up("v0").unwrap();
+        slow.wait_ready("v0").unwrap();
+        tc(&link.server, "qdisc add dev v1 root tbf rate 80kbit burst 2k limit 100m");
+        let args = [LISTEN, &["--cores", "1", "--sndbuf", "256KiB"]].concat();
+        let reflector = Reflector::start(&link.server, engine, &args);
+        let mut client = Client::any(&link.peer, asked("10.9.0.1"));
+        ping(&mut client);
+        let mut waiting = Client::any(&slow, asked("10.8.0.1"));
+        ping(&mut waiting);
+        (0..2000).for_each(|_| waiting.send(&[7; 1000]));
+        for _ in 0..20 {
+            ping(&mut client);
+        }
+        let (summary, _) = reflector.stop_with_log();
+        let refused = summary["send_errors"]["EAGAIN"].as_u64();
+        assert!(refused.is_some_and(|refused| refused > 1000), "{summary}");
+        assert_eq!(dropped(&summary, "unresolved"), 0, "{summary}");
+    }
+}
+
+fn asked(ip: &str) -> SocketAddr {
+    SocketAddr::new(ip.parse().unwrap(), PORT)
+}
+
+/// Has tc(8) do what `what` says.
+fn tc(namespace: &Namespace, what: &str) {
+    let run = || Command::new("tc").args(what.split(' ')).output();
+    let output = namespace.run(run).expect("iproute2 is installed");
+    assert!(output.status.success(), "tc {what}: {output:?}");
 }
 
 /// A server and a peer at the two ends of a link.

@@ -1,6 +1,7 @@
 //! What is answered, what is not, and how it ends.
 
 mod answers;
+mod crowds;
 mod drain;
 mod forged;
 mod loops;

@@ -2,6 +2,7 @@
 
 mod args;
 mod outlet;
+mod paths;
 mod peers;
 mod reporter;
 mod reports;
@@ -26,7 +27,7 @@ pub use values::LogFormat;
 
 /// Reflects until the end, which a signal or `--duration` brings.
 pub fn run(args: &ServeArgs) -> Result<Exit, Error> {
-    let server = Server::open(args.builder()?.build()?, |listener| {
+    let server = Server::open(args.builder()?.paths(paths::open).build()?, |listener| {
         listener.mode.responder()
     })?;
     let reports = Reports::open(args.output.json, args.output.hdr.as_deref())?;

@@ -139,6 +139,7 @@ pub fn answer_queued(config: &Config, socket: Socket) -> Stats {
         engine: engine.clone(),
         resources: Resources {
             sockets: Arc::from([pair]),
+            detours: Arc::default(),
             wake: control.wake(),
         },
         coalesce: Duration::ZERO,

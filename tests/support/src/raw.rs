@@ -29,6 +29,50 @@ pub fn send_forged(
         .expect("the packet is sent");
 }
 
+/// Sends `count` datagrams of `len` bytes from `namespace` to `destination`, as if each of
+/// `sources` had sent them in turn. All addresses are of one family.
+pub fn send_forged_from(
+    namespace: &Namespace,
+    sources: &[SocketAddr],
+    destination: SocketAddr,
+    count: usize,
+    len: usize,
+) {
+    let packets = Vec::from_iter(sources.iter().map(|source| {
+        let mut packet = Vec::new();
+        let (from, to) = (source.port(), destination.port());
+        let builder = match (source.ip(), destination.ip()) {
+            (IpAddr::V4(source), IpAddr::V4(destination)) => {
+                PacketBuilder::ipv4(source.octets(), destination.octets(), 64).udp(from, to)
+            }
+            (IpAddr::V6(source), IpAddr::V6(destination)) => {
+                PacketBuilder::ipv6(source.octets(), destination.octets(), 64).udp(from, to)
+            }
+            _ => panic!("addresses of two families"),
+        };
+        (builder.write(&mut packet, &vec![7; len])).expect("a vector takes it");
+        packet
+    }));
+    let (raw, to) = raw_socket(namespace, destination.ip());
+    for packet in packets.iter().cycle().take(count) {
+        raw.send_to(packet, &to).expect("the packet is sent");
+    }
+}
+
+/// A socket that sends whole packets, header included, and the address that it sends those to `ip`
+/// by.
+fn raw_socket(namespace: &Namespace, ip: IpAddr) -> (Socket, SockAddr) {
+    let to = SocketAddr::new(ip, 0);
+    // IPPROTO_RAW: the header is ours, in either family.
+    let open = || {
+        let protocol = Protocol::from(libc::IPPROTO_RAW);
+        Socket::new(Domain::for_address(to), Type::RAW, Some(protocol))
+    };
+    let raw = (namespace.run(open))
+        .expect("a raw socket needs CAP_NET_RAW, which comes with a namespace of our own");
+    (raw, SockAddr::from(to))
+}
+
 /// An ICMP error, or an ICMPv6 one: type, code, and the path's MTU where it tells one.
 #[derive(Clone, Copy, Debug)]
 pub struct Icmp {
@@ -81,13 +125,6 @@ pub fn send_forged_icmp(
         }
         _ => panic!("addresses of two families"),
     }
-    // IPPROTO_RAW: the header is ours, in either family.
-    let raw = namespace
-        .run(|| {
-            let domain = Domain::for_address(SocketAddr::new(to, 0));
-            Socket::new(domain, Type::RAW, Some(Protocol::from(libc::IPPROTO_RAW)))
-        })
-        .expect("a raw socket needs CAP_NET_RAW, which comes with a namespace of our own");
-    raw.send_to(&packet, &SockAddr::from(SocketAddr::new(to, 0)))
-        .expect("the packet is sent");
+    let (raw, to) = raw_socket(namespace, to);
+    raw.send_to(&packet, &to).expect("the packet is sent");
 }

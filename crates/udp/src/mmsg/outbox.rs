@@ -123,12 +123,17 @@ impl Outbox {
         (name, control)
     }
 
-    /// Name and control messages, empty again, of a message that was pushed.
-    pub fn amend(&mut self, message: usize) -> (&mut PeerAddr, &mut Control) {
-        assert!(!self.sealed && message < self.headers.len(), "a message");
+    /// Has `write` fill name and control messages, empty again, of a message that no send is using:
+    /// before it is sealed, or when the one that was to send it is over.
+    pub fn rewrite(&mut self, message: usize, write: impl FnOnce(&mut PeerAddr, &mut Control)) {
         let (name, control) = (&mut self.names[message], &mut self.controls[message]);
         control.clear();
-        (name, control)
+        write(name, control);
+        if self.sealed {
+            let header = &mut self.headers[message].msg_hdr;
+            (header.msg_control, header.msg_controllen) = (ptr::null_mut(), 0);
+            point(header, name, control);
+        }
     }
 
     /// Points the headers at what they are about. Nothing is pushed after this.
@@ -138,15 +143,9 @@ impl Outbox {
         let addresses = self.names.iter().zip(&self.controls);
         for (header, (name, control)) in self.headers.iter_mut().zip(addresses) {
             let header = &mut header.msg_hdr;
-            let (name, control) = (name.as_bytes(), control.as_bytes());
-            header.msg_name = name.as_ptr().cast_mut().cast();
-            header.msg_namelen = name.len() as libc::socklen_t;
+            point(header, name, control);
             header.msg_iov = self.iovecs[first..].as_ptr().cast_mut();
             first += header.msg_iovlen;
-            if !control.is_empty() {
-                header.msg_control = control.as_ptr().cast_mut().cast();
-                header.msg_controllen = control.len();
-            }
         }
         self.sealed = true;
     }
@@ -257,6 +256,18 @@ impl Outbox {
             "messages are cleared before their buffers leave"
         );
         self.leases.pop()
+    }
+}
+
+/// Points `header` at name and control messages.
+#[inline]
+fn point(header: &mut libc::msghdr, name: &PeerAddr, control: &Control) {
+    let (name, control) = (name.as_bytes(), control.as_bytes());
+    header.msg_name = name.as_ptr().cast_mut().cast();
+    header.msg_namelen = name.len() as libc::socklen_t;
+    if !control.is_empty() {
+        header.msg_control = control.as_ptr().cast_mut().cast();
+        header.msg_controllen = control.len();
     }
 }
 

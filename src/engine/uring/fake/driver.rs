@@ -39,6 +39,7 @@ impl Driver {
         };
         let resources = Resources {
             sockets: (0..SOCKETS).map(open).collect(),
+            detours: Arc::default(),
             wake: Arc::new(Wake::open().expect("an eventfd")),
         };
         let engine = Settings {
