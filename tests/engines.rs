@@ -5,8 +5,11 @@
 //! `kernel.io_uring_disabled`, old kernels and locked memory are settings of the whole machine,
 //! which other tests share: how they are told apart is tested in `engine::probe`.
 
+use std::fs;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::Duration;
 
 use reflector_netlab::topology::{Namespace, in_namespaces, skip};
 use reflector_testkit::seccomp::{spawn_under, spawn_without};
@@ -286,10 +289,31 @@ on_both_engines! {
         }
     }
 
+    /// Alarms fire at it: a wait by io_uring_enter(2) counts as one for I/O unless asked otherwise.
+    fn an_idle_worker_does_not_wait_for_io(engine: Engine) {
+        if !does_without_iowait() {
+            let reason = "waits for no I/O are new in Linux 6.15";
+            return skip("an_idle_worker_does_not_wait_for_io", "no-iowait", reason);
+        }
+        let host = Namespace::new().unwrap();
+        let reflector = start_idle(&host, engine);
+        let does_nobody_wait = || {
+            let stat = fs::read_to_string("/proc/stat").unwrap();
+            stat.lines().any(|line| line == "procs_blocked 0")
+        };
+        // Others may wait for a disk, but not all the time; a worker is awake for a moment only.
+        wait_until("nobody waits for I/O", || {
+            (0..5).all(|_| {
+                thread::sleep(Duration::from_millis(2));
+                does_nobody_wait()
+            })
+        });
+        reflector.stop();
+    }
+
     fn there_is_a_ring_for_each_worker_of_uring_and_none_of_mmsg(engine: Engine) {
         let host = Namespace::new().unwrap();
-        let args = ["--listen", "127.0.0.1:0", "--cores", "2"];
-        let reflector = Reflector::start(&host, engine, &args);
+        let reflector = start_idle(&host, engine);
         Client::connect(&host, reflector.listen(0)).ask(b"ping");
         let expected = match engine {
             Engine::Uring => 2,
@@ -298,6 +322,20 @@ on_both_engines! {
         assert_eq!(reflector.rings(), expected);
         reflector.stop();
     }
+}
+
+fn start_idle(host: &Namespace, engine: Engine) -> Reflector {
+    Reflector::start(host, engine, &["--listen", "127.0.0.1:0", "--cores", "2"])
+}
+
+/// Whether this kernel is Linux 6.15 or newer.
+fn does_without_iowait() -> bool {
+    let uname = rustix::system::uname();
+    let release = uname.release().to_string_lossy().into_owned();
+    let mut numbers = release
+        .split(['.', '-'])
+        .map_while(|it| it.parse::<u32>().ok());
+    (numbers.next(), numbers.next()) >= (Some(6), Some(15))
 }
 
 #[test]

@@ -14,6 +14,9 @@ use reflector_udp::memory::Lease;
 const GROUP: u16 = 0;
 /// `IORING_ENTER_GETEVENTS` of linux/io_uring.h: run deferred work, and wait if anything is wanted.
 const ENTER_GETEVENTS: u32 = 1;
+/// `IORING_ENTER_NO_IOWAIT` of the same: to wait is no I/O, so that the CPU of an idle worker is
+/// idle (Linux 6.15).
+const ENTER_NO_IOWAIT: u32 = 1 << 7;
 
 /// What the engine needs of a ring. The tests have one that follows a script.
 pub trait Ring {
@@ -147,6 +150,8 @@ pub struct KernelRing {
     request: Box<libc::msghdr>,
     /// Number of pairs.
     sockets: usize,
+    /// What each enter is asked for.
+    enter_flags: u32,
 }
 
 impl KernelRing {
@@ -195,11 +200,14 @@ impl KernelRing {
         let mut request: Box<libc::msghdr> = Box::new(unsafe { mem::zeroed() });
         request.msg_namelen = NAME_LEN as libc::socklen_t;
         request.msg_controllen = CONTROL_LEN;
+        let has_no_iowait = ring.params().is_feature_no_iowait();
+        let no_iowait = if has_no_iowait { ENTER_NO_IOWAIT } else { 0 };
         Ok(Self {
             ring,
             buffers,
             request,
             sockets: pairs.len(),
+            enter_flags: ENTER_GETEVENTS | no_iowait,
         })
     }
 
@@ -306,7 +314,7 @@ impl Ring for KernelRing {
             let want = u32::from(wait);
             self.ring
                 .submitter()
-                .enter::<libc::sigset_t>(queued, want, ENTER_GETEVENTS, None)?;
+                .enter::<libc::sigset_t>(queued, want, self.enter_flags, None)?;
         }
         Ok(())
     }
