@@ -1,5 +1,6 @@
 //! Opening one socket of the reflector.
 
+mod bind;
 mod detour;
 mod options;
 
@@ -10,6 +11,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use socket2::{Domain, Protocol, SockAddr, Type};
 
 use crate::datagram::Endpoint;
+use bind::{bind, bind_device, refuse_broadcast, try_bind};
 pub use options::Settings;
 use options::set_options;
 use reflector_measure::error::Error;
@@ -59,7 +61,7 @@ impl Socket {
                 .set_reuse_port(true)
                 .map_err(|e| Error::system(cannot("share the port"), &e))?;
         }
-        (inner.bind(&SockAddr::from(addr))).map_err(|e| bind_error(addr, e))?;
+        bind(&inner, addr)?;
         if settings.is_grouped && is_first && !settings.share_port {
             inner
                 .set_reuse_port(true)
@@ -178,7 +180,7 @@ impl Socket {
         let is_shared = self.inner.reuse_port()?;
         self.inner.set_reuse_port(true)?;
         other.set_reuse_port(true)?;
-        let bound = other.bind(&SockAddr::from(addr));
+        let bound = try_bind(other, addr);
         other.set_reuse_port(is_shared)?;
         self.inner.set_reuse_port(is_shared)?;
         bound
@@ -286,61 +288,6 @@ fn scope(addr: SocketAddr) -> Option<String> {
     let index = Some(addr.scope_id()).filter(|&index| index != 0)?;
     let any = std::net::UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)).ok()?;
     rustix::net::netdevice::index_to_name(any, index).ok()
-}
-
-fn bind_device(socket: &socket2::Socket, device: &str) -> Result<(), Error> {
-    socket.bind_device(Some(device.as_bytes())).map_err(|e| {
-        let error = Error::system(format!("cannot bind to the interface {device}"), &e);
-        match e.raw_os_error() {
-            Some(libc::ENODEV) => error.try_this("`ip link` lists the interfaces of this host"),
-            Some(libc::EPERM) => error.try_this("binding to an interface needs CAP_NET_RAW"),
-            _ => error,
-        }
-    })
-}
-
-fn bind_error(addr: SocketAddr, e: io::Error) -> Error {
-    let error = Error::system(format!("cannot bind {addr}"), &e);
-    match e.raw_os_error() {
-        Some(libc::EADDRINUSE) => error.try_this(format!(
-            "another program has the port: `ss -lunp 'sport = {}'` shows which; --share-port \
-             shares it with one that agrees",
-            addr.port()
-        )),
-        Some(libc::EACCES) => error.try_this(
-            "a port below 1024 needs CAP_NET_BIND_SERVICE, or a lower \
-             net.ipv4.ip_unprivileged_port_start",
-        ),
-        Some(libc::EADDRNOTAVAIL) => error.try_this(
-            "this host does not have the address: `ip addr` lists those it has; --freebind binds \
-             one that comes later",
-        ),
-        Some(libc::EINVAL) if addr.is_ipv6() => {
-            error.try_this("a link-local address needs its interface, as in [fe80::1%eth0]:9007")
-        }
-        _ => error,
-    }
-}
-
-/// Refuses a broadcast or multicast address: the kernel would choose the source of every reply.
-fn refuse_broadcast(addr: SocketAddr) -> Result<(), Error> {
-    let IpAddr::V4(ip) = addr.ip() else {
-        return Ok(());
-    };
-    if ip.is_unspecified() {
-        return Ok(());
-    }
-    // Only the routing table knows the directed broadcast addresses: connecting to one without
-    // SO_BROADCAST is refused with EACCES.
-    let probe = std::net::UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0));
-    match probe.and_then(|probe| probe.connect((ip, 9))) {
-        Err(e) if e.raw_os_error() == Some(libc::EACCES) => Err(Error::new(
-            format!("cannot reflect on {addr}"),
-            "it is a broadcast address",
-        )
-        .try_this("listen on the interface's own address or on 0.0.0.0")),
-        _ => Ok(()),
-    }
 }
 
 /// Tries whether replies can be stamped when they leave.

@@ -8,6 +8,8 @@ use reflector_testkit::{
     Client, Engine, HistogramLog, Reflector, on_both_engines, run_to_end, text,
 };
 
+use rustix::process::Signal;
+
 use super::{FAILED, PEERS, assert_refused, clients, count};
 
 #[test]
@@ -78,6 +80,21 @@ on_both_engines! {
             assert_refused(&second, FAILED, &port_taken(addr));
             Client::connect(&host, addr).ask(b"still there");
             assert_eq!(first.stop()["replied"], 1);
+        }
+    }
+
+    /// A ring that received is closed some time after the end of its process, and its sockets with
+    /// it.
+    fn after_a_kill_it_starts_again_at_once(engine: Engine) {
+        let host = Namespace::new().unwrap();
+        let mut listen = "127.0.0.1:0".to_owned();
+        for _ in 0..6 {
+            let args = ["--listen", &listen, "--cores", "2"];
+            let reflector = Reflector::start(&host, engine, &args);
+            listen = reflector.listen(0).to_string();
+            Client::connect(&host, reflector.listen(0)).ask(b"again");
+            reflector.signal(Signal::KILL);
+            reflector.wait();
         }
     }
 
