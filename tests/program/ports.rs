@@ -50,6 +50,23 @@ fn a_bare_port_is_that_of_both_families_and_a_bare_host_has_the_default_one() {
                 "{ready}"
             );
             assert!(ready.lines().all(|line| line.len() <= 80), "{ready}");
+            for (args, ready) in [
+                (
+                    ["-4", "-l", "9012", "-d", "1ms"],
+                    "ready: echo on 0.0.0.0:9012, ",
+                ),
+                (
+                    ["-6", "-l", "9012", "-d", "1ms"],
+                    "ready: echo on [::]:9012, ",
+                ),
+                (
+                    ["-4", "-l", "localhost:9012", "-d", "1ms"],
+                    "ready: echo on 127.0.0.1:9012, ",
+                ),
+            ] {
+                let said = run_to_end(&host, &args).stdout;
+                assert!(text(&said).starts_with(ready), "{}", text(&said));
+            }
             for addr in ["127.0.0.1:9008", "[::1]:9008"] {
                 Client::connect(&host, addr.parse().unwrap()).ask(b"both");
             }

@@ -55,6 +55,18 @@ fn a_command_line_that_makes_no_sense_is_refused_in_one_sentence() {
             "ERROR cannot reflect on 10.0.0.1:9007: --dual-stack is for the wildcard [::] only",
         ),
         (
+            &["-4", "--listen", "[::]:9007"],
+            "ERROR cannot reflect on [::]:9007 over IPv4: it has no IPv4 address",
+        ),
+        (
+            &["-6", "--dual-stack"],
+            "error: the argument '--ipv6' cannot be used with '--dual-stack'",
+        ),
+        (
+            &["load", "9108"],
+            "error: invalid value '9108' for '<TARGET>': a host is missing, as in 127.0.0.1:9108",
+        ),
+        (
             &["--coalesce", "1m"],
             "error: invalid value '1m' for '--coalesce <TIME>': expected a time from 0s to 10s",
         ),

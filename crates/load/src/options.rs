@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use reflector_measure::number;
 use reflector_measure::percent::Percent;
 use reflector_measure::target::Target;
 use reflector_udp::PAYLOAD_V6_MAX;
@@ -104,22 +105,11 @@ impl FromStr for Rate {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        if text == "max" {
+        if text.trim() == "max" {
             return Ok(Rate::Max);
         }
-        let scale = |suffix: char| match suffix {
-            'k' | 'K' => Some(1e3),
-            'M' => Some(1e6),
-            'G' => Some(1e9),
-            _ => None,
-        };
-        let (digits, factor) = match text.chars().last().and_then(scale) {
-            Some(factor) => (&text[..text.len() - 1], factor),
-            None => (text, 1.0),
-        };
-        let pps = digits.trim().parse::<f64>().ok().map(|it| it * factor);
-        match pps {
-            Some(pps) if pps.is_finite() && pps > 0.0 && pps <= 1e9 => Ok(Rate::Pps(pps)),
+        match number::decimal(text) {
+            Some(pps) if pps > 0.0 && pps <= 1e9 => Ok(Rate::Pps(pps)),
             Some(0.0) => Err("at a rate of 0 nothing is sent".to_owned()),
             _ => Err("expected datagrams per second such as 500, 20k or 1.5M, or 'max'".to_owned()),
         }
@@ -132,7 +122,7 @@ impl FromStr for Sizes {
     fn from_str(text: &str) -> Result<Self, String> {
         let one = |part: &str| {
             let (size, weight) = part.split_once(':').unwrap_or((part, "1"));
-            let size = bytes(size.trim());
+            let size = number::bytes(size);
             let size = match size.map(u16::try_from) {
                 Some(Err(_)) => {
                     return Err(format!(
@@ -141,7 +131,8 @@ impl FromStr for Sizes {
                 }
                 size => size.and_then(Result::ok),
             };
-            let weight = weight.trim().parse().ok().filter(|&it| it > 0);
+            let weight = number::whole(weight).and_then(|it| u32::try_from(it).ok());
+            let weight = weight.filter(|&it| it > 0);
             size.zip(weight)
                 .ok_or_else(|| format!("'{part}' is not a size in bytes, or SIZE:WEIGHT"))
         };
@@ -154,18 +145,6 @@ impl FromStr for Sizes {
     }
 }
 
-/// Reads a number of bytes, of which 1k is a thousand, as with rates, and 1KiB 1024.
-fn bytes(text: &str) -> Option<u32> {
-    let (digits, factor) = match text.strip_suffix("KiB") {
-        Some(digits) => (digits, 1024),
-        None => match text.strip_suffix(['k', 'K']) {
-            Some(digits) => (digits, 1000),
-            None => (text, 1),
-        },
-    };
-    digits.trim().parse::<u32>().ok()?.checked_mul(factor)
-}
-
 /// Sizes that a mix may have: each keeps buffers of its own.
 const SIZES_MAX: usize = 16;
 
@@ -175,7 +154,7 @@ mod tests {
 
     #[test]
     fn rates_are_read() {
-        for (text, pps) in [("500", 500.0), ("20k", 2e4), ("1.5M", 1.5e6), ("0.1", 0.1)] {
+        for (text, pps) in [("500", 500.0), ("20k", 2e4), ("1.5M", 1.5e6), (".1", 0.1)] {
             assert_eq!(text.parse::<Rate>(), Ok(Rate::Pps(pps)), "{text}");
         }
         assert_eq!("max".parse::<Rate>(), Ok(Rate::Max));
@@ -190,10 +169,10 @@ mod tests {
         let mix = Sizes(vec![(64, 7), (512, 4), (1400, 1)]);
         assert_eq!("64:7,512:4,1400:1".parse::<Sizes>(), Ok(mix));
         assert_eq!(
-            "1k:2, 1KiB, ".parse(),
-            Ok(Sizes(vec![(1000, 2), (1024, 1)]))
+            "1k:2, 1KiB, 1kB:1k, .5Ki ".parse(),
+            Ok(Sizes(vec![(1000, 2), (1024, 1), (1000, 1000), (512, 1)]))
         );
-        for text in ["k", "1M", "1kB", "66k", "4294968k"] {
+        for text in ["k", "1M", "1.5", "66k", "4294968k"] {
             assert!(text.parse::<Sizes>().is_err(), "{text}");
         }
         for text in ["", "64:0", "64:", "70000", "-1", "64;7"] {

@@ -19,6 +19,7 @@ pub fn parse(text: &str) -> Result<Duration, String> {
     if text.contains('M') {
         return Err("a minute is m or min, as in 1m or 1min".to_owned());
     }
+    let text = &with_zeros(text);
     let is_number = text.contains(|c: char| c.is_ascii_digit())
         && text.chars().all(|c| c.is_ascii_digit() || c == '.');
     let parsed = if is_number {
@@ -29,6 +30,20 @@ pub fn parse(text: &str) -> Result<Duration, String> {
     let time = parsed
         .map_err(|_| "expected a time, such as 10 (seconds), 1.5s, 200ms or 2m".to_owned())?;
     Ok(time.min(MAX))
+}
+
+/// `text` with a zero before each point that has no digit there: half a second is .5 too.
+fn with_zeros(text: &str) -> String {
+    let mut before = ' ';
+    let mut whole = String::with_capacity(text.len());
+    for letter in text.chars() {
+        if letter == '.' && !before.is_ascii_digit() {
+            whole.push('0');
+        }
+        whole.push(letter);
+        before = letter;
+    }
+    whole
 }
 
 /// The same, where the time has to be within `bounds`.
@@ -58,6 +73,9 @@ mod tests {
             ("10", 10_000),
             ("0", 0),
             ("0.5", 500),
+            (".5", 500),
+            (".25s", 250),
+            ("1m .5s", 60_500),
             (" 2 ", 2_000),
             ("0s", 0),
             ("1.5s", 1_500),
@@ -71,6 +89,9 @@ mod tests {
             "-1",
             "1.",
             ".",
+            "..5",
+            "1..5",
+            ".s",
             "ms",
             "1e3",
             "5 parsecs",

@@ -139,8 +139,10 @@ fn split(text: &str) -> Result<(Host, Option<&str>), String> {
         };
     }
     match text.split_once(':') {
-        None => Ok((parse_host(text)?, None)),
-        Some((host, port)) if !port.contains(':') => Ok((parse_host(host)?, Some(port))),
+        None => Ok((parse_host(text, None)?, None)),
+        Some((host, port)) if !port.contains(':') => {
+            Ok((parse_host(host, Some(port))?, Some(port)))
+        }
         Some(_) => Ok((parse_bare_v6(text)?, None)),
     }
 }
@@ -171,17 +173,28 @@ fn parse_v6(text: &str) -> Result<Host, String> {
     })
 }
 
-fn parse_host(host: &str) -> Result<Host, String> {
+fn parse_host(host: &str, port: Option<&str>) -> Result<Host, String> {
     if let Ok(ip) = host.parse::<Ipv4Addr>() {
         return Ok(Host::Address(ip.into()));
     }
     if host.is_empty() {
-        return Err("a host is missing, as in 192.0.2.1:9007".to_owned());
+        return Err(missing_host(port));
+    }
+    if port.is_none() && host.parse::<u16>().is_ok() {
+        return Err(missing_host(Some(host)));
     }
     if ends_in_number(host) {
         return Err(format!("'{host}' is not an IPv4 address, as 192.0.2.1 is"));
     }
     Ok(Host::Name(host.to_owned()))
+}
+
+/// What a port alone lacks.
+fn missing_host(port: Option<&str>) -> String {
+    let port = port.filter(|it| parse_port(it).is_ok());
+    let default = DEFAULT_PORT.to_string();
+    let port = port.unwrap_or(&default);
+    format!("a host is missing, as in 127.0.0.1:{port}")
 }
 
 /// Whether `host` would be taken for an IPv4 address by the system, which reads more of them than
@@ -227,7 +240,10 @@ mod tests {
             ("::1:1", "[::1]:1 or [::1:1]:9007"),
             ("fe80::1%eth0:9007", "in brackets"),
             ("udp://localhost:9007", "in brackets"),
-            ("9007", "not an IPv4 address"),
+            ("9108", "a host is missing, as in 127.0.0.1:9108"),
+            (":9108", "a host is missing, as in 127.0.0.1:9108"),
+            (":70000", "a host is missing, as in 127.0.0.1:9007"),
+            ("70000", "not an IPv4 address"),
             ("10.0.0", "not an IPv4 address"),
             ("010.0.0.1:53", "not an IPv4 address"),
             ("0x7f.0x1:53", "not an IPv4 address"),

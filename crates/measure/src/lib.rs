@@ -21,6 +21,7 @@ pub mod quantiles;
 pub mod duration;
 #[cfg(feature = "text")]
 pub mod host_port;
+pub mod number;
 #[cfg(feature = "text")]
 pub mod payload;
 pub mod percent;

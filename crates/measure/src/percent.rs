@@ -2,6 +2,8 @@
 
 use std::str::FromStr;
 
+use crate::number;
+
 /// Hundredths, at least 0: `0.1%`, or `0.1` for short.
 ///
 /// Parsed by [`FromStr`] it is a share, from 0 to 100; [`Percent::parse_change`] has no upper
@@ -15,7 +17,7 @@ impl Percent {
     /// # Errors
     /// In words, what was expected instead of `text`.
     pub fn parse_change(text: &str) -> Result<Self, String> {
-        match number(text) {
+        match percentage(text) {
             Some(percent) => Ok(Self(percent)),
             None => Err("expected a percentage, such as 5%".to_owned()),
         }
@@ -26,17 +28,16 @@ impl FromStr for Percent {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        match number(text) {
+        match percentage(text) {
             Some(percent) if percent <= 100.0 => Ok(Self(percent)),
             _ => Err("expected a percentage from 0 to 100, such as 0.1%".to_owned()),
         }
     }
 }
 
-fn number(text: &str) -> Option<f64> {
-    let digits = text.strip_suffix('%').unwrap_or(text).trim();
-    let percent = digits.parse().ok();
-    percent.filter(|percent: &f64| percent.is_finite() && *percent >= 0.0)
+fn percentage(text: &str) -> Option<f64> {
+    let text = text.trim();
+    number::decimal(text.strip_suffix('%').unwrap_or(text))
 }
 
 #[cfg(test)]
@@ -47,6 +48,7 @@ mod tests {
     fn a_share_is_at_most_all() {
         assert_eq!("0.1%".parse(), Ok(Percent(0.1)));
         assert_eq!("100".parse(), Ok(Percent(100.0)));
+        assert_eq!(" .5 % ".parse(), Ok(Percent(0.5)));
         for text in ["", "%", "101", "-0.1", "nan"] {
             assert!(text.parse::<Percent>().is_err(), "{text}");
         }

@@ -25,7 +25,8 @@ pub enum Family {
 }
 
 impl Family {
-    fn of(ip: IpAddr) -> Self {
+    /// The version of `ip`.
+    pub fn of(ip: IpAddr) -> Self {
         if ip.is_ipv4() { Self::V4 } else { Self::V6 }
     }
 }

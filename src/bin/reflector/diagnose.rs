@@ -16,7 +16,7 @@ use reflector_measure::target::Target;
 use reflector_udp::PAYLOAD_V4_MAX;
 
 use crate::help::Ending;
-use crate::values::{OverFamily, WAIT_FOR_ANSWER, number, time};
+use crate::values::{OnlyFamily, WAIT_FOR_ANSWER, number, port, time};
 
 /// What the help ends with.
 const ENDING: Ending = Ending {
@@ -66,6 +66,8 @@ const DNS_PORT: u16 = 53;
 /// tracking, offloads.
 #[derive(Args, Clone, Debug)]
 #[command(after_help = ENDING.short(), after_long_help = ENDING.long())]
+#[command(mut_arg("ipv4", |it| it.requires("target")))]
+#[command(mut_arg("ipv6", |it| it.requires("target")))]
 pub struct DiagnoseArgs {
     /// UDP service to check: HOST:PORT, or HOST for port 9007; without it, this host is checked
     ///
@@ -75,7 +77,7 @@ pub struct DiagnoseArgs {
     #[arg(value_name = "TARGET")]
     target: Option<Target>,
     #[command(flatten)]
-    over: OverFamily,
+    over: OnlyFamily,
     /// Send these bytes, for a service that does not echo
     #[arg(long, value_name = "HEX")]
     #[arg(value_parser = parse_hex, conflicts_with = "dns", requires = "target")]
@@ -99,7 +101,7 @@ pub struct DiagnoseArgs {
     /// The port of a client that gets no answer shows whether connection tracking holds a stale
     /// flow.
     #[arg(long, value_name = "PORT")]
-    #[arg(value_parser = number::<u16>(1..=u16::MAX), requires = "target")]
+    #[arg(value_parser = port, requires = "target")]
     source_port: Option<u16>,
     /// Print one JSON object instead of text
     #[arg(short, long)]

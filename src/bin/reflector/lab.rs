@@ -11,7 +11,7 @@ use reflector_measure::exit::Exit;
 use reflector_measure::payload::Payload;
 
 use crate::help::Ending;
-use crate::values::{Engine, List, WAIT_FOR_ANSWER, list, number, one_of, time};
+use crate::values::{Engine, List, WAIT_FOR_ANSWER, list, one_of, port, time};
 
 /// What the help ends with.
 const ENDING: Ending = Ending {
@@ -78,7 +78,7 @@ pub struct LabArgs {
     server: Option<String>,
     /// Port that the servers listen on
     #[arg(long, value_name = "PORT", default_value_t = 9007)]
-    #[arg(value_parser = number::<u16>(1..=u16::MAX))]
+    #[arg(value_parser = port)]
     port: u16,
     /// Send these bytes, for a server that does not echo [default: 70696e67, "ping"]
     #[arg(long, value_name = "HEX", value_parser = parse_hex)]

@@ -13,7 +13,7 @@ use reflector_measure::percent::Percent;
 use reflector_measure::target::Target;
 
 use crate::help::Ending;
-use crate::values::{OverFamily, Switch, count, number, time};
+use crate::values::{OnlyFamily, Switch, number, time};
 
 /// What the help ends with.
 const ENDING: Ending = Ending {
@@ -38,7 +38,10 @@ const ENDING: Ending = Ending {
     sections: &[
         (
             "Values",
-            &["TIME is a number of seconds, or has a unit: 0.5, 200us, 1m30s."],
+            &[
+                "TIME is a number of seconds, or has a unit: 0.5, 200us, 1m30s.",
+                "N and PPS may be 20k or 1.5M, BYTES 1k (1000) or 1KiB (1024).",
+            ],
         ),
         (
             "Environment",
@@ -76,7 +79,7 @@ pub struct LoadArgs {
     #[arg(value_name = "TARGET")]
     target: Target,
     #[command(flatten)]
-    over: OverFamily,
+    over: OnlyFamily,
 
     #[command(flatten, next_help_heading = "Traffic")]
     traffic: Traffic,
@@ -101,7 +104,7 @@ struct Traffic {
     #[arg(short, long, value_name = "TIME", value_parser = duration::parse)]
     duration: Option<Duration>,
     /// Send this many datagrams, as in 100k
-    #[arg(short = 'n', long, value_name = "N", value_parser = count)]
+    #[arg(short = 'n', long, value_name = "N", value_parser = number::<u64>(1..))]
     count: Option<u64>,
     /// Payload bytes, 40 or more, or a mix with weights, such as 64:7,512:4,1400:1
     ///

@@ -2,7 +2,6 @@
 
 use std::fmt::Display;
 use std::ops::{Bound, RangeBounds, RangeInclusive};
-use std::str::FromStr;
 use std::time::Duration;
 
 use std::ffi::OsStr;
@@ -10,6 +9,7 @@ use std::ffi::OsStr;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Arg, Args, Command, Error, ValueEnum};
 use reflector_measure::duration;
+use reflector_measure::number;
 use reflector_measure::target::Family;
 
 /// On or off.
@@ -25,18 +25,18 @@ impl Switch {
     }
 }
 
-/// The family that a target is asked over.
+/// The only family that is used. A command whose target is optional adds that it takes one.
 #[derive(Args, Clone, Copy, Debug)]
-pub struct OverFamily {
+pub struct OnlyFamily {
     /// Use IPv4 only
-    #[arg(short = '4', long, conflicts_with = "ipv6", requires = "target")]
+    #[arg(short = '4', long, conflicts_with = "ipv6")]
     ipv4: bool,
     /// Use IPv6 only
-    #[arg(short = '6', long, requires = "target")]
+    #[arg(short = '6', long)]
     ipv6: bool,
 }
 
-impl OverFamily {
+impl OnlyFamily {
     /// The family, if one is wanted.
     pub fn family(self) -> Option<Family> {
         match self {
@@ -69,40 +69,29 @@ impl Engine {
     }
 }
 
-/// Reads a whole number within `range`.
+/// Reads a whole number within `range`, of which 1k is a thousand.
 pub fn number<T>(range: impl RangeBounds<T> + Clone) -> impl Fn(&str) -> Result<T, String> + Clone
 where
-    T: FromStr + PartialOrd + Display,
+    T: TryFrom<u64> + PartialOrd + Display,
 {
     let expected = match (range.start_bound(), range.end_bound()) {
         (Bound::Included(min), Bound::Included(max)) => format!(" from {min} to {max}"),
-        (Bound::Included(min), _) => format!(" of at least {min}"),
+        (Bound::Included(min), _) => {
+            format!(" of at least {min}, such as 500, 20k or 1M")
+        }
         _ => String::new(),
     };
     move |text| {
-        let number = text.trim().parse().ok().filter(|it| range.contains(it));
+        let number = number::whole(text).and_then(|it| T::try_from(it).ok());
+        let number = number.filter(|it| range.contains(it));
         number.ok_or_else(|| format!("expected a whole number{expected}"))
     }
 }
 
-/// Reads a number of at least 1, of which 1k is a thousand.
-pub fn count(text: &str) -> Result<u64, String> {
-    let text = text.trim();
-    let units = [
-        ('k', 1_000),
-        ('K', 1_000),
-        ('M', 1_000_000),
-        ('G', 1_000_000_000),
-    ];
-    let unit = units.iter().find(|(letter, _)| text.ends_with(*letter));
-    let &(_, factor) = unit.unwrap_or(&(' ', 1));
-    let digits = text.trim_end_matches(|letter| unit.is_some_and(|unit| unit.0 == letter));
-    let is_once = unit.is_none() || text.len() == digits.len() + 1;
-    let number = digits.trim().parse::<u64>().ok().filter(|_| is_once);
-    let count = number
-        .and_then(|it| it.checked_mul(factor))
-        .filter(|&it| it > 0);
-    count.ok_or_else(|| "expected a number of at least 1, such as 500, 20k or 1M".to_owned())
+/// Reads the number of a port.
+pub fn port(text: &str) -> Result<u16, String> {
+    let number = text.trim().parse().ok().filter(|&port| port > 0);
+    number.ok_or_else(|| format!("expected a port from 1 to {}", u16::MAX))
 }
 
 /// Reads the name of one of `all`.
@@ -183,8 +172,12 @@ mod tests {
             let error = number::<u16>(1..=9)(text).unwrap_err();
             assert_eq!(error, "expected a whole number from 1 to 9", "{text}");
         }
+        assert_eq!(number::<u16>(1..=60_000)("1.5k"), Ok(1500));
         let error = number::<u64>(1..)("0").unwrap_err();
-        assert_eq!(error, "expected a whole number of at least 1");
+        assert_eq!(
+            error,
+            "expected a whole number of at least 1, such as 500, 20k or 1M"
+        );
         assert_eq!(
             number::<u64>(..)("-1").unwrap_err(),
             "expected a whole number"

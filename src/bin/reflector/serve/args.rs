@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use bytesize::ByteSize;
 use clap::Args;
 use clap::builder::NonEmptyStringValueParser;
 use reflector::config::{self, Builder, Config, EngineChoice};
@@ -13,7 +12,7 @@ use reflector_measure::error::Error;
 use super::peers::Peers;
 use super::values::{self, CpuList, LatencySource, Listen, LogFormat, ReplyInterface, Steer};
 use crate::help::Ending;
-use crate::values::{Engine, List, Switch, list, number, time};
+use crate::values::{Engine, List, OnlyFamily, Switch, list, number, time};
 
 /// What the help ends with.
 pub const ENDING: Ending = Ending {
@@ -36,7 +35,7 @@ pub const ENDING: Ending = Ending {
             "Values",
             &[
                 "TIME is a number of seconds, or has a unit: 0.5, 20us, 1m30s.",
-                "SIZE is a number of bytes, or has a unit: 64KiB, 8MiB.",
+                "SIZE is a number of bytes, or has a unit: 64KiB, 8MiB. N may be 1k for 1000.",
                 "CIDR is a prefix or an address. A v4-mapped one means its IPv4 peers.",
             ],
         ),
@@ -94,8 +93,10 @@ struct Addresses {
     /// 'echo': send the payload back as it is.
     #[arg(short, long, value_name = "ADDR:PORT", value_parser = list(values::listen))]
     listen: Vec<List<Listen>>,
+    #[command(flatten)]
+    only: OnlyFamily,
     /// Serve IPv4 and IPv6 with one [::] socket instead of one socket for each
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["ipv4", "ipv6"])]
     dual_stack: bool,
     /// Receive and send only through this interface
     #[arg(long, value_name = "IFNAME", value_parser = NonEmptyStringValueParser::new())]
@@ -184,12 +185,12 @@ struct Trains {
     ///
     /// More than net.core.rmem_max needs CAP_NET_ADMIN.
     #[arg(long, value_name = "SIZE", default_value = "8MiB", value_parser = values::buffer_size)]
-    rcvbuf: ByteSize,
+    rcvbuf: usize,
     /// Send buffer of each socket
     ///
     /// More than net.core.wmem_max needs CAP_NET_ADMIN.
     #[arg(long, value_name = "SIZE", default_value = "8MiB", value_parser = values::buffer_size)]
-    sndbuf: ByteSize,
+    sndbuf: usize,
     /// Never fragment replies, so that peers can test the path MTU
     ///
     /// What is longer than the MTU on the way is lost. By default, IPv4 replies may be fragmented,
@@ -258,8 +259,14 @@ impl ServeArgs {
 
 impl Addresses {
     fn apply(&self, mut builder: Builder) -> Result<Builder, Error> {
-        for listen in self.listen.iter().flat_map(|List(items)| items) {
-            for listener in listen.listeners(self.dual_stack)? {
+        let family = self.only.family();
+        let mut listen: Vec<_> = self.listen.iter().flat_map(|List(items)| items).collect();
+        let by_default = Listen::default();
+        if listen.is_empty() && family.is_some() {
+            listen.push(&by_default);
+        }
+        for listen in listen {
+            for listener in listen.listeners(self.dual_stack, family)? {
                 builder = builder.listener(listener);
             }
         }
@@ -302,8 +309,8 @@ impl Trains {
             .gso(self.gso.is_on())
             .coalesce(self.coalesce)
             .buffers(self.buffers)
-            .receive_buffer_len(self.rcvbuf.as_u64() as usize)
-            .send_buffer_len(self.sndbuf.as_u64() as usize)
+            .receive_buffer_len(self.rcvbuf)
+            .send_buffer_len(self.sndbuf)
             .df(self.df)
     }
 }

@@ -3,12 +3,13 @@
 use std::collections::HashSet;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use bytesize::ByteSize;
 use clap::ValueEnum;
 use reflector::config::{DEFAULT_PORT, Listener};
 use reflector::mode::Mode;
 use reflector_measure::error::Error;
 use reflector_measure::host_port::HostPort;
+use reflector_measure::number;
+use reflector_measure::target::Family;
 
 use crate::values::items;
 
@@ -28,13 +29,27 @@ pub enum Place {
     At(HostPort),
 }
 
+impl Default for Listen {
+    fn default() -> Self {
+        Self {
+            place: Place::Everywhere(DEFAULT_PORT),
+            mode: Mode::default(),
+        }
+    }
+}
+
 impl Listen {
-    /// The listeners that this comes to. One whose family was not asked for is skipped where the
-    /// host does not have it.
+    /// The listeners that this comes to, of `family` only if that is given. One whose family was
+    /// not asked for is skipped where the host does not have it.
     ///
     /// # Errors
-    /// A name does not resolve, or an interface does not exist (ENODEV).
-    pub fn listeners(&self, dual_stack: bool) -> Result<Vec<Listener>, Error> {
+    /// A name does not resolve, an interface does not exist (ENODEV), or there is no address of
+    /// that family.
+    pub fn listeners(
+        &self,
+        dual_stack: bool,
+        family: Option<Family>,
+    ) -> Result<Vec<Listener>, Error> {
         let listener = |addr: SocketAddr, is_optional| {
             let mut listener = Listener::new(addr);
             (listener.mode, listener.is_optional) = (self.mode, is_optional && addr.is_ipv6());
@@ -43,11 +58,24 @@ impl Listen {
         Ok(match &self.place {
             &Place::Everywhere(port) => {
                 let v4 = listener((Ipv4Addr::UNSPECIFIED, port).into(), false);
-                let v6 = listener((Ipv6Addr::UNSPECIFIED, port).into(), !dual_stack);
-                if dual_stack { vec![v6] } else { vec![v4, v6] }
+                let is_v6_optional = !dual_stack && family.is_none();
+                let v6 = listener((Ipv6Addr::UNSPECIFIED, port).into(), is_v6_optional);
+                match family {
+                    Some(Family::V4) => vec![v4],
+                    Some(Family::V6) => vec![v6],
+                    None if dual_stack => vec![v6],
+                    None => vec![v4, v6],
+                }
             }
             Place::At(at) => {
                 let mut addrs = at.resolve()?;
+                if let Some(family) = family {
+                    addrs.retain(|addr| Family::of(addr.ip()) == family);
+                    if addrs.is_empty() {
+                        let what = format!("cannot reflect on {at} over {family}");
+                        return Err(Error::usage(what, format!("it has no {family} address")));
+                    }
+                }
                 let mut seen = HashSet::new();
                 addrs.retain(|addr| seen.insert(*addr));
                 let is_optional = addrs.iter().any(SocketAddr::is_ipv4);
@@ -149,27 +177,16 @@ pub fn cpus(text: &str) -> Result<CpuList, String> {
 }
 
 /// Reads the size of a socket buffer.
-pub fn buffer_size(text: &str) -> Result<ByteSize, String> {
-    let size: ByteSize = text
-        .trim()
-        .parse()
-        .map_err(|_| "expected a size, such as 64KiB or 8MiB".to_owned())?;
-    let number = text.trim().trim_end_matches(['b', 'B', ' ']);
-    if number.contains('.') && number.parse::<f64>().is_ok() {
-        return Err(
-            "expected a whole number of bytes, or a unit, such as 64KiB or 8MiB".to_owned(),
-        );
-    }
-    if size.as_u64() == 0 {
-        return Err("expected a size of at least 1 byte, such as 64KiB or 8MiB".to_owned());
-    }
-    if size.as_u64() > SOCKET_BUFFER_MAX {
-        return Err(format!(
+pub fn buffer_size(text: &str) -> Result<usize, String> {
+    match number::bytes(text) {
+        Some(size @ 1..=SOCKET_BUFFER_MAX) => Ok(size as usize),
+        Some(0) => Err("expected a size of at least 1 byte, such as 64KiB or 8MiB".to_owned()),
+        Some(_) => Err(format!(
             "expected a size of at most {SOCKET_BUFFER_MAX} bytes, the most that a socket can be \
              asked for"
-        ));
+        )),
+        None => Err("expected a size, such as 64KiB or 8MiB".to_owned()),
     }
-    Ok(size)
 }
 
 #[cfg(test)]
@@ -179,7 +196,7 @@ mod tests {
     #[test]
     fn a_listener_is_a_port_or_an_address_and_may_name_its_mode() {
         let addrs = |text: &str, dual_stack| {
-            let listeners = listen(text).unwrap().listeners(dual_stack).unwrap();
+            let listeners = listen(text).unwrap().listeners(dual_stack, None).unwrap();
             let addrs = listeners
                 .iter()
                 .map(|it| (it.addr.to_string(), it.is_optional));
@@ -216,6 +233,45 @@ mod tests {
                 .iter()
                 .all(|(addr, is_optional)| addr.starts_with('[') == *is_optional)
         );
+    }
+
+    #[test]
+    fn a_port_or_a_name_is_of_one_family_where_that_is_wanted() {
+        let addrs = |text: &str, family| {
+            let listeners = listen(text).unwrap().listeners(false, Some(family))?;
+            let addrs = listeners
+                .iter()
+                .map(|it| (it.addr.to_string(), it.is_optional));
+            Ok::<_, Error>(addrs.collect::<Vec<_>>())
+        };
+        let required = |addr: &str| vec![(addr.to_owned(), false)];
+        for text in ["9008", "*:9008", ":9008"] {
+            assert_eq!(addrs(text, Family::V4).unwrap(), required("0.0.0.0:9008"));
+            assert_eq!(addrs(text, Family::V6).unwrap(), required("[::]:9008"));
+        }
+        let of_name = addrs("localhost:9008", Family::V4).unwrap();
+        assert_eq!(of_name, required("127.0.0.1:9008"));
+        assert_eq!(addrs("::1", Family::V6).unwrap(), required("[::1]:9007"));
+        for (text, family, said) in [
+            (
+                "0.0.0.0:9008",
+                Family::V6,
+                "0.0.0.0:9008 over IPv6: it has no IPv6",
+            ),
+            ("::", Family::V4, "[::]:9007 over IPv4: it has no IPv4"),
+            (
+                "::ffff:10.0.0.1",
+                Family::V6,
+                "10.0.0.1:9007 over IPv6: it has no IPv6",
+            ),
+        ] {
+            let error = addrs(text, family).unwrap_err();
+            assert!(error.is_usage(), "{text}");
+            assert_eq!(
+                error.to_string(),
+                format!("cannot reflect on {said} address")
+            );
+        }
     }
 
     #[test]
@@ -261,14 +317,14 @@ mod tests {
 
     #[test]
     fn a_socket_buffer_is_at_most_what_a_socket_can_be_asked_for() {
-        assert_eq!(buffer_size("8MiB"), Ok(ByteSize::mib(8)));
-        assert_eq!(buffer_size(" 1.5 KiB"), Ok(ByteSize(1536)));
-        for text in ["0", "0MiB", "1.7", "1.7B", "1.0 b", "0.0001KiB"] {
+        assert_eq!(buffer_size("8MiB"), Ok(8 << 20));
+        assert_eq!(buffer_size(" 1.5 KiB"), Ok(1536));
+        for text in ["0", "0MiB", "1.7", "1.7B", "0.0001KiB"] {
             assert!(buffer_size(text).is_err(), "{text}");
         }
-        let error = buffer_size("99999999TiB").unwrap_err();
+        let error = buffer_size("99999TiB").unwrap_err();
         assert!(error.contains("at most 2147483647 bytes"), "{error}");
-        assert_eq!(buffer_size("2147483647"), Ok(ByteSize(SOCKET_BUFFER_MAX)));
+        assert_eq!(buffer_size("2147483647"), Ok(SOCKET_BUFFER_MAX as usize));
         for text in ["2GiB", "2147483648", "much", "-1"] {
             assert!(buffer_size(text).is_err(), "{text}");
         }
