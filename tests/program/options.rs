@@ -287,7 +287,10 @@ fn a_variable_that_is_mistyped_is_told_with_the_one_that_is_meant() {
                 &["-l", "127.0.0.1:0", "-d", "1ms"][..],
                 &["load", "127.0.0.1:7", "-n", "1"],
             ] {
-                let output = with_env(args, &[("REFLECTOR_COERS", "2"), ("REFLECTOR_PORT", "x")]);
+                let link = "udp://10.0.0.1:9007";
+                let of_services = [("REFLECTOR_PORT", link), ("REFLECTOR_DENY_PORT", link)];
+                let variables = [&[("REFLECTOR_COERS", "2")], &of_services[..]].concat();
+                let output = with_env(args, &variables);
                 let log = text(&output.stderr);
                 assert!(
                     log.starts_with(told) && log.matches("WARN").count() == 1,

@@ -62,8 +62,11 @@ impl Cli {
 
 /// A sentence for each environment variable that looks like an option's and is none.
 pub fn unknown_variables() -> Vec<String> {
-    let names = env::vars_os().filter_map(|(name, _)| name.into_string().ok());
-    environment::unknown(&definition(), names)
+    let variables = env::vars_os().filter_map(|(name, value)| {
+        let value = value.to_string_lossy().into_owned();
+        Some((name.into_string().ok()?, value))
+    });
+    environment::unknown(&definition(), variables)
 }
 
 /// Where `error` refuses an address as a command, says which option takes it.

@@ -39,13 +39,17 @@ fn with_variable(option: Arg, prefix: &str) -> Arg {
         _ => option,
     };
     match env::var_os(&name) {
-        Some(value) if value.is_empty() => option,
+        Some(value) if value.is_empty() || is_link(&name, &value.to_string_lossy()) => option,
         _ => option.env(name).hide_env(true),
     }
 }
 
-/// A sentence for each of `variables` that looks like one of `program` and sets nothing.
-pub fn unknown(program: &Command, variables: impl Iterator<Item = String>) -> Vec<String> {
+/// A sentence for each of `variables`, names with values, that looks like one of `program` and sets
+/// nothing.
+pub fn unknown(
+    program: &Command,
+    variables: impl Iterator<Item = (String, String)>,
+) -> Vec<String> {
     let of = |command: &Command, prefix: &str| {
         let options = command.get_arguments();
         options.map(|it| name_of(it, prefix)).collect::<Vec<_>>()
@@ -56,9 +60,11 @@ pub fn unknown(program: &Command, variables: impl Iterator<Item = String>) -> Ve
         .into_iter()
         .chain(of_commands)
         .collect();
-    let is_ours = |name: &String| name.starts_with("REFLECTOR_") && !is_of_a_service(name);
-    let unknown = variables.filter(|name| is_ours(name) && !known.contains(name));
-    let sentence = |name: String| {
+    let is_ours = |name: &str| name.starts_with("REFLECTOR_") && name != INSIDE;
+    let unknown = variables.filter(|(name, value)| {
+        is_ours(name) && !is_of_a_service(name, value) && !known.contains(name)
+    });
+    let sentence = |(name, _): (String, String)| {
         let distance = |other: &&String| damerau_levenshtein(&name, other);
         let nearest = known.iter().min_by_key(distance);
         match nearest.filter(|other| distance(other) <= DISTANCE_MAX) {
@@ -72,11 +78,28 @@ pub fn unknown(program: &Command, variables: impl Iterator<Item = String>) -> Ve
 /// Letters by which a name may be wrong and still be taken for another.
 const DISTANCE_MAX: usize = 3;
 
-/// Whether the variable is one that Kubernetes sets for a service called "reflector", or one of
-/// the lab's own.
-fn is_of_a_service(name: &str) -> bool {
-    let rest = name.trim_start_matches("REFLECTOR_");
-    rest == "PORT" || rest.starts_with("PORT_") || rest.starts_with("SERVICE_") || name == INSIDE
+/// Whether Kubernetes, or a link of Docker, sets the variable for a service whose name begins with
+/// "reflector".
+fn is_of_a_service(name: &str, value: &str) -> bool {
+    let of_port = |name: &str| match name.rsplit_once("_PORT_") {
+        // Such as PORT_9007_UDP_ADDR.
+        Some((_, rest)) => rest.starts_with(|it: char| it.is_ascii_digit()),
+        None => false,
+    };
+    let of_service = |name: &str| {
+        name.ends_with("_SERVICE_HOST")
+            || name.ends_with("_SERVICE_PORT")
+            || name.contains("_SERVICE_PORT_")
+    };
+    let of_docker =
+        |name: &str| name.contains("_ENV_") || (name.ends_with("_NAME") && value.starts_with('/'));
+    is_link(name, value) || of_port(name) || of_service(name) || of_docker(name)
+}
+
+/// Whether the variable is the address of such a service, which has the name of an option where the
+/// service is called like one: REFLECTOR_LAB_PORT=udp://10.0.0.1:9007.
+fn is_link(name: &str, value: &str) -> bool {
+    name.ends_with("_PORT") && value.contains("://")
 }
 
 fn parse_flag(text: &str) -> Result<bool, String> {
@@ -198,7 +221,10 @@ mod tests {
         let program = Command::new("reflector")
             .arg(Arg::new("cores"))
             .subcommand(Command::new("load").arg(Arg::new("max_loss")));
-        let unknown = |name: &str| unknown(&program, [name.to_owned()].into_iter());
+        let unknown = |name: &str, value: &str| {
+            let variable = (name.to_owned(), value.to_owned());
+            unknown(&program, [variable].into_iter())
+        };
         for (name, said) in [
             (
                 "REFLECTOR_COERS",
@@ -213,19 +239,36 @@ mod tests {
                 "REFLECTOR_SOMETHING_ELSE sets no option",
             ),
         ] {
-            assert_eq!(unknown(name), [said]);
+            assert_eq!(unknown(name, "1"), [said]);
         }
         for name in [
             "REFLECTOR_CORES",
             "REFLECTOR_LOAD_MAX_LOSS",
-            "REFLECTOR_SERVICE_HOST",
-            "REFLECTOR_PORT_9007_UDP_ADDR",
             INSIDE,
             "REFLECTORS",
             "PATH",
         ] {
-            assert!(unknown(name).is_empty(), "{name}");
+            assert!(unknown(name, "1").is_empty(), "{name}");
         }
+        // Of services called "reflector", "reflector-load" and "reflector-deny".
+        for (name, value) in [
+            ("REFLECTOR_SERVICE_HOST", "10.0.0.1"),
+            ("REFLECTOR_SERVICE_PORT", "9007"),
+            ("REFLECTOR_SERVICE_PORT_ECHO", "9007"),
+            ("REFLECTOR_PORT", "udp://10.0.0.1:9007"),
+            ("REFLECTOR_PORT_9007_UDP", "udp://10.0.0.1:9007"),
+            ("REFLECTOR_PORT_9007_UDP_ADDR", "10.0.0.1"),
+            ("REFLECTOR_LOAD_SERVICE_HOST", "10.0.0.1"),
+            ("REFLECTOR_LOAD_SERVICE_PORT", "9007"),
+            ("REFLECTOR_LOAD_PORT", "tcp://10.0.0.1:9007"),
+            ("REFLECTOR_LOAD_PORT_9007_TCP_PROTO", "tcp"),
+            ("REFLECTOR_DENY_PORT", "udp://10.0.0.1:9007"),
+            ("REFLECTOR_NAME", "/web/reflector"),
+            ("REFLECTOR_ENV_PATH", "/bin"),
+        ] {
+            assert!(unknown(name, value).is_empty(), "{name}");
+        }
+        assert_eq!(unknown("REFLECTOR_PORT", "9007").len(), 1);
     }
 
     #[test]
