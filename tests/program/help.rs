@@ -67,6 +67,8 @@ fn the_manual_page_and_the_completions_know_every_option() {
     let of_load = printed(&["man", "load"]);
     assert!(of_load.contains(".TH reflector-load 1"), "{of_load}");
     assert!(of_load.contains("find\\-rate"), "{of_load}");
+    let synopsis = ".SH SYNOPSIS\n\\fBreflector load\\fR [";
+    assert!(of_load.contains(synopsis), "{of_load}");
     for page in [page, of_load] {
         assert!(!page.contains('\u{1b}'), "no colours: {page}");
     }

@@ -53,7 +53,7 @@ pub(crate) fn opening(ready: &Ready, width: usize) -> String {
 pub(crate) fn summary(plan: &Plan, summary: &Summary, outcome: &Outcome, width: usize) -> String {
     let stopped = if summary.interrupted { ", stopped" } else { "" };
     let mut page = format!("\nsummary of {:.3} s{stopped}\n", summary.totals.seconds);
-    page += &counters(summary).to_string();
+    page += &counters(summary).fitted(width);
     if summary.totals.rtt_us.count > 0 {
         page += &times::table(&outcome.stats, plan.timeout_ns(), width);
         page += &spread(plan, &summary.totals, width);

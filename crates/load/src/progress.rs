@@ -77,7 +77,7 @@ impl<W: Write> Progress<W> {
             Mode::Silent => {}
             Mode::Live => {
                 let totals = Totals::of_interval(plan, offer, interval);
-                let line = page::interval(plan, &totals, interval);
+                let line = page::interval(plan, &totals, interval, self.width);
                 // A line that is longer than the terminal could not be cleared.
                 let room = self.width.saturating_sub(1);
                 let line: String = line.chars().take(room).collect();
@@ -106,7 +106,11 @@ impl<W: Write> Progress<W> {
                     span: interval.span,
                 };
                 let totals = Totals::of_interval(plan, offer, &sum);
-                let _ = writeln!(self.out, "{}", page::interval(plan, &totals, &sum));
+                let _ = writeln!(
+                    self.out,
+                    "{}",
+                    page::interval(plan, &totals, &sum, self.width)
+                );
                 self.sum.reset();
                 self.since = end;
             }

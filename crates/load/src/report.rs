@@ -57,7 +57,9 @@ impl<W: Write> Reporter<W> {
         let totals = Totals::of_interval(plan, offer, interval);
         let result = match self.form {
             Form::Json => write_line(&mut self.out, "interval", &totals),
-            Form::Page(_) => self.text(&(page::interval(plan, &totals, interval) + "\n")),
+            Form::Page(width) => {
+                self.text(&(page::interval(plan, &totals, interval, width) + "\n"))
+            }
         };
         written(result)
     }
@@ -80,7 +82,7 @@ impl<W: Write> Reporter<W> {
     pub(crate) fn step(&mut self, step: &Step, is_first: bool) -> Result<(), Error> {
         let result = match self.form {
             Form::Json => write_line(&mut self.out, "step", step),
-            Form::Page(_) => self.text(&page::step(step, is_first)),
+            Form::Page(width) => self.text(&page::step(step, is_first, width)),
         };
         written(result)
     }

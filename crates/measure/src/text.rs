@@ -18,13 +18,27 @@ pub fn width(output: impl AsFd) -> usize {
 /// `text` after `label`, in lines of at most `width` columns that begin below each other. Ends
 /// with a newline.
 pub fn paragraph(label: &str, text: &str, width: usize) -> String {
-    let indent = " ".repeat(label.chars().count());
+    paragraph_hung(label, &" ".repeat(label.chars().count()), text, width)
+}
+
+/// The same, with `indent` before each line but the first.
+fn paragraph_hung(label: &str, indent: &str, text: &str, width: usize) -> String {
     let options = textwrap::Options::new(width)
         .initial_indent(label)
-        .subsequent_indent(&indent)
+        .subsequent_indent(indent)
         .break_words(false)
         .word_splitter(textwrap::WordSplitter::NoHyphenation);
     textwrap::fill(text, options) + "\n"
+}
+
+/// Lines of `text` in lines of at most `width` columns, of which those that go on are indented by
+/// two more. Escape sequences take no column.
+pub fn reflowed(text: &str, width: usize) -> String {
+    let reflow = |line: &str| {
+        let indent = " ".repeat(line.len() - line.trim_start().len());
+        paragraph_hung(&indent, &format!("{indent}  "), line.trim_start(), width)
+    };
+    text.lines().map(reflow).collect()
 }
 
 /// The end of `text`, which tells a long name from others, in at most `width` columns.
@@ -77,11 +91,35 @@ impl Table {
 
     /// Columns of the terminal that its longest line takes.
     pub fn width(&self) -> usize {
-        let lines = self.lines();
+        let text = self.to_string();
+        let lines = text.lines();
         lines.map(|line| line.chars().count()).max().unwrap_or(0)
     }
 
-    fn lines(&self) -> impl Iterator<Item = String> {
+    /// The table in lines of at most `width` columns. One that is wider is cut into several below
+    /// each other, which all begin with the first column, and a cell that reaches to the end of its
+    /// line goes on below itself.
+    pub fn fitted(&self, width: usize) -> String {
+        let widths = self.widths();
+        let mut parts = vec![vec![0]];
+        let mut used = 0;
+        for (column, len) in widths.iter().enumerate() {
+            used += GAP.len() + len;
+            let part = parts.last_mut().expect("there is a first one");
+            match used > width && part.len() > 1 {
+                true => {
+                    used = widths[0] + len + 2 * GAP.len();
+                    parts.push(vec![0, column]);
+                }
+                false if column > 0 => part.push(column),
+                false => {}
+            }
+        }
+        let parts = parts.iter().map(|part| self.part(part, &widths, width));
+        parts.collect::<Vec<_>>().join("\n")
+    }
+
+    fn widths(&self) -> Vec<usize> {
         let mut widths = vec![0; self.columns.len()];
         for row in &self.rows {
             for (index, cell) in row.iter().enumerate() {
@@ -90,19 +128,35 @@ impl Table {
                 }
             }
         }
-        self.rows.iter().map(move |row| {
-            let mut line = String::new();
-            for (index, cell) in row.iter().enumerate() {
-                let width = widths[index];
-                line += GAP;
-                line += &match self.columns[index] {
-                    Align::Right if !self.reaches_on(row, index) => format!("{cell:>width$}"),
-                    _ => format!("{cell:<width$}"),
-                };
+        widths
+    }
+
+    /// What the rows have in `columns`. A row that has nothing in those of a later part is none.
+    fn part(&self, columns: &[usize], widths: &[usize], width: usize) -> String {
+        let is_first = columns.get(1).is_none_or(|&column| column == 1);
+        let has_cells = |row: &&Vec<String>| is_first || row.len() > columns[1];
+        let rows = self.rows.iter().filter(has_cells);
+        rows.map(|row| self.line(row, columns, widths, width))
+            .collect()
+    }
+
+    fn line(&self, row: &[String], columns: &[usize], widths: &[usize], width: usize) -> String {
+        let mut line = String::new();
+        for &index in columns {
+            let Some(cell) = row.get(index) else { break };
+            let column = widths[index];
+            line += GAP;
+            let is_too_long = || line.chars().count() + cell.chars().count() > width;
+            if self.reaches_on(row, index) && is_too_long() {
+                return paragraph(&line, cell, width);
             }
-            line.truncate(line.trim_end().len());
-            line
-        })
+            line += &match self.columns[index] {
+                Align::Right if !self.reaches_on(row, index) => format!("{cell:>column$}"),
+                _ => format!("{cell:<column$}"),
+            };
+        }
+        line.truncate(line.trim_end().len());
+        line + "\n"
     }
 
     fn reaches_on(&self, row: &[String], index: usize) -> bool {
@@ -112,7 +166,7 @@ impl Table {
 
 impl Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.lines().try_for_each(|line| writeln!(f, "{line}"))
+        f.write_str(&self.fitted(usize::MAX))
     }
 }
 
@@ -142,6 +196,38 @@ mod tests {
         assert_eq!(
             table.to_string(),
             "  sent  1  2\n  late  answered after the timeout\n\n"
+        );
+    }
+
+    #[test]
+    fn what_is_too_wide_is_cut_into_tables_below_each_other() {
+        let mut table = Table::new([Left, Right, Right, Right]);
+        table.row(&[&"worker", &"received", &"replied", &"batches"]);
+        table.row(&[&0, &1234, &1230, &17]);
+        table.row(&[&"late", &"answered after the timeout"]);
+        assert_eq!(table.fitted(80), table.to_string());
+        assert_eq!(
+            Vec::from_iter(table.fitted(28).lines()),
+            [
+                "  worker  received  replied",
+                "  0           1234     1230",
+                "  late    answered after the",
+                "          timeout",
+                "",
+                "  worker  batches",
+                "  0            17",
+            ]
+        );
+    }
+
+    #[test]
+    fn what_others_wrote_is_wrapped_line_by_line() {
+        assert_eq!(
+            reflowed(
+                "error: an \u{1b}[1municorn\u{1b}[0m found\n\n  tip: none",
+                18
+            ),
+            "error: an \u{1b}[1municorn\u{1b}[0m\n  found\n\n  tip: none\n"
         );
     }
 

@@ -118,7 +118,7 @@ impl Part {
 }
 
 /// Columns of the shortest name: they tell something, and have room for `baseline: `.
-const NAME_LEN_MIN: usize = 20;
+const NAME_LEN_MIN: usize = 15;
 
 /// Each run, what they come to together, and the baseline: in one table if `width` has room for it,
 /// otherwise in one of counters and one of times.
@@ -135,9 +135,9 @@ fn runs(group: &Group, width: usize) -> String {
         let room = width.saturating_sub(table(&[part], NAME_LEN_MIN).width());
         table(&[part], room + NAME_LEN_MIN)
     };
-    let mut page = fitted(Part::Counters).to_string();
+    let mut page = fitted(Part::Counters).fitted(width);
     if runs.iter().any(|(_, run)| run.times.is_some()) {
-        page += &format!("\n{}", fitted(Part::Times));
+        page += &format!("\n{}", fitted(Part::Times).fitted(width));
     }
     page
 }
@@ -260,6 +260,8 @@ mod tests {
         for kind in [Kind::RoundTrip, Kind::Residence] {
             let narrow = written(&kind, 80);
             assert!(longest(&narrow) <= 80, "{narrow}");
+            let narrower = written(&kind, 60);
+            assert!(longest(&narrower) <= 60, "{narrower}");
             assert!(narrow.contains("xx/a.hlog\n"), "{narrow}");
             let wide = written(&kind, 200);
             assert!((81..=200).contains(&longest(&wide)), "{wide}");

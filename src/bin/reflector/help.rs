@@ -17,7 +17,7 @@ pub const WIDTH: usize = 80;
 pub struct Ending {
     /// What an example does, and its command line.
     pub examples: &'static [(&'static str, &'static str)],
-    /// Headings with their lines, which `-h` leaves out.
+    /// Headings with their paragraphs, which `-h` leaves out. Each is one line, which clap wraps.
     pub sections: &'static [(&'static str, &'static [&'static str])],
 }
 

@@ -30,9 +30,9 @@ const ENDING: Ending = Ending {
         (
             "Your own server",
             &[
-                "CMD is started in the lab. In it, {addr} is the address to bind, {port} the",
-                "port, {listen} both, such as [::]:9007. The variables ADDR, PORT and LISTEN",
-                "hold the same.",
+                "CMD is started in the lab. In it, {addr} is the address to bind, {port} the \
+                 port, {listen} both, such as [::]:9007. The variables ADDR, PORT and LISTEN \
+                 hold the same.",
             ],
         ),
         (

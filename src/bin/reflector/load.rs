@@ -28,7 +28,7 @@ const ENDING: Ending = Ending {
         ),
         (
             "Find the highest rate that loses at most 0.1 % with a p99 of 2 ms",
-            "reflector load 192.0.2.7:9007 --find-rate 0.1 --max-p99 2ms",
+            "reflector load 192.0.2.7 --find-rate 0.1 --max-p99 2ms",
         ),
         (
             "Fail in CI if more than 0.01 % of 100000 probes are lost",

@@ -20,10 +20,11 @@ mod manual;
 mod report;
 mod serve;
 
+use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
-use clap::error::ErrorKind;
 use reflector_measure::exit::Exit;
+use reflector_measure::text;
 use tracing_subscriber::filter::LevelFilter;
 
 use cli::{Cli, Command};
@@ -64,12 +65,19 @@ fn main() -> ExitCode {
 
 /// Prints help, the version, or what is wrong with the command line.
 fn refuse(error: &clap::Error) -> ExitCode {
-    // A terminal that has gone takes no message; the exit code still says it.
-    let _ = error.print();
-    match error.kind() {
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => ExitCode::SUCCESS,
-        _ => Exit::Usage.into(),
+    if !error.use_stderr() {
+        // A terminal that has gone takes no message; the exit code still says it.
+        let _ = error.print();
+        return ExitCode::SUCCESS;
     }
+    let said = error.render().ansi().to_string();
+    let stderr = io::stderr();
+    let said = match stderr.is_terminal() {
+        true => text::reflowed(&said, text::width(&stderr)),
+        false => said,
+    };
+    let _ = anstream::AutoStream::auto(stderr).write_all(said.as_bytes());
+    Exit::Usage.into()
 }
 
 /// Logs to stderr from now on.

@@ -31,12 +31,12 @@ const MAN_ENDING: Ending = Ending {
 const COMPLETIONS_ENDING: Ending = Ending {
     examples: &[
         (
-            "Install them for bash",
-            "reflector completions bash > /etc/bash_completion.d/reflector",
+            "Install them for bash, in /etc/bash_completion.d",
+            "reflector completions bash > reflector",
         ),
         (
-            "Install them for fish",
-            "reflector completions fish > ~/.config/fish/completions/reflector.fish",
+            "Install them for fish, in ~/.config/fish/completions",
+            "reflector completions fish > reflector.fish",
         ),
         (
             "Install them for zsh, in a directory of $fpath",
@@ -71,7 +71,8 @@ pub fn man(args: &ManArgs, mut program: clap::Command) -> Result<Exit, Error> {
     let named = |name: &String| program.find_subcommand(name).cloned();
     let command = args.command.as_ref().and_then(named).unwrap_or(program);
     let mut page = Vec::new();
-    let rendered = Man::new(command).render(&mut page);
+    let source = concat!("reflector ", env!("CARGO_PKG_VERSION"));
+    let rendered = Man::new(command).source(source).render(&mut page);
     print(rendered.and_then(|()| io::stdout().write_all(&page)))
 }
 

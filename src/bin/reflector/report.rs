@@ -22,20 +22,20 @@ const ENDING: Ending = Ending {
         ),
         (
             "Fail in CI if p99 or the rate is more than 5 % worse than before",
-            "reflector report now.json -b before.json --max-regression 5",
+            "reflector report now.json -b old.json --max-regression 5",
         ),
         (
             "Plot the percentiles of two runs",
-            "reflector report now.hlog -b before.hlog --svg percentiles.svg",
+            "reflector report now.hlog -b old.hlog --svg p.svg",
         ),
     ],
     sections: &[
         (
             "Files",
             &[
-                "FILE is what --json or --hdr of 'reflector' or 'reflector load' wrote, or",
-                "another tool's HdrHistogram interval log (V2), percentile table (.hgrm) or",
-                "JSON document with histograms. The content tells which. - is stdin.",
+                "FILE is what --json or --hdr of 'reflector' or 'reflector load' wrote, or \
+                 another tool's HdrHistogram interval log (V2), percentile table (.hgrm) or \
+                 JSON document with histograms. The content tells which. - is stdin.",
             ],
         ),
         (

@@ -4,8 +4,14 @@ use crate::plan::Plan;
 use crate::run::Interval;
 use crate::totals::Totals;
 
-/// An interval, whose counters are `totals`, in fewer than 80 columns whatever the numbers are.
-pub(crate) fn interval(plan: &Plan, totals: &Totals, interval: &Interval<'_>) -> String {
+/// An interval, whose counters are `totals`, in fewer than `width` columns, which leaves
+/// out what is least important.
+pub(crate) fn interval(
+    plan: &Plan,
+    totals: &Totals,
+    interval: &Interval<'_>,
+    width: usize,
+) -> String {
     let per_second = |pps: f64| format!("{}/s", short(pps, &["", "k", "M", "G"]));
     let time = |us| short(us, &["us", "ms", "s"]);
     let rtt = |quantile| match interval.stats.rtt_at(quantile) {
@@ -18,15 +24,25 @@ pub(crate) fn interval(plan: &Plan, totals: &Totals, interval: &Interval<'_>) ->
         _ => 0,
     };
     let received = totals.received as f64 / totals.seconds.max(1e-9);
-    format!(
-        "{:>4.digits$} s  sent {:>8}  received {:>8}  p50 {:>7}  p99 {:>7}  lost {}",
-        (interval.start + interval.length).as_secs_f64(),
-        per_second(totals.achieved_pps),
-        per_second(received),
-        rtt(0.5),
-        rtt(0.99),
-        short(totals.lost as f64, &["", "k", "M", "G"]).trim_end(),
-    )
+    let end = (interval.start + interval.length).as_secs_f64();
+    let mut parts = vec![
+        format!("{end:>4.digits$} s"),
+        format!("sent {:>8}", per_second(totals.achieved_pps)),
+        format!("received {:>8}", per_second(received)),
+        format!("p50 {:>7}", rtt(0.5)),
+        format!("p99 {:>7}", rtt(0.99)),
+        format!(
+            "lost {}",
+            short(totals.lost as f64, &["", "k", "M", "G"]).trim_end()
+        ),
+    ];
+    let fits = |parts: &[String]| parts.join("  ").chars().count() < width;
+    for left_out in ["received", "p50", "sent"] {
+        if !fits(&parts) {
+            parts.retain(|part| !part.starts_with(left_out));
+        }
+    }
+    parts.join("  ")
 }
 
 /// `value` in at most three digits, in the one of `units` that fits; each is 1000 of the one
@@ -78,9 +94,12 @@ mod tests {
                 length: Duration::from_secs(1),
                 span: Span::default(),
             };
-            let line = interval(&plan, &totals, &one);
+            let line = interval(&plan, &totals, &one, 80);
             assert!(line.ends_with(expected), "{line}");
-            assert!(line.chars().count() < 80, "{line}");
+            for width in [80, 60, 40] {
+                let line = interval(&plan, &totals, &one, width);
+                assert!(line.chars().count() < width, "{line}");
+            }
         }
     }
 

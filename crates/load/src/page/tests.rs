@@ -82,6 +82,8 @@ fn a_page_fits_its_terminal_and_uses_it() {
         let [narrow, wide] = [80, 120].map(|width| page(is_bad, width));
         assert!(longest(&narrow) <= 80, "{narrow}");
         assert!((81..=120).contains(&longest(&wide)), "{wide}");
+        let narrower = page(is_bad, 60);
+        assert!(longest(&narrower) <= 60, "{narrower}");
     }
 }
 
@@ -140,12 +142,14 @@ fn steps_line_up() {
         send_lag_max_us: 0.0,
         verdict,
     };
-    let mut text = step(&of(None, 123_456_789.0, Verdict::NotSent), true);
-    text += &step(&of(Some(500.0), 500.0, Verdict::Holds), false);
-    assert!(longest(&text) <= 80, "{text}");
-    let at = text.lines().nth(1).unwrap().find("verdict").unwrap();
-    assert!(
-        text.lines().skip(1).all(|line| &line[at - 2..at] == "  "),
-        "{text}"
-    );
+    for width in [80, 60] {
+        let mut text = step(&of(None, 123_456_789.0, Verdict::NotSent), true, width);
+        text += &step(&of(Some(500.0), 500.0, Verdict::Holds), false, width);
+        assert!(longest(&text) <= width, "{text}");
+        let at = text.lines().nth(1).unwrap().find("verdict").unwrap();
+        assert!(
+            text.lines().skip(1).all(|line| &line[at - 2..at] == "  "),
+            "{text}"
+        );
+    }
 }

@@ -47,7 +47,11 @@ pub(super) fn table(stats: &Stats, timeout_ns: u64, width: usize) -> String {
     let table = rows(room.clamp(1, BAR_LEN_MAX));
     let legend = "microseconds; round trips are from the scheduled time, uncorrected ones from the \
                   actual send, and the send lag is between the two; bars show the logarithm";
-    format!("\n{table}{}", paragraph("  ", legend, width))
+    format!(
+        "\n{}{}",
+        table.fitted(width),
+        paragraph("  ", legend, width)
+    )
 }
 
 fn us(ns: Option<u64>) -> String {

@@ -49,16 +49,15 @@ pub const ENDING: Ending = Ending {
         (
             "Signals",
             &[
-                "SIGTERM, SIGINT (Ctrl-C) and SIGHUP stop receiving, reply to what was",
-                "received, print the summary and exit with 0. A second one exits at once,",
-                "with 1.",
+                "SIGTERM, SIGINT (Ctrl-C) and SIGHUP stop receiving, reply to what was received, \
+                 print the summary and exit with 0. A second one exits at once, with 1.",
             ],
         ),
         (
             "Exit status",
             &[
                 "0  done",
-                "1  set-up failed, the reflector did, or a report could not be written",
+                "1  set-up or the reflector failed, or a report was lost",
                 "2  wrong usage",
             ],
         ),

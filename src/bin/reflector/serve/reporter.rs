@@ -22,6 +22,7 @@ pub struct Reporter<W> {
 const HEADER_EVERY: usize = 20;
 
 /// The columns of an interval: heading, width in a terminal of 80 columns, width in a wider one.
+/// A narrower one leaves some out.
 const COLUMNS: [(&str, usize, usize); 9] = [
     ("received/s", 10, 12),
     ("replied/s", 10, 12),
@@ -35,6 +36,8 @@ const COLUMNS: [(&str, usize, usize); 9] = [
 ];
 /// Columns of a terminal that has room for the wider ones.
 const WIDE: usize = 95;
+/// Columns of an interval that a narrow terminal leaves out, the least important first.
+const LEFT_OUT: [usize; 6] = [2, 0, 6, 8, 4, 5];
 
 impl<W: Write> Reporter<W> {
     /// A reporter that writes JSON lines, or columns of a terminal of `width`, to `out`.
@@ -113,51 +116,28 @@ impl<W: Write> Reporter<W> {
 
     /// A number that is wider than its column moves the others, and never runs into the next.
     fn write_columns(&mut self, cells: [String; COLUMNS.len()]) -> io::Result<()> {
+        let mut shown = Vec::from_iter(COLUMNS.iter().zip(&cells).enumerate());
         let is_wide = self.width > WIDE;
-        for (index, (cell, (_, narrow, wide))) in cells.iter().zip(COLUMNS).enumerate() {
-            let gap = if index == 0 { "" } else { " " };
-            let width = if is_wide { wide } else { narrow };
-            write!(self.out, "{gap}{cell:>width$}")?;
+        let width = |&(_, narrow, wide): &(_, usize, usize)| if is_wide { wide } else { narrow };
+        for left_out in LEFT_OUT {
+            let len: usize = shown.iter().map(|(_, (column, _))| width(column) + 1).sum();
+            if len <= self.width + 1 {
+                break;
+            }
+            shown.retain(|&(index, _)| index != left_out);
         }
-        writeln!(self.out)
+        let cells = shown.iter().map(|(_, (column, cell))| {
+            let width = width(column);
+            format!("{cell:>width$}")
+        });
+        writeln!(self.out, "{}", Vec::from_iter(cells).join(" "))
     }
 
     fn write_summary(&mut self, summary: &Summary) -> io::Result<()> {
         let totals = &summary.totals;
-        let per_second = |count: u64| count as f64 / totals.seconds.max(f64::MIN_POSITIVE);
-        let out = &mut self.out;
+        let (out, width) = (&mut self.out, self.width);
         writeln!(out, "\nsummary of {:.3} s", totals.seconds)?;
-        for (name, count, bytes) in [
-            ("received", totals.received, totals.bytes_received),
-            ("replied", totals.replied, totals.bytes_replied),
-        ] {
-            let rate = per_second(count);
-            writeln!(
-                out,
-                "  {name:<18}{count:>14}  {rate:>14.0} /s  {bytes:>16} bytes"
-            )?;
-        }
-        for (reason, count) in totals.dropped.iter().filter(|&(_, &count)| count > 0) {
-            writeln!(out, "  {:<18}{count:>14}  {reason}", "dropped")?;
-        }
-        for (errno, count) in &totals.send_errors {
-            writeln!(out, "  {:<18}{count:>14}  {errno}", "send errors")?;
-        }
-        for (errno, count) in &totals.receive_errors {
-            writeln!(out, "  {:<18}{count:>14}  {errno}", "receive errors")?;
-        }
-        for (name, count) in [
-            ("kernel drops", totals.kernel.kernel_drops),
-            ("sndbuf errors", totals.kernel.sndbuf_errors),
-            ("trains received", totals.trains_received),
-            ("trains sent", totals.trains_sent),
-            ("trains refused", totals.trains_refused),
-            ("clock stepped", totals.clock_stepped),
-        ] {
-            if count > 0 {
-                writeln!(out, "  {name:<18}{count:>14}")?;
-            }
-        }
+        write!(out, "{}", counters(totals, true, width))?;
         let us = &totals.residence_us;
         if us.count > 0 {
             let mut table = Table::new([Align::Left].into_iter().chain([Align::Right; 6]));
@@ -173,26 +153,72 @@ impl<W: Write> Reporter<W> {
             let times = [us.min, us.p50, us.p90, us.p99, us.p99_9, us.max];
             let times = times.map(|time| format!("{time:.1}"));
             table.push([vec!["us".to_owned()], times.to_vec()].concat());
-            write!(out, "\n{table}")?;
+            write!(out, "\n{}", table.fitted(width))?;
         }
-        write_workers(summary, out)
+        write_workers(summary, out, width)
     }
+}
+
+/// The counters of a summary, in lines of at most `width` columns; where bytes have no room beside
+/// what was counted, they have rows of their own.
+fn counters(totals: &Totals, bytes_beside: bool, width: usize) -> String {
+    let per_second = |count: u64| count as f64 / totals.seconds.max(f64::MIN_POSITIVE);
+    let mut table = Table::new([Align::Left].into_iter().chain([Align::Right; 3]));
+    let both = [
+        ("received", totals.received, totals.bytes_received),
+        ("replied", totals.replied, totals.bytes_replied),
+    ];
+    for (name, count, bytes) in both {
+        let rate = format!("{:.0} /s", per_second(count));
+        match bytes_beside {
+            true => table.row(&[&name, &count, &rate, &format!("{bytes} bytes")]),
+            false => table.row(&[&name, &count, &rate, &""]),
+        }
+    }
+    for (name, _, bytes) in both.into_iter().filter(|_| !bytes_beside) {
+        table.row(&[&format!("bytes {name}"), &bytes, &""]);
+    }
+    let mut row = |name: &str, count: u64, what: &str| {
+        if count > 0 {
+            table.row(&[&name, &count, &what]);
+        }
+    };
+    for (reason, &count) in &totals.dropped {
+        row("dropped", count, reason);
+    }
+    for (errno, &count) in &totals.send_errors {
+        row("send errors", count, errno);
+    }
+    for (errno, &count) in &totals.receive_errors {
+        row("receive errors", count, errno);
+    }
+    row("kernel drops", totals.kernel.kernel_drops, "");
+    row("sndbuf errors", totals.kernel.sndbuf_errors, "");
+    row("trains received", totals.trains_received, "");
+    row("trains sent", totals.trains_sent, "");
+    row("trains refused", totals.trains_refused, "");
+    row("clock stepped", totals.clock_stepped, "");
+    if bytes_beside && table.width() > width {
+        return counters(totals, false, width);
+    }
+    table.fitted(width)
 }
 
 /// Workers that a summary has rows for.
 const WORKERS_MAX: usize = 16;
 
 /// Writes a row for each worker that received something, as far as that is worth reading.
-fn write_workers(summary: &Summary, out: &mut impl Write) -> io::Result<()> {
+fn write_workers(summary: &Summary, out: &mut impl Write, width: usize) -> io::Result<()> {
     let all = &summary.per_worker;
     let busy = all.iter().filter(|share| share.received > 0);
     let shown: Vec<_> = busy.take(WORKERS_MAX).collect();
     if shown.is_empty() {
         return Ok(());
     }
-    write!(out, "\n{}", workers(&shown, summary.totals.received))?;
+    let workers = workers(&shown, summary.totals.received);
+    write!(out, "\n{}", workers.fitted(width))?;
     match unshown(all.len(), shown.len()) {
-        Some(workers) => writeln!(out, "  {workers}"),
+        Some(workers) => write!(out, "{}", paragraph("  ", &workers, width)),
         None => Ok(()),
     }
 }
@@ -274,22 +300,33 @@ mod tests {
     }
 
     #[test]
-    fn what_people_read_fits_eighty_columns() {
-        let mut reporter = reporter(false);
+    fn what_people_read_fits_the_terminal() {
+        for width in [80, 60, 40] {
+            assert_fits(width);
+        }
+    }
+
+    fn assert_fits(width: usize) {
+        let mut reporter = Reporter::new(Vec::new(), false, width);
         let mut totals = totals();
         (totals.received, totals.replied) = (12_345_678_901, 12_345_678_901);
         (totals.bytes_received, totals.bytes_replied) = (1 << 37, 1 << 37);
         totals.residence_us.count = 1;
         totals.residence_us.max = 9_999_999.9;
         reporter.write_interval(&totals).unwrap();
+        totals.dropped = [("not_allowed", 12_345_678_901)].into();
+        totals.kernel.kernel_drops = 12_345_678_901;
         let mut summary = Summary::default();
         summary.totals = totals;
         reporter.write_summary(&summary).unwrap();
         let text = String::from_utf8(reporter.out).unwrap();
         assert!(
-            text.lines().all(|line| line.chars().count() <= 80),
-            "{text}"
+            text.lines().all(|line| line.chars().count() <= width),
+            "{width}: {text}"
         );
+        for word in ["replied/s", "p99 us", "not_allowed", "p99.9", "bytes"] {
+            assert!(text.contains(word), "{width}: {text}");
+        }
     }
 
     #[test]
