@@ -1,6 +1,7 @@
 //! What people type wrong, and what they read.
 
 use std::env::consts::ARCH;
+use std::net::SocketAddr;
 use std::thread;
 
 use reflector_netlab::topology::{Namespace, in_namespaces};
@@ -11,9 +12,11 @@ use seccompiler::{
 
 use serde_json::Value;
 
-use super::{load, words};
-use reflector_testkit::command;
+use super::{Ended, load, words};
+use reflector_testkit::seccomp::refuse_option;
 use reflector_testkit::targets::{Fault, Target};
+use reflector_testkit::{command, own_lines};
+use rustix::thread::{CapabilitySet, remove_capability_from_bounding_set};
 
 #[test]
 fn bad_input_is_one_sentence() {
@@ -67,7 +70,7 @@ fn an_unreachable_target_is_one_sentence() {
             let ended = namespace.run(|| load(target, ""));
             assert_eq!(ended.code, 1);
             assert!(ended.log.contains("no route leads there"), "{}", ended.log);
-            assert_eq!(ended.log.lines().count(), 1, "{}", ended.log);
+            assert_eq!(own_lines(&ended.log).count(), 1, "{}", ended.log);
         }
     });
 }
@@ -80,7 +83,10 @@ fn people_read_a_page_and_a_pipe_has_no_progress() {
     let text = String::from_utf8(output.stdout).unwrap();
     assert_eq!(output.status.code(), Some(0), "{text}");
     assert!(!text.contains(['\r', '\x1b']), "{text}");
-    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+    assert_eq!(
+        own_lines(&String::from_utf8_lossy(&output.stderr)).next(),
+        None
+    );
     assert!(!text.contains("  p50 "), "{text}");
     for words in [
         "summary of ",
@@ -102,7 +108,10 @@ fn an_interval_that_was_asked_for_is_printed_to_a_pipe_as_well() {
     let text = String::from_utf8(output.stdout).unwrap();
     let lines = text.lines().filter(|line| line.contains(" s  sent "));
     assert!(lines.count() >= 3, "{text}");
-    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+    assert_eq!(
+        own_lines(&String::from_utf8_lossy(&output.stderr)).next(),
+        None
+    );
 }
 
 #[test]
@@ -164,7 +173,51 @@ fn where_no_thread_is_available_it_is_one_sentence() {
         assert_eq!(output.status.code(), Some(1), "{options}: {log}");
         assert!(log.contains("cannot start thread 1"), "{options}: {log}");
         assert!(log.contains("ulimit -u"), "{options}: {log}");
-        assert_eq!(log.lines().count(), 1, "{options}: {log}");
+        assert_eq!(own_lines(&log).count(), 1, "{options}: {log}");
+    }
+}
+
+/// Loads `addr` by one flow from a thread that `prepare` has changed for good.
+fn load_where(prepare: impl FnOnce() + Send + 'static, addr: SocketAddr) -> Ended {
+    let thread = thread::spawn(move || {
+        prepare();
+        load(addr, "--count 10 --flows 1 --timeout 5s")
+    });
+    thread.join().unwrap()
+}
+
+#[test]
+fn socket_buffers_that_are_not_granted_whole_are_said_at_start() {
+    let target = Target::start(Fault::None);
+    let without = || remove_capability_from_bounding_set(CapabilitySet::NET_ADMIN).unwrap();
+    let ended = load_where(without, target.addr);
+    assert_eq!(ended.summary()["received"], 10);
+    let log: Vec<_> = ended.log.lines().collect();
+    for (line, (buffer, limit)) in log.iter().zip([("receive", 'r'), ("send", 'w')]) {
+        let start = format!(" WARN each flow's {buffer} buffer has ");
+        let remedy = format!("raise net.core.{limit}mem_max, or run with CAP_NET_ADMIN");
+        assert!(
+            line.starts_with(&start) && line.ends_with(&remedy),
+            "{line}"
+        );
+        assert!(line.contains(" of 16384 KiB: "), "{line}");
+    }
+    assert_eq!(log.len(), 2, "{log:?}");
+}
+
+#[test]
+fn an_option_that_the_kernel_refuses_is_done_without() {
+    let target = Target::start(Fault::None);
+    for (level, option, name) in [
+        (libc::SOL_UDP, libc::UDP_GRO, "UDP_GRO"),
+        (libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, "SO_TIMESTAMPNS"),
+        (libc::SOL_IP, libc::IP_RECVERR, "IP_RECVERR"),
+    ] {
+        let ended = load_where(move || refuse_option(level, option), target.addr);
+        assert_eq!(ended.summary()["received"], 10, "{name}");
+        let start = format!(" WARN the kernel refuses {name} (Operation not supported");
+        let mut own = own_lines(&ended.log);
+        assert!(own.next().is_some_and(|it| it.starts_with(&start)) && own.next().is_none());
     }
 }
 

@@ -1,24 +1,19 @@
 //! One flow: a source port, its socket, and what became of its datagrams.
 
-use std::io;
-use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use socket2::Socket;
 
 use crate::options::Rate;
-use crate::plan::{Plan, cannot_bind};
+use crate::plan::Plan;
+use crate::socket;
 use crate::stats::Stats;
 use crate::track::Track;
 use reflector_measure::error::Error;
 use reflector_udp::errqueue::{self, Origin, QueuedError};
 use reflector_udp::sockopt;
 
-/// Bytes asked for all socket buffers together, and the bounds of one.
-const BUFFERS_LEN: usize = 512 << 20;
-const BUFFER_LEN_MAX: usize = 16 << 20;
-const BUFFER_LEN_MIN: usize = 256 << 10;
 /// Descriptors of this process besides its flows.
 const DESCRIPTORS_BESIDES: u64 = 64;
 
@@ -70,7 +65,6 @@ impl Flow {
     /// `EAFNOSUPPORT` without IPv6.
     pub(crate) fn open_all(plan: &Plan) -> Result<Vec<Self>, Error> {
         raise_descriptor_limit(plan.flows as u64)?;
-        let buffer_len = (BUFFERS_LEN / plan.flows).clamp(BUFFER_LEN_MIN, BUFFER_LEN_MAX);
         let pps = match plan.offer.rate {
             Rate::Max => PPS_ASSUMED,
             Rate::Pps(pps) => pps,
@@ -81,7 +75,7 @@ impl Flow {
             .clamp(REMEMBERED_MIN, REMEMBERED_MAX) as u64;
         (0..plan.flows as u32)
             .map(|id| {
-                let socket = open(plan.target, plan.bind, buffer_len)?;
+                let (socket, _) = socket::open(plan)?;
                 let bound = socket.local_addr().ok().and_then(|addr| addr.as_socket());
                 Ok(Self {
                     id,
@@ -168,45 +162,6 @@ impl AsFd for Flow {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
-}
-
-fn open(target: SocketAddr, bind: IpAddr, buffer_len: usize) -> Result<Socket, Error> {
-    let socket = Socket::new(
-        Domain::for_address(target),
-        Type::DGRAM.nonblocking().cloexec(),
-        Some(Protocol::UDP),
-    )
-    .map_err(|e| Error::system("cannot open a socket", &e))?;
-    set_options(&socket, target.is_ipv6(), buffer_len)
-        .map_err(|e| Error::system("cannot set the socket options", &e))?;
-    socket
-        .bind(&SockAddr::from(SocketAddr::new(bind, 0)))
-        .map_err(|e| match e.kind() {
-            io::ErrorKind::AddrInUse => Error::system("cannot open that many source ports", &e)
-                .try_this("lower --flows, or widen net.ipv4.ip_local_port_range"),
-            _ => cannot_bind(bind, &e),
-        })?;
-    Ok(socket)
-}
-
-fn set_options(socket: &Socket, is_v6: bool, buffer_len: usize) -> io::Result<()> {
-    if is_v6 {
-        socket.set_only_v6(true)?;
-    }
-    // Without it the kernel cuts each train that comes back.
-    sockopt::enable(socket, libc::SOL_UDP, libc::UDP_GRO)?;
-    sockopt::enable(socket, libc::SOL_SOCKET, libc::SO_TIMESTAMPNS)?;
-    errqueue::enable(socket, is_v6)?;
-    let len = i32::try_from(buffer_len).unwrap_or(i32::MAX);
-    for (force, plain) in [
-        (libc::SO_RCVBUFFORCE, libc::SO_RCVBUF),
-        (libc::SO_SNDBUFFORCE, libc::SO_SNDBUF),
-    ] {
-        // Past the system's limit where that is permitted, up to it where not.
-        sockopt::set_int(socket, libc::SOL_SOCKET, force, len)
-            .or_else(|_| sockopt::set_int(socket, libc::SOL_SOCKET, plain, len))?;
-    }
-    Ok(())
 }
 
 /// Makes room for a descriptor for each flow, as far as this user may.

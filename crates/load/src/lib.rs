@@ -26,6 +26,7 @@ mod run;
 
 mod control;
 mod ended;
+mod socket;
 mod start_line;
 mod worker;
 
@@ -77,7 +78,7 @@ const WAKING_TRIES: usize = 4;
 /// user or host cannot have, a report or log that cannot be written. Each says what to try.
 pub fn run(options: &Options) -> Result<Exit, Error> {
     let plan = Plan::new(options)?;
-    for warning in &plan.warnings {
+    for warning in plan.warnings.iter().chain(&socket::warnings(&plan)?) {
         tracing::warn!("{warning}");
     }
     let stop = signals::stop_flag()?;

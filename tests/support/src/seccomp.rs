@@ -59,6 +59,21 @@ pub fn spawn_without_threads(namespace: &Namespace, mut command: Command) -> Chi
     })
 }
 
+/// Has the kernel refuse one socket option to the calling thread, and to what it starts, for good,
+/// as one that does not know it would.
+pub fn refuse_option(level: i32, option: i32) {
+    let is = |index, value: i32| {
+        let (len, value) = (SeccompCmpArgLen::Dword, value as u64);
+        SeccompCondition::new(index, len, SeccompCmpOp::Eq, value).expect("such an argument")
+    };
+    let is_option = SeccompRule::new(vec![is(1, level), is(2, option)]);
+    let rule = (
+        libc::SYS_setsockopt,
+        vec![is_option.expect("it has conditions")],
+    );
+    apply([rule], SeccompAction::Errno(libc::EOPNOTSUPP as u32));
+}
+
 /// Puts the calling thread, and what it starts, under a filter.
 fn apply(rules: impl IntoIterator<Item = (i64, Vec<SeccompRule>)>, action: SeccompAction) {
     let filter = SeccompFilter::new(
