@@ -1,29 +1,48 @@
 #!/usr/bin/env bash
 # shellcheck disable=SC2317 # show_NAME is called by the name that README gives
-# The outputs that README shows, by real runs on loopback.
+# The outputs that README shows, by real runs on loopback and in network namespaces.
 #
 #   scripts/readme-outputs.sh --check     fails where README shows what the program does not print
 #   scripts/readme-outputs.sh --update    writes them into README anew
 #
+# NAMEs behind it choose some of them.
 # A block that begins below `<!-- output: NAME -->` is what `show_NAME` here prints. Numbers differ
 # from run to run and from machine to machine, and so does what a machine at its limit adds: checked
 # is that each line of a block, but for its numbers, is printed, in that order.
-# REFLECTOR_BIN names another program than target/release/reflector. Takes half a minute.
+# Of the steps of a search it is only checked that there are some.
+# REFLECTOR_BIN names another program than target/release/reflector. Needs root or user namespaces,
+# iproute2, nft and script(1). Takes a minute.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 REFLECTOR=$(realpath "${REFLECTOR_BIN:-target/release/reflector}")
 README=$(realpath README.md)
-WORK=$(mktemp -d)
-readonly REFLECTOR README WORK
-trap 'kill $(jobs -p) 2> "$WORK/kill" || true; rm -rf "$WORK"' EXIT
+SCRIPT=$(realpath "$0")
+NAIVE=$PWD/target/release/examples/naive_echo
+readonly REFLECTOR README SCRIPT NAIVE
+if [[ ${1:-} == --inside ]]; then
+    # Its processes end with its namespaces.
+    WORK=$2
+else
+    WORK=$(mktemp -d)
+    trap 'kill $(jobs -p) 2> "$WORK/kill" || true; rm -rf "$WORK"' EXIT
+fi
+readonly WORK
 
 main() {
     local mode=${1:-}
     local name failed=0
+    if [[ $mode == --inside ]]; then
+        cd "$WORK"
+        "$3"
+        return
+    fi
+    [[ $mode != --check && $mode != --update ]] ||
+        cargo build --quiet --release --locked --example naive_echo
     cd "$WORK"
     local names
     mapfile -t names < <(sed -n 's/^<!-- output: \(.*\) -->$/\1/p' "$README")
+    (($# < 2)) || names=("${@:2}")
     for name in "${names[@]}"; do
         "show_$name" > "$name.new"
         case $mode in
@@ -76,8 +95,95 @@ load_twice() {
     done
 }
 
+# A naive server on a host with a second address, asked from a container.
+show_load() {
+    inside load_naive_server
+}
+
+load_naive_server() {
+    connect_container
+    "$NAIVE" 0.0.0.0:9007 > naive.out &
+    sleep 0.2
+    run_in_container reflector load 172.16.13.13:9007 --rate 2000 --duration 2
+}
+
+# The same, asked why. Of the answer the beginning, and the first remedies.
+show_diagnose() {
+    inside diagnose_naive_server
+}
+
+diagnose_naive_server() {
+    connect_container
+    "$NAIVE" 0.0.0.0:5151 > naive.out &
+    sleep 0.2
+    run_in_container reflector diagnose 172.16.13.13:5151 |
+        awk '/^ +2  connected/{ print "…"; is_left_out = 1 }
+             /^What to do/{ is_left_out = 0 }
+             /^  3[.] /{ print "…"; is_left_out = 1 }
+             !is_left_out'
+}
+
+# A target that takes 50000 datagrams a second.
+show_search() {
+    inside search_limited_server
+}
+
+search_limited_server() {
+    ip link set lo up
+    nft 'table inet readme { chain input { type filter hook input priority 0;
+        udp dport 9007 limit rate over 50000/second burst 1000 packets drop; }; }'
+    serve_quietly
+    local line="load 127.0.0.1:9007 --rate 100k --find-rate 1 --duration 1"
+    echo "\$ reflector $line"
+    # shellcheck disable=SC2086 # words of a line
+    "$REFLECTOR" $line
+    stop_serving
+}
+
+# The packets of one case, in a terminal that has room for both servers.
+show_lab() {
+    local line="stty cols 100 rows 40; NO_COLOR=1 '$REFLECTOR' lab --case hairpin"
+    script --quiet --return --command "$line" terminal.lab |
+        tr -d '\r' |
+        awk '/^ *naive server on .*│/{ is_in = 1 }
+             is_in && /^ *$/{ exit }
+             is_in'
+}
+
+# inside FUNCTION: calls it in namespaces of its own, in which it is root; they go with it.
+inside() {
+    unshare --map-root-user --net --mount --pid --fork --kill-child \
+        bash "$SCRIPT" --inside "$WORK" "$1"
+}
+
+# A container at the bridge docker0, and a second address of the host.
+connect_container() {
+    mount -t tmpfs tmpfs /run
+    mkdir /run/netns
+    ip link set lo up
+    ip netns add container
+    ip link add docker0 type bridge
+    ip link add veth0 type veth peer name eth0 netns container
+    ip link set veth0 master docker0 up
+    ip address add 172.17.0.1/16 dev docker0
+    ip link set docker0 up
+    ip link add eth0 type bridge
+    ip address add 172.16.13.13/24 dev eth0
+    ip link set eth0 up
+    ip -n container link set lo up
+    ip -n container address add 172.17.0.3/16 dev eth0
+    ip -n container link set eth0 up
+    ip -n container route add default via 172.17.0.1
+}
+
+# Shows a command line of reflector, and what it prints in the container. It finds a fault.
+run_in_container() {
+    echo "\$ $*"
+    ip netns exec container "$REFLECTOR" "${@:2}" 2> stderr.container || true
+}
+
 serve_quietly() {
-    "$REFLECTOR" --cores 2 --duration 60 > quiet.out &
+    "$REFLECTOR" --cores 2 --duration 60 > quiet.out 2> stderr.quiet &
     SERVING=$!
     wait_until_ready quiet.out
 }
@@ -90,7 +196,7 @@ stop_serving() {
 wait_until_ready() {
     local tries
     for ((tries = 0; tries < 100; tries++)); do
-        ! grep -q '^ready' "$1" || return 0
+        ! grep -qs '^ready' "$1" || return 0
         sleep 0.05
     done
     echo "not ready" >&2
@@ -109,7 +215,10 @@ shown() {
 
 # Lines without what differs from run to run.
 shape() {
-    sed -E 's/[0-9]+([.][0-9]+)?/N/g; s/[+-]N/N/g; s/ +/ /g; s/#+/#/g; s/ $//' | grep -v '^$'
+    sed -E 's/[0-9]+([.][0-9]+)?/N/g; s/[+-]N/N/g; s/ +/ /g; s/#+/#/g; s/ $//
+        s/^( N){4} (holds|[a-z ]+)$/ N N N N VERDICT/' |
+        grep -v '^$' |
+        uniq
 }
 
 # Whether each line that README shows is among those that were printed, in that order.
