@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use crate::compare::{Change, changes, worse};
+use crate::copies;
 use crate::loads::{self, Loads};
 use crate::run::{Kind, Run, Settings};
 use crate::verdict::{Verdict, verdicts};
@@ -76,8 +77,10 @@ pub(crate) fn gather(now: Vec<Run>, baseline: Vec<Run>) -> Vec<Group> {
     let mut groups = Vec::new();
     for (kind, (now, baseline)) in kinds {
         let mut notes = Vec::new();
-        let now = by_settings(put_together(now), &mut notes);
-        let mut baseline = by_settings(put_together(baseline), &mut notes);
+        let [now, mut baseline] = [now, baseline].map(|runs| {
+            let runs = copies::without(runs, &mut notes);
+            by_settings(put_together(runs), &mut notes)
+        });
         let mut pairs = Vec::new();
         let only = |runs: &BySettings| match runs.len() {
             1 => runs.keys().next().cloned(),

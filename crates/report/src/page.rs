@@ -245,7 +245,8 @@ mod tests {
     }
 
     fn written(kind: &Kind, width: usize) -> String {
-        let [a, b] = ["a.hlog", "b.hlog"].map(|name| run(&long_name(name), kind.clone()));
+        let [a, mut b] = ["a.hlog", "b.hlog"].map(|name| run(&long_name(name), kind.clone()));
+        b.seconds = 10.0001;
         let baseline = run("old.hlog", kind.clone());
         page(&gather(vec![a, b], vec![baseline]), &[], width)
     }
