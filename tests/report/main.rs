@@ -112,6 +112,9 @@ fn runs_of_two_machines_are_one_result() {
         merged["times_us"]["max"].as_f64().unwrap() >= 999_000.0,
         "{object}"
     );
+    let [mean, ipdv] = ["mean_us", "ipdv_us"].map(|key| &object["runs"][0][key]);
+    assert!(mean.as_f64().unwrap() > 0.0 && ipdv.is_f64(), "{object}");
+    assert!(merged["mean_us"].as_f64().unwrap() > 0.0, "{object}");
     let rates = object["runs"].as_array().unwrap().iter();
     let sum: f64 = rates.map(|run| run["rate_pps"].as_f64().unwrap()).sum();
     assert!(
@@ -123,6 +126,9 @@ fn runs_of_two_machines_are_one_result() {
         text.contains("percentile") && text.contains("a.hlog"),
         "{text}"
     );
+    for head in ["received/s", "mean us", "ipdv us"] {
+        assert!(text.contains(head), "{text}");
+    }
     assert!(text.lines().all(|line| line == line.trim_end()), "{text}");
     assert!(
         text.lines().all(|line| line.chars().count() <= 80),

@@ -25,7 +25,7 @@ fn is_copy(a: &Run, b: &Run) -> bool {
         && (a.span, a.seconds, a.rate_pps) == (b.span, b.seconds, b.rate_pps)
         && (a.counters, a.loss, a.times) == (b.counters, b.loss, b.times)
         && (&a.targets, &a.settings, &a.kind) == (&b.targets, &b.settings, &b.kind)
-        && a.times_ns == b.times_ns
+        && (a.variation, &a.times_ns) == (b.variation, &b.times_ns)
 }
 
 #[cfg(test)]

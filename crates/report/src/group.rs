@@ -52,7 +52,7 @@ impl Group {
 
     /// Whether what was repeated has changed beyond chance.
     pub(crate) fn verdicts(&self) -> Vec<Verdict> {
-        verdicts(&self.baseline.each, &self.now.each)
+        verdicts(&self.kind, &self.baseline.each, &self.now.each)
     }
 
     /// What got worse by more than `max_percent`, a sentence each.
@@ -185,7 +185,7 @@ fn put_together(runs: Vec<Run>) -> Vec<Run> {
                     other.rate_pps = run.rate_pps;
                     other.targets = run.targets;
                     (other.settings, other.span) = (run.settings, run.span);
-                    other.times = run.times;
+                    (other.times, other.variation) = (run.times, run.variation);
                 } else {
                     other.times_ns = run.times_ns;
                 }

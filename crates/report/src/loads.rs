@@ -1,7 +1,7 @@
 //! Which of several runs were one load, and what repetitions of a load come to.
 
 use crate::histogram::Sum;
-use crate::run::{Counters, Kind, Run};
+use crate::run::{Counters, Kind, Run, Variation};
 use crate::unit::Unit;
 use reflector_measure::quantiles::Quantiles;
 
@@ -145,6 +145,7 @@ fn merge(part: &Part, name: String, notes: &mut Vec<String>) -> Run {
     }
     let mut merged = Run::new(name, runs[0].kind.clone());
     merged.settings = runs[0].settings.clone();
+    merged.variation.mean_us = mean_us(runs);
     let mut times_ns = Sum::new();
     let mut is_timed = true;
     for run in runs {
@@ -206,6 +207,20 @@ fn merge(part: &Part, name: String, notes: &mut Vec<String>) -> Run {
     merged
 }
 
+/// The mean of all that was received. What one differs from the next by has no such sum: it is not
+/// said of how many it is the mean.
+fn mean_us(runs: &[Run]) -> Option<f64> {
+    let (mut count, mut sum) = (0.0, 0.0);
+    for run in runs {
+        let received = run.counters?.received as f64;
+        if received > 0.0 {
+            count += received;
+            sum += received * run.variation.mean_us?;
+        }
+    }
+    (count > 0.0).then(|| sum / count)
+}
+
 /// A run whose every quantity is that of `loads`, by `sum_up`.
 fn summed_up(loads: &[Run], name: String, sum_up: fn(&mut [f64]) -> f64) -> Run {
     let all = |quantity: &dyn Fn(&Run) -> Option<f64>| {
@@ -235,6 +250,10 @@ fn summed_up(loads: &[Run], name: String, sum_up: fn(&mut [f64]) -> f64) -> Run 
         rate_pps: all(&|run: &Run| run.rate_pps),
         loss: all(&Run::loss_percent),
         times: times.filter(|it| !it.p50.is_nan()),
+        variation: Variation {
+            mean_us: all(&|run: &Run| run.variation.mean_us),
+            ipdv_us: all(&|run: &Run| run.variation.ipdv_us),
+        },
         ..Run::new(name, loads[0].kind.clone())
     }
 }
@@ -299,6 +318,27 @@ mod tests {
         assert_eq!(load.seconds, 22.0);
         assert_eq!(load.rate_pps, Some(400.0 / 22.0));
         assert!(notes[0].contains("not all at one time"), "{notes:?}");
+    }
+
+    #[test]
+    fn a_mean_is_that_of_all_that_was_received() {
+        let mut runs = at(&[(0.0, 10.0), (0.0, 10.0), (0.0, 10.0)]);
+        for (run, (received, mean_us)) in
+            runs.iter_mut()
+                .zip([(100, Some(10.0)), (300, Some(20.0)), (0, None)])
+        {
+            run.counters = Some(Counters {
+                received,
+                ..Counters::default()
+            });
+            run.variation.mean_us = mean_us;
+        }
+        let merged = of(&runs, "merged", &mut Vec::new());
+        let [run] = &merged.each[..] else {
+            panic!("{merged:?}");
+        };
+        assert_eq!(run.variation.mean_us, Some(17.5));
+        assert_eq!(run.variation.ipdv_us, None, "of how many it is not said");
     }
 
     #[test]

@@ -43,6 +43,18 @@ impl Kind {
     }
 }
 
+impl Kind {
+    /// What a rate of it counts, as the head of a column.
+    pub(crate) fn rate_name(&self) -> &'static str {
+        match self {
+            Self::RoundTrip => "received/s",
+            Self::Residence => "replied/s",
+            Self::HighestRate(_) => "offered/s",
+            Self::Other(_) => "values/s",
+        }
+    }
+}
+
 impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -106,6 +118,16 @@ impl Counters {
     }
 }
 
+/// How the round trips of what was received vary, in microseconds; what a file does not say is
+/// `None`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub(crate) struct Variation {
+    /// Their mean.
+    pub(crate) mean_us: Option<f64>,
+    /// The mean difference between one and the next of its flow (IPDV).
+    pub(crate) ipdv_us: Option<f64>,
+}
+
 /// What a run was asked to do, as far as it decides on the result: runs that differ in it are not
 /// alike.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -148,10 +170,12 @@ pub(crate) struct Run {
     pub(crate) counters: Option<Counters>,
     /// Loss in percent, where it is not that of the counters.
     pub(crate) loss: Option<f64>,
-    /// Datagrams, or values, per second.
+    /// Per second: datagrams received by the generator, or replied to by the reflector, or values.
     pub(crate) rate_pps: Option<f64>,
     /// The times in short.
     pub(crate) times: Option<Quantiles>,
+    /// How they vary.
+    pub(crate) variation: Variation,
     /// The times in full, in nanoseconds.
     pub(crate) times_ns: Option<Histogram<u64>>,
 }
@@ -170,6 +194,7 @@ impl Run {
             loss: None,
             rate_pps: None,
             times: None,
+            variation: Variation::default(),
             times_ns: None,
         }
     }
