@@ -17,10 +17,7 @@ fn the_plot_is_one_self_contained_picture() {
         let child = folder.start_load(&target, name, options);
         (name, target, child)
     });
-    let [a, b] = runs.map(|(name, _target, child)| {
-        let [_, log] = folder.end_load(name, child);
-        log
-    });
+    let [[json, a], [_, b]] = runs.map(|(name, _target, child)| folder.end_load(name, child));
     let svg = folder.path("plot.svg");
     let output = report(&[&a, &b, "--svg", &svg]);
     assert_eq!(output.status.code(), Some(0), "{}", log(&output));
@@ -44,6 +41,7 @@ fn the_plot_is_one_self_contained_picture() {
         "1 ms",
         "1 s",
         "merged (2 runs)",
+        "time (logarithmic)",
     ] {
         assert!(words.contains(&expected), "{expected}: {words:?}");
     }
@@ -51,6 +49,13 @@ fn the_plot_is_one_self_contained_picture() {
         words.iter().any(|it| it.ends_with("b&<b>.hlog")),
         "{words:?}"
     );
+    report(&[&json, &a, "--svg", &svg]);
+    let text = fs::read_to_string(&svg).unwrap();
+    assert!(
+        text.contains("; asked for 3000/s, 64 bytes, 16 flows"),
+        "{text}"
+    );
+    assert!(text.contains("received/s, 0.00 % lost"), "{text}");
     let (object, _) = object(&[&a]);
     assert!(
         object["runs"][0]["quantiles"].as_array().unwrap().len() > 5,

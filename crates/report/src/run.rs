@@ -139,6 +139,22 @@ impl Settings {
         Self(values.into_iter().collect())
     }
 
+    /// The rate and whatever else decides on a load, as `5000/s, 64 bytes, 16 flows`.
+    pub(crate) fn asked(&self) -> String {
+        let asked = |(name, value): &(&str, String)| match (*name, &**value) {
+            ("rate", "max") => Some("as many as possible".to_owned()),
+            ("rate", rate) => Some(format!("{rate}/s")),
+            ("size", size) => Some(format!("{size} bytes")),
+            ("flows", "1") => Some("1 flow".to_owned()),
+            ("flows", flows) => Some(format!("{flows} flows")),
+            ("burst", burst) if burst != "1" => Some(format!("trains of {burst}")),
+            ("window", window) if window != "none" => Some(format!("a window of {window}")),
+            ("poisson", "true") => Some("at random times".to_owned()),
+            _ => None,
+        };
+        Vec::from_iter(self.0.iter().filter_map(asked)).join(", ")
+    }
+
     /// What is another in `self` than in `others`, as `rate 5000, size 64`.
     pub(crate) fn apart_from<'a>(&self, others: impl Iterator<Item = &'a Self> + Clone) -> String {
         let is_apart = |(name, value): &&(&str, String)| {
@@ -232,4 +248,34 @@ pub(crate) struct Saved {
     pub(crate) runs: Vec<Run>,
     /// What a reader should know, sentences that begin with the file's name.
     pub(crate) warnings: Vec<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_asked_is_said_in_short() {
+        let asked = |values: &[(&'static str, &str)]| {
+            let values = values.iter().map(|&(name, value)| (name, value.to_owned()));
+            Settings::new(values).asked()
+        };
+        let usual = [
+            ("target", "t"),
+            ("rate", "5000"),
+            ("size", "64"),
+            ("burst", "1"),
+        ];
+        assert_eq!(asked(&usual), "5000/s, 64 bytes");
+        let window = [
+            ("rate", "max"),
+            ("flows", "2"),
+            ("burst", "64"),
+            ("window", "4"),
+        ];
+        assert_eq!(
+            asked(&window),
+            "as many as possible, 2 flows, trains of 64, a window of 4"
+        );
+    }
 }
