@@ -112,6 +112,9 @@ fn runs_of_two_machines_are_one_result() {
         merged["times_us"]["max"].as_f64().unwrap() >= 999_000.0,
         "{object}"
     );
+    let [mean, ipdv] = ["mean_us", "ipdv_us"].map(|key| &object["runs"][0][key]);
+    assert!(mean.as_f64().unwrap() > 0.0 && ipdv.is_f64(), "{object}");
+    assert!(merged["mean_us"].as_f64().unwrap() > 0.0, "{object}");
     let rates = object["runs"].as_array().unwrap().iter();
     let sum: f64 = rates.map(|run| run["rate_pps"].as_f64().unwrap()).sum();
     assert!(
@@ -123,6 +126,9 @@ fn runs_of_two_machines_are_one_result() {
         text.contains("percentile") && text.contains("a.hlog"),
         "{text}"
     );
+    for head in ["received/s", "mean us", "ipdv us"] {
+        assert!(text.contains(head), "{text}");
+    }
     assert!(text.lines().all(|line| line == line.trim_end()), "{text}");
     assert!(
         text.lines().all(|line| line.chars().count() <= 80),
@@ -179,11 +185,6 @@ fn a_regression_beyond_the_bound_is_a_missed_threshold() {
         (&loss["change"], &loss["is_points"]),
         (&10.0.into(), &true.into())
     );
-    assert_eq!(
-        report(&[&fast, &fast]).status.code(),
-        Some(2),
-        "named twice"
-    );
     // A file is no worse than itself.
     assert_eq!(
         report(&[&fast, "--baseline", &fast, "--max-regression", "0"])
@@ -234,6 +235,56 @@ fn runs_one_after_the_other_are_repetitions() {
         page.lines().all(|line| line.chars().count() <= 80),
         "{page}"
     );
+}
+
+#[test]
+fn logs_one_after_the_other_are_repetitions_too() {
+    let folder = Folder::new("logs");
+    let target = Target::start(Fault::None);
+    let logs = ["a", "b"].map(|name| {
+        let child = folder.start_load(&target, name, "--count 50 --rate 1k");
+        let [_, log] = folder.end_load(name, child);
+        log
+    });
+    let (merged, _) = object(&[&logs[0], &logs[1]]);
+    assert_eq!(merged["loads"].as_array().unwrap().len(), 2, "{merged}");
+    assert_eq!(merged["notes"], serde_json::json!([]), "{merged}");
+    // Another tool's, without our title.
+    let others = ["a", "b"].map(|name| {
+        let text = fs::read_to_string(folder.path(&format!("{name}.hlog"))).unwrap();
+        let (_, text) = text.split_once('\n').unwrap();
+        folder.write(&format!("other-{name}.hlog"), text)
+    });
+    let (merged, _) = object(&[&others[0], &others[1], "--unit", "ns"]);
+    assert_eq!(merged["kind"], "other");
+    assert_eq!(merged["loads"].as_array().unwrap().len(), 2, "{merged}");
+    assert_eq!(merged["notes"], serde_json::json!([]), "{merged}");
+}
+
+#[test]
+fn a_copy_of_a_run_counts_once() {
+    let folder = Folder::new("copies");
+    let [json, log_path] = folder.load("a", Fault::None, "--count 50 --rate 1k");
+    let copies = [&json, &log_path].map(|path| {
+        let copy = format!("{path}.copy");
+        fs::copy(path, &copy).unwrap();
+        copy
+    });
+    let link = folder.path("link");
+    std::os::unix::fs::symlink(&json, &link).unwrap();
+    for files in [
+        [&json, &log_path, &copies[0], &copies[1]],
+        [&json, &copies[0], &copies[1], &log_path],
+        [&json, &json, &log_path, &link],
+    ] {
+        let files = files.map(String::as_str);
+        let (object, code) = object(&files);
+        assert_eq!((code, &object["merged"]), (0, &Value::Null), "{object}");
+        assert_eq!(object["runs"][0]["counters"]["sent"], 50, "{object}");
+        assert_eq!(object["runs"][0]["times_us"]["count"], 50, "{object}");
+        let said = log(&report(&files)) + &object["notes"].to_string();
+        assert_eq!(said.matches("counts once").count(), 2, "{said}");
+    }
 }
 
 #[test]

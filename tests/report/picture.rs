@@ -3,15 +3,21 @@
 use std::fs;
 use std::path::Path;
 
-use reflector_testkit::targets::Fault;
+use reflector_testkit::targets::{Fault, Target};
 
 use super::{Folder, log, object, report};
 
 #[test]
 fn the_plot_is_one_self_contained_picture() {
     let folder = Folder::new("plot");
-    let [_, a] = folder.load("a", Fault::None, "--count 300 --rate 3k");
-    let [_, b] = folder.load("b&<b>", Fault::DropTenth, "--count 300 --rate 3k");
+    // At one time, and long enough for their overlap.
+    let options = "--count 1500 --rate 3k";
+    let runs = [("a", Fault::None), ("b&<b>", Fault::DropTenth)].map(|(name, fault)| {
+        let target = Target::start(fault);
+        let child = folder.start_load(&target, name, options);
+        (name, target, child)
+    });
+    let [[json, a], [_, b]] = runs.map(|(name, _target, child)| folder.end_load(name, child));
     let svg = folder.path("plot.svg");
     let output = report(&[&a, &b, "--svg", &svg]);
     assert_eq!(output.status.code(), Some(0), "{}", log(&output));
@@ -35,6 +41,7 @@ fn the_plot_is_one_self_contained_picture() {
         "1 ms",
         "1 s",
         "merged (2 runs)",
+        "time (logarithmic)",
     ] {
         assert!(words.contains(&expected), "{expected}: {words:?}");
     }
@@ -42,6 +49,13 @@ fn the_plot_is_one_self_contained_picture() {
         words.iter().any(|it| it.ends_with("b&<b>.hlog")),
         "{words:?}"
     );
+    report(&[&json, &a, "--svg", &svg]);
+    let text = fs::read_to_string(&svg).unwrap();
+    assert!(
+        text.contains("; asked for 3000/s, 64 bytes, 16 flows"),
+        "{text}"
+    );
+    assert!(text.contains("received/s, 0.00 % lost"), "{text}");
     let (object, _) = object(&[&a]);
     assert!(
         object["runs"][0]["quantiles"].as_array().unwrap().len() > 5,
@@ -73,8 +87,21 @@ fn a_picture_of_many_runs_says_what_it_leaves_out() {
     let folder = Folder::new("many");
     let [_, one] = folder.load("one", Fault::None, "--count 50 --rate 5k");
     let text = fs::read_to_string(&one).unwrap();
+    // Runs at one time, which are no copies of one another.
+    let rest: String = text
+        .lines()
+        .skip(2)
+        .map(|line| format!("{line}\n"))
+        .collect();
+    let title = text.lines().next().unwrap();
+    let start = |it| format!("#[StartTime: 1700000000.{it:03} (seconds since epoch), x]");
     let files: Vec<_> = (0..12)
-        .map(|it| folder.write(&format!("{it}.hlog"), &text))
+        .map(|it| {
+            folder.write(
+                &format!("{it}.hlog"),
+                &format!("{title}\n{}\n{rest}", start(it)),
+            )
+        })
         .collect();
     let svg = folder.path("many.svg");
     let mut args: Vec<_> = files.iter().map(String::as_str).collect();

@@ -43,9 +43,10 @@ impl Change {
 
 /// All that both runs know.
 pub(crate) fn changes(baseline: &Run, now: &Run) -> Vec<Change> {
+    let rate = now.kind.rate_name();
     let mut changes = Vec::new();
     if let Some((baseline, now)) = baseline.rate_pps.zip(now.rate_pps) {
-        changes.push(relative("rate /s", baseline, now, Better::More, true));
+        changes.push(relative(rate, baseline, now, Better::More, true));
     }
     if let Some((baseline, now)) = baseline.loss_percent().zip(now.loss_percent()) {
         changes.push(Change {
@@ -58,6 +59,7 @@ pub(crate) fn changes(baseline: &Run, now: &Run) -> Vec<Change> {
             is_checked: false,
         });
     }
+    let variation = (baseline.variation, now.variation);
     if let Some((baseline, now)) = baseline.times.zip(now.times) {
         for (quantity, baseline, now, is_checked) in [
             ("min us", baseline.min, now.min, false),
@@ -68,6 +70,15 @@ pub(crate) fn changes(baseline: &Run, now: &Run) -> Vec<Change> {
             ("max us", baseline.max, now.max, false),
         ] {
             changes.push(relative(quantity, baseline, now, Better::Less, is_checked));
+        }
+    }
+    let (baseline, now) = variation;
+    for (quantity, baseline, now) in [
+        ("mean us", baseline.mean_us, now.mean_us),
+        ("ipdv us", baseline.ipdv_us, now.ipdv_us),
+    ] {
+        if let Some((baseline, now)) = baseline.zip(now) {
+            changes.push(relative(quantity, baseline, now, Better::Less, false));
         }
     }
     changes
@@ -119,14 +130,14 @@ mod tests {
     #[test]
     fn a_lower_rate_and_a_longer_p99_are_worse() {
         let changes = [
-            relative("rate /s", 100.0, 89.0, Better::More, true),
+            relative("received/s", 100.0, 89.0, Better::More, true),
             relative("p50 us", 10.0, 99.0, Better::Less, false),
             relative("p99 us", 10.0, 11.5, Better::Less, true),
         ];
         assert_eq!(worse(&Kind::RoundTrip, &changes, 10.0).len(), 2);
         assert_eq!(worse(&Kind::RoundTrip, &changes, 12.0).len(), 1);
         assert!(worse(&Kind::RoundTrip, &changes, 20.0).is_empty());
-        let better = [relative("rate /s", 100.0, 200.0, Better::More, true)];
+        let better = [relative("received/s", 100.0, 200.0, Better::More, true)];
         assert!(worse(&Kind::RoundTrip, &better, 0.0).is_empty());
     }
 }

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use crate::compare::{Change, changes, worse};
+use crate::copies;
 use crate::loads::{self, Loads};
 use crate::run::{Kind, Run, Settings};
 use crate::verdict::{Verdict, verdicts};
@@ -51,7 +52,7 @@ impl Group {
 
     /// Whether what was repeated has changed beyond chance.
     pub(crate) fn verdicts(&self) -> Vec<Verdict> {
-        verdicts(&self.baseline.each, &self.now.each)
+        verdicts(&self.kind, &self.baseline.each, &self.now.each)
     }
 
     /// What got worse by more than `max_percent`, a sentence each.
@@ -76,8 +77,10 @@ pub(crate) fn gather(now: Vec<Run>, baseline: Vec<Run>) -> Vec<Group> {
     let mut groups = Vec::new();
     for (kind, (now, baseline)) in kinds {
         let mut notes = Vec::new();
-        let now = by_settings(put_together(now), &mut notes);
-        let mut baseline = by_settings(put_together(baseline), &mut notes);
+        let [now, mut baseline] = [now, baseline].map(|runs| {
+            let runs = copies::without(runs, &mut notes);
+            by_settings(put_together(runs), &mut notes)
+        });
         let mut pairs = Vec::new();
         let only = |runs: &BySettings| match runs.len() {
             1 => runs.keys().next().cloned(),
@@ -182,7 +185,7 @@ fn put_together(runs: Vec<Run>) -> Vec<Run> {
                     other.rate_pps = run.rate_pps;
                     other.targets = run.targets;
                     (other.settings, other.span) = (run.settings, run.span);
-                    other.times = run.times;
+                    (other.times, other.variation) = (run.times, run.variation);
                 } else {
                     other.times_ns = run.times_ns;
                 }

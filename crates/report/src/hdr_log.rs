@@ -1,52 +1,45 @@
 //! HdrHistogram interval logs: ours, and those of other tools.
 
+pub(crate) mod line;
+mod span;
+
 use std::collections::BTreeMap;
 use std::io::BufRead;
-
-use hdrhistogram::serialization::interval_log::{IntervalLogIterator, LogEntry};
 
 use crate::histogram::{self, Sum};
 use crate::lines::{Fault, Lines};
 use crate::run::{Kind, Run, Saved};
 use crate::unit::Unit;
+use line::{Entry, Interval};
 use reflector_measure::hdr_log::{self, RESIDENCE_TIMES, ROUND_TRIPS};
+use span::{Cover, Head};
 
-/// Tags of one log: each has a histogram in memory.
-const TAGS_MAX: usize = 64;
-
-/// What a line of a log is.
-pub(crate) enum Entry {
-    /// Nothing to be merged.
-    Remark,
-    /// An interval: its tag, its length, its histogram in base64.
-    Interval(String, f64, String),
-}
-
-/// Understands a line; `None` if it is none of a log's.
-pub(crate) fn parse(text: &str) -> Option<Entry> {
-    let is_legend = text.starts_with("\"StartTimestamp\"");
-    if text.is_empty() || text.starts_with('#') || is_legend {
-        return Some(Entry::Remark);
-    }
-    // The parser knows a line by its end.
-    let line = format!("{text}\n");
-    match IntervalLogIterator::new(line.as_bytes()).next()? {
-        Ok(LogEntry::Interval(interval)) => Some(Entry::Interval(
-            interval
-                .tag()
-                .map_or_else(String::new, |tag| tag.as_str().to_owned()),
-            interval.duration().as_secs_f64(),
-            interval.encoded_histogram().to_owned(),
-        )),
-        _ => None,
-    }
-}
+/// Histograms in memory: one for each tag of each log of a file.
+const SERIES_MAX: usize = 64;
 
 /// Intervals of one tag.
 #[derive(Default)]
 struct Series {
-    seconds: f64,
+    cover: Cover,
     times: Sum,
+}
+
+/// The intervals of a log by their tags. A file has several where one was appended to another.
+#[derive(Default)]
+struct Log {
+    /// What it holds, where it is ours.
+    ours: Option<Kind>,
+    head: Head,
+    series: BTreeMap<String, Series>,
+}
+
+impl Log {
+    /// Whether `interval` is one of before its last.
+    fn is_before(&mut self, interval: &Interval<'_>) -> bool {
+        let (start, _) = self.head.times(interval);
+        let series = self.series.get(interval.tag);
+        series.is_some_and(|series| series.cover.is_before_end(start))
+    }
 }
 
 /// Reads all of `lines`, which are those of the file `name`, and adds each interval to the sum of
@@ -60,62 +53,137 @@ pub(crate) fn read(
     name: &str,
     unit: Option<Unit>,
 ) -> Result<Saved, Fault> {
-    let mut ours = None;
-    let mut series: BTreeMap<String, Series> = BTreeMap::new();
+    let mut logs = Logs::default();
     let mut warnings = Vec::new();
     while let Some(line) = lines.read()? {
-        ours = ours.or_else(|| kind_of_ours(&line.text));
-        let added = match parse(&line.text) {
-            Some(Entry::Remark) => continue,
-            Some(Entry::Interval(tag, seconds, encoded)) => {
-                add(&mut series, tag, seconds, &encoded)
-            }
+        if let Some(kind) = kind_of_ours(&line.text) {
+            logs.title = Some(kind);
+        }
+        let added = match line::parse(&line.text) {
+            Some(entry) => logs.add(entry),
             None => Err("it is not an interval of a histogram log".to_owned()),
         };
         match added {
             Ok(()) => {}
-            Err(said) => warnings.push(line.left_out(name, said, !series.is_empty())?),
+            Err(said) => warnings.push(line.left_out(name, said, !logs.is_empty())?),
         }
     }
-    if series.is_empty() {
+    if logs.is_empty() {
         return Err(Fault::new("it is a histogram log without a histogram"));
     }
-    if ours.is_none() && unit.is_none() {
+    if unit.is_none() && !logs.are_ours() {
         warnings.push(format!(
             "{name}: states no unit, nanoseconds are assumed as in other HdrHistogram logs; --unit \
              sets it"
         ));
     }
-    let unit = unit.filter(|_| ours.is_none()).unwrap_or(Unit::Ns);
-    let has_tags = series.len() > 1;
-    let run = |(tag, series): (String, Series)| {
-        let name = if has_tags && !tag.is_empty() {
-            format!("{name} [{tag}]")
-        } else {
-            name.to_owned()
-        };
-        let kind = ours.clone().unwrap_or(Kind::Other(tag));
-        Run::of_times(name, kind, series.seconds, series.times.into_ns(unit))
-    };
     Ok(Saved {
-        runs: series.into_iter().map(run).collect(),
+        runs: logs.into_runs(name, unit.unwrap_or(Unit::Ns)),
         warnings,
     })
 }
 
-fn add(
-    series: &mut BTreeMap<String, Series>,
-    tag: String,
-    seconds: f64,
-    encoded: &str,
-) -> Result<(), String> {
-    let histogram = histogram::decode(encoded)?;
-    if series.len() == TAGS_MAX && !series.contains_key(&tag) {
-        return Err(format!("it has more than {TAGS_MAX} tags"));
+/// The logs of a file.
+#[derive(Default)]
+struct Logs {
+    over: Vec<Log>,
+    last: Log,
+    /// What the log that begins is said to hold.
+    title: Option<Kind>,
+    /// Whether the last one has begun once more, as pieces of a log that was rotated do.
+    is_again: bool,
+}
+
+impl Logs {
+    fn is_empty(&self) -> bool {
+        self.over.is_empty() && self.last.series.is_empty()
     }
-    let series = series.entry(tag).or_default();
-    series.seconds += seconds;
-    series.times.add(&histogram)
+
+    fn are_ours(&self) -> bool {
+        self.over
+            .iter()
+            .chain([&self.last])
+            .all(|log| log.ours.is_some())
+    }
+
+    fn add(&mut self, entry: Entry<'_>) -> Result<(), String> {
+        match entry {
+            Entry::Remark => {}
+            Entry::StartTime(start_time) => self.begin(Some(start_time)),
+            Entry::BaseTime(base_time) => self.last.head.base_time = Some(base_time),
+            Entry::Legend(second) => self.last.head.second = second,
+            Entry::Interval(interval) => self.take(&interval)?,
+        }
+        Ok(())
+    }
+
+    /// Another beginning is that of another run.
+    fn begin(&mut self, start_time: Option<f64>) {
+        let ours = self.title.take();
+        if self.last.head.start_time == start_time && self.last.ours == ours {
+            self.is_again = true;
+        } else {
+            self.begin_other(ours, start_time);
+        }
+    }
+
+    fn begin_other(&mut self, ours: Option<Kind>, start_time: Option<f64>) {
+        if !self.last.series.is_empty() {
+            self.over.push(std::mem::take(&mut self.last));
+        }
+        self.last.ours = ours;
+        self.last.head = Head {
+            start_time,
+            ..Head::default()
+        };
+    }
+
+    fn take(&mut self, interval: &Interval<'_>) -> Result<(), String> {
+        if self.title.is_some() {
+            self.begin(None);
+        }
+        let histogram = histogram::decode(interval.encoded)?;
+        if std::mem::take(&mut self.is_again) && self.last.is_before(interval) {
+            // It does not go on: it is the same once more.
+            self.begin_other(self.last.ours.clone(), self.last.head.start_time);
+        }
+        let over: usize = self.over.iter().map(|log| log.series.len()).sum();
+        let Log { head, series, .. } = &mut self.last;
+        if over + series.len() == SERIES_MAX && !series.contains_key(interval.tag) {
+            return Err(format!("it has more than {SERIES_MAX} tags or runs"));
+        }
+        let series = series.entry(interval.tag.to_owned()).or_default();
+        series.cover.add(head.times(interval))?;
+        series.times.add(&histogram)
+    }
+
+    fn into_runs(self, name: &str, unit: Unit) -> Vec<Run> {
+        let logs = Vec::from_iter(self.over.into_iter().chain([self.last]));
+        let is_one = logs.len() == 1;
+        let mut runs = Vec::new();
+        for (number, log) in (1..).zip(logs) {
+            let has_tags = log.series.len() > 1;
+            let unit = if log.ours.is_some() { Unit::Ns } else { unit };
+            for (tag, series) in log.series {
+                let mut name = name.to_owned();
+                if !is_one {
+                    name += &format!(" #{number}");
+                }
+                if has_tags && !tag.is_empty() {
+                    name += &format!(" [{tag}]");
+                }
+                let kind = log.ours.clone().unwrap_or(Kind::Other(tag));
+                let seconds = series.cover.seconds();
+                let span = series.cover.span();
+                let times_ns = series.times.into_ns(unit);
+                runs.push(Run {
+                    span,
+                    ..Run::of_times(name, kind, seconds, times_ns)
+                });
+            }
+        }
+        runs
+    }
 }
 
 /// What our own logs say in their first line.
@@ -128,3 +196,6 @@ fn kind_of_ours(text: &str) -> Option<Kind> {
     .into_iter()
     .find_map(|(what, kind)| (title == hdr_log::title(what)).then_some(kind))
 }
+
+#[cfg(test)]
+mod tests;

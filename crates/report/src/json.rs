@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::io::BufRead;
 
 use crate::lines::{Fault, Lines};
-use crate::run::{Counters, Kind, Run, Saved, Settings};
+use crate::run::{Counters, Kind, Run, Saved, Settings, Variation};
 use objects::{Object, Totals, parse};
 use reflector_measure::quantiles::Quantiles;
 
@@ -67,6 +67,7 @@ struct Total {
     target: Option<String>,
     /// None of a run without a summary.
     times: Option<Quantiles>,
+    variation: Variation,
     rate_pps: Option<f64>,
     limited_by: Option<String>,
     is_interrupted: bool,
@@ -83,6 +84,7 @@ impl Total {
             counters: Counters::default(),
             target: None,
             times: None,
+            variation: Variation::default(),
             rate_pps: None,
             limited_by: None,
             is_interrupted: false,
@@ -140,6 +142,7 @@ impl Contents {
                 total.add(&totals);
                 let times = totals.rtt_us.or(totals.residence_us);
                 total.times = times.filter(|it| it.count > 0);
+                total.variation = totals.variation();
                 self.push(total, line)?;
             }
             Object::FoundRate(found) => {
@@ -243,6 +246,7 @@ impl Total {
             counters: is_measured.then_some(self.counters),
             rate_pps: if is_measured { rate } else { self.rate_pps },
             times: self.times,
+            variation: self.variation,
             ..Run::new(name, self.kind)
         }
     }

@@ -30,6 +30,7 @@ mod lines;
 mod percentiles;
 
 mod compare;
+mod copies;
 mod group;
 mod loads;
 mod verdict;
@@ -41,6 +42,7 @@ mod plot;
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use group::Group;
@@ -72,11 +74,10 @@ pub struct Options {
 /// Reads the files that `options` name, prints what they come to, and says how to end.
 ///
 /// # Errors
-/// A file that is named twice or would be overwritten by the plot, and `ENOSPC` or `EACCES` of what
+/// A file that would be overwritten by the plot, and `ENOSPC` or `EACCES` of what
 /// is written. A file that cannot be read is logged, and ends in [`Exit::Failed`].
 pub fn run(options: &Options) -> Result<Exit, Error> {
     refuse_overwriting(options)?;
-    refuse_twice(options)?;
     let mut all = Files::default();
     let now = all.read(&options.files, options.unit);
     let baseline = all.read(&options.baseline, options.unit);
@@ -120,7 +121,14 @@ impl Files {
     /// The runs in all of `paths` that can be read.
     fn read(&mut self, paths: &[PathBuf], unit: Option<Unit>) -> Vec<Run> {
         let mut runs = Vec::new();
+        let mut seen = BTreeSet::new();
         for path in paths {
+            let is_twice = identity(path).is_some_and(|it| !seen.insert(it));
+            if is_twice {
+                let name = read::display_name(path);
+                tracing::warn!("{name} is named twice, and counts once");
+                continue;
+            }
             match read::read(path, unit) {
                 Ok(saved) => {
                     for warning in saved.warnings {
@@ -138,6 +146,12 @@ impl Files {
     }
 }
 
+/// What tells one file from another, whatever it is called.
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    let file = fs::metadata(path).ok()?;
+    Some((file.dev(), file.ino()))
+}
+
 /// A plot written over a run would be the end of the run.
 fn refuse_overwriting(options: &Options) -> Result<(), Error> {
     let Some(svg) = &options.svg else {
@@ -153,21 +167,6 @@ fn refuse_overwriting(options: &Options) -> Result<(), Error> {
         .try_this("--svg takes a file of its own")),
         None => Ok(()),
     }
-}
-
-/// A run that is named twice would count twice.
-fn refuse_twice(options: &Options) -> Result<(), Error> {
-    for paths in [&options.files, &options.baseline] {
-        let whole = |path: &PathBuf| fs::canonicalize(path).unwrap_or_else(|_| path.clone());
-        let mut seen = BTreeSet::new();
-        if let Some(twice) = paths.iter().find(|&path| !seen.insert(whole(path))) {
-            return Err(Error::usage(
-                format!("cannot merge {}", read::display_name(twice)),
-                "it is named twice, and would count twice",
-            ));
-        }
-    }
-    Ok(())
 }
 
 fn draw(path: &Path, groups: &[Group]) -> Result<(), Error> {

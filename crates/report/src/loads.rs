@@ -1,7 +1,7 @@
 //! Which of several runs were one load, and what repetitions of a load come to.
 
 use crate::histogram::Sum;
-use crate::run::{Counters, Kind, Run};
+use crate::run::{Counters, Kind, Run, Variation};
 use crate::unit::Unit;
 use reflector_measure::quantiles::Quantiles;
 
@@ -28,8 +28,8 @@ impl Loads {
 pub(crate) fn of(runs: &[Run], role: &str, notes: &mut Vec<String>) -> Loads {
     let parts = parts(runs, notes);
     let is_one = parts.len() == 1;
-    let load = |(index, part): (usize, &Vec<Run>)| {
-        let count = part.len();
+    let load = |(index, part): (usize, &Part)| {
+        let count = part.runs.len();
         let name = match is_one {
             true if role.is_empty() => format!("{count} runs"),
             true => format!("{role} ({count} runs)"),
@@ -56,32 +56,78 @@ pub(crate) fn of(runs: &[Run], role: &str, notes: &mut Vec<String>) -> Loads {
     }
 }
 
-/// Runs that overlap in time, each two by more than half of the shorter one, are parts of one load.
-/// Those whose file does not say when are taken for parts of one.
-fn parts(runs: &[Run], notes: &mut Vec<String>) -> Vec<Vec<Run>> {
+/// Runs that were one load.
+struct Part {
+    runs: Vec<Run>,
+    /// Whether each two of them overlap, so that their rates add up.
+    is_at_one_time: bool,
+}
+
+/// Runs that overlap in time by more than half of the shorter one, or are linked by others that do,
+/// are parts of one load, in whichever order they are named. Those whose file does not say when are
+/// taken for parts of the one load that there is, or for one of their own.
+fn parts(runs: &[Run], notes: &mut Vec<String>) -> Vec<Part> {
     let (mut timed, untimed): (Vec<_>, Vec<_>) =
         runs.iter().cloned().partition(|run| run.span.is_some());
     let span = |run: &Run| run.span.unwrap_or_default();
     timed.sort_by(|a, b| span(a).0.total_cmp(&span(b).0));
-    let mut parts: Vec<Vec<Run>> = Vec::new();
+    let mut parts: Vec<Part> = Vec::new();
     for run in timed {
-        let is_of = |part: &&mut Vec<Run>| part.iter().all(|it| overlap(span(it), span(&run)));
-        match parts.last_mut().filter(is_of) {
-            Some(part) => part.push(run),
-            None => parts.push(vec![run]),
-        }
+        let is_linked = |part: &Part| part.runs.iter().any(|it| overlap(span(it), span(&run)));
+        let is_at_one_time = |part: &Part| part.runs.iter().all(|it| overlap(span(it), span(&run)));
+        let (linked, others): (Vec<_>, Vec<_>) = parts.into_iter().partition(is_linked);
+        let all = linked.len() < 2
+            && linked
+                .iter()
+                .all(|it| it.is_at_one_time && is_at_one_time(it));
+        let linked = linked.into_iter().flat_map(|part| part.runs);
+        parts = others;
+        parts.push(Part {
+            runs: linked.chain([run.clone()]).collect(),
+            is_at_one_time: all,
+        });
     }
-    if !untimed.is_empty() {
-        if untimed.len() > 1 && !matches!(untimed[0].kind, Kind::HighestRate(_)) {
-            notes.push(format!(
-                "{}: a file that does not say when its run was is taken for a part of one load; \
-                 repetitions are told apart where it does",
-                untimed[0].kind
-            ));
-        }
-        parts.push(untimed);
+    parts.sort_by(|a, b| span(&a.runs[0]).0.total_cmp(&span(&b.runs[0]).0));
+    for part in parts.iter().filter(|part| !part.is_at_one_time) {
+        notes.push(format!(
+            "{}: {} runs overlap one after the other, not all at one time: their rates are not \
+             added, the rate is that of all of it by the time that it took",
+            part.runs[0].kind,
+            part.runs.len()
+        ));
+    }
+    if untimed.is_empty() {
+        return parts;
+    }
+    let is_alone = untimed.len() == 1 && parts.is_empty();
+    if !is_alone && !matches!(untimed[0].kind, Kind::HighestRate(_)) {
+        notes.push(format!(
+            "{}: a file that does not say when its run was is taken for a part of one load; \
+             repetitions are told apart where it does",
+            untimed[0].kind
+        ));
+    }
+    match &mut parts[..] {
+        [only] => only.runs.extend(untimed),
+        _ => parts.push(Part {
+            runs: untimed,
+            is_at_one_time: true,
+        }),
     }
     parts
+}
+
+/// Seconds of all of `spans`, those that overlap once.
+fn covered(spans: impl Iterator<Item = (f64, f64)>) -> f64 {
+    let mut spans = Vec::from_iter(spans);
+    spans.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let mut reached = f64::NEG_INFINITY;
+    let add = |(start, end): (f64, f64)| {
+        let more = (end - start.max(reached)).max(0.0);
+        reached = reached.max(end);
+        more
+    };
+    spans.into_iter().map(add).sum()
 }
 
 fn overlap(a: (f64, f64), b: (f64, f64)) -> bool {
@@ -92,12 +138,14 @@ fn overlap(a: (f64, f64), b: (f64, f64)) -> bool {
 
 /// All of `runs` as one: counters and rates are added, histograms too. Quantiles of runs without a
 /// histogram are lost, since no calculation gives those of a whole from those of its parts.
-fn merge(runs: &[Run], name: String, notes: &mut Vec<String>) -> Run {
-    if let [only] = runs {
+fn merge(part: &Part, name: String, notes: &mut Vec<String>) -> Run {
+    let runs = &part.runs;
+    if let [only] = &runs[..] {
         return only.clone();
     }
     let mut merged = Run::new(name, runs[0].kind.clone());
     merged.settings = runs[0].settings.clone();
+    merged.variation.mean_us = mean_us(runs);
     let mut times_ns = Sum::new();
     let mut is_timed = true;
     for run in runs {
@@ -120,6 +168,16 @@ fn merge(runs: &[Run], name: String, notes: &mut Vec<String>) -> Run {
             (None, None) => true,
             (None, Some(_)) => false,
         };
+    }
+    let spans = runs.iter().filter_map(|run| run.span);
+    merged.span = spans.clone().reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)));
+    if !part.is_at_one_time {
+        merged.seconds = covered(spans);
+        let all: Option<f64> = runs
+            .iter()
+            .map(|run| Some(run.rate_pps? * run.seconds))
+            .sum();
+        merged.rate_pps = all.map(|all| all / merged.seconds).filter(|it| *it > 0.0);
     }
     if matches!(merged.kind, Kind::HighestRate(_)) {
         notes.push(format!(
@@ -147,6 +205,20 @@ fn merge(runs: &[Run], name: String, notes: &mut Vec<String>) -> Run {
         ));
     }
     merged
+}
+
+/// The mean of all that was received. What one differs from the next by has no such sum: it is not
+/// said of how many it is the mean.
+fn mean_us(runs: &[Run]) -> Option<f64> {
+    let (mut count, mut sum) = (0.0, 0.0);
+    for run in runs {
+        let received = run.counters?.received as f64;
+        if received > 0.0 {
+            count += received;
+            sum += received * run.variation.mean_us?;
+        }
+    }
+    (count > 0.0).then(|| sum / count)
 }
 
 /// A run whose every quantity is that of `loads`, by `sum_up`.
@@ -178,6 +250,10 @@ fn summed_up(loads: &[Run], name: String, sum_up: fn(&mut [f64]) -> f64) -> Run 
         rate_pps: all(&|run: &Run| run.rate_pps),
         loss: all(&Run::loss_percent),
         times: times.filter(|it| !it.p50.is_nan()),
+        variation: Variation {
+            mean_us: all(&|run: &Run| run.variation.mean_us),
+            ipdv_us: all(&|run: &Run| run.variation.ipdv_us),
+        },
         ..Run::new(name, loads[0].kind.clone())
     }
 }
@@ -219,17 +295,75 @@ mod tests {
         );
     }
 
-    #[test]
-    fn the_rates_of_runs_that_were_not_at_one_time_are_not_added() {
-        let chain = [(0.0, 10.0), (4.0, 14.0), (8.0, 18.0)].map(|span| {
+    fn at(spans: &[(f64, f64)]) -> Vec<Run> {
+        let run = |&(start, end): &(f64, f64)| {
             let mut run = Run::new("r", Kind::RoundTrip);
-            run.span = Some(span);
+            run.span = Some((start, end));
+            run.seconds = end - start;
+            run.rate_pps = Some(10.0);
             run
-        });
-        let counts: Vec<_> = parts(&chain, &mut Vec::new())
-            .iter()
-            .map(Vec::len)
-            .collect();
-        assert_eq!(counts, [2, 1]);
+        };
+        spans.iter().map(run).collect()
+    }
+
+    #[test]
+    fn a_chain_of_runs_is_one_load_at_the_rate_of_its_time() {
+        // Each overlaps the next by more than half, and not the one after.
+        let chain = [(0.0, 10.0), (4.0, 14.0), (8.0, 18.0), (12.0, 22.0)];
+        let mut notes = Vec::new();
+        let loads = of(&at(&chain), "merged", &mut notes);
+        let [load] = &loads.each[..] else {
+            panic!("{loads:?}");
+        };
+        assert_eq!(load.seconds, 22.0);
+        assert_eq!(load.rate_pps, Some(400.0 / 22.0));
+        assert!(notes[0].contains("not all at one time"), "{notes:?}");
+    }
+
+    #[test]
+    fn a_mean_is_that_of_all_that_was_received() {
+        let mut runs = at(&[(0.0, 10.0), (0.0, 10.0), (0.0, 10.0)]);
+        for (run, (received, mean_us)) in
+            runs.iter_mut()
+                .zip([(100, Some(10.0)), (300, Some(20.0)), (0, None)])
+        {
+            run.counters = Some(Counters {
+                received,
+                ..Counters::default()
+            });
+            run.variation.mean_us = mean_us;
+        }
+        let merged = of(&runs, "merged", &mut Vec::new());
+        let [run] = &merged.each[..] else {
+            panic!("{merged:?}");
+        };
+        assert_eq!(run.variation.mean_us, Some(17.5));
+        assert_eq!(run.variation.ipdv_us, None, "of how many it is not said");
+    }
+
+    #[test]
+    fn the_order_of_the_files_changes_no_load() {
+        let runs = at(&[(0.0, 10.0), (0.0, 1.0), (0.5, 10.0), (20.0, 21.0)]);
+        let rates = |runs: &[Run]| -> Vec<_> {
+            let loads = of(runs, "merged", &mut Vec::new());
+            loads.each.iter().map(|it| it.rate_pps).collect()
+        };
+        let expected = rates(&runs);
+        assert_eq!(expected.len(), 2);
+        for order in [[1, 0, 2, 3], [3, 2, 1, 0], [2, 3, 1, 0], [1, 2, 3, 0]] {
+            let ordered = order.map(|index| runs[index].clone());
+            assert_eq!(rates(&ordered), expected, "{order:?}");
+        }
+    }
+
+    #[test]
+    fn a_run_of_an_unknown_time_is_a_part_of_the_one_load_that_there_is() {
+        let mut runs = at(&[(0.0, 10.0), (0.0, 0.0)]);
+        runs[1].span = None;
+        let mut notes = Vec::new();
+        assert_eq!(of(&runs, "merged", &mut notes).each.len(), 1);
+        assert!(notes[0].contains("does not say when"), "{notes:?}");
+        runs.extend(at(&[(20.0, 30.0)]));
+        assert_eq!(of(&runs, "merged", &mut notes).each.len(), 3);
     }
 }

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::compare::Change;
 use crate::group::Group;
-use crate::run::{Counters, Run};
+use crate::run::{Counters, Run, Variation};
 use crate::verdict::Verdict;
 use reflector_measure::json::write_line;
 use reflector_measure::quantiles::{PERCENTILES, Quantiles, value_at};
@@ -36,6 +36,8 @@ struct Row<'a> {
     rate_pps: Option<f64>,
     loss_percent: Option<f64>,
     times_us: Option<Quantiles>,
+    #[serde(flatten)]
+    variation: Variation,
     quantiles: Vec<Quantile>,
 }
 
@@ -63,6 +65,7 @@ impl<'a> Row<'a> {
             rate_pps: run.rate_pps,
             loss_percent: run.loss_percent(),
             times_us: run.times,
+            variation: run.variation,
             quantiles: run.times_ns.as_ref().map(quantiles).unwrap_or_default(),
         }
     }

@@ -3,9 +3,9 @@
 use hdrhistogram::Histogram;
 
 use crate::group::Group;
-use crate::run::{Kind, Run};
+use crate::run::{Kind, Run, Variation};
 use crate::verdict::Verdict;
-use reflector_measure::quantiles::{PERCENTILES, value_at};
+use reflector_measure::quantiles::{PERCENTILES, Quantiles, value_at};
 use reflector_measure::text::Align::{Left, Right};
 use reflector_measure::text::{Table, paragraph, shortened};
 
@@ -73,20 +73,24 @@ fn sentence(verdict: &Verdict) -> String {
 enum Part {
     Counters,
     Times,
+    Variation,
 }
 
 impl Part {
-    fn heads(self, kind: &Kind) -> [&'static str; 5] {
+    fn heads(self, kind: &Kind) -> Vec<&'static str> {
         match (self, kind) {
             (Self::Counters, Kind::Residence) => {
-                ["seconds", "received", "replied", "lost %", "rate /s"]
+                vec!["seconds", "received", "replied", "lost %", kind.rate_name()]
             }
-            (Self::Counters, _) => ["seconds", "sent", "received", "lost %", "rate /s"],
-            (Self::Times, _) => ["p50 us", "p90 us", "p99 us", "p99.9 us", "max us"],
+            (Self::Counters, _) => {
+                vec!["seconds", "sent", "received", "lost %", kind.rate_name()]
+            }
+            (Self::Times, _) => vec!["p50 us", "p90 us", "p99 us", "p99.9 us", "max us"],
+            (Self::Variation, _) => vec!["mean us", "ipdv us"],
         }
     }
 
-    fn cells(self, kind: &Kind, run: &Run) -> [String; 5] {
+    fn cells(self, kind: &Kind, run: &Run) -> Vec<String> {
         match self {
             Self::Counters => {
                 let (asked, answered) = match (run.counters, kind) {
@@ -95,7 +99,7 @@ impl Part {
                     (Some(it), _) => (Some(it.sent), Some(it.received)),
                 };
                 let whole = |n: Option<u64>| n.map_or("-".to_owned(), |n| n.to_string());
-                [
+                vec![
                     decimals(Some(run.seconds).filter(|&it| it > 0.0), 3),
                     whole(asked),
                     whole(answered),
@@ -104,15 +108,29 @@ impl Part {
                 ]
             }
             Self::Times => {
-                let times = run.times;
-                [
-                    decimals(times.map(|it| it.p50), 1),
-                    decimals(times.map(|it| it.p90), 1),
-                    decimals(times.map(|it| it.p99), 1),
-                    decimals(times.map(|it| it.p99_9), 1),
-                    decimals(times.map(|it| it.max), 1),
-                ]
+                let of: [fn(&Quantiles) -> f64; 5] = [
+                    |it| it.p50,
+                    |it| it.p90,
+                    |it| it.p99,
+                    |it| it.p99_9,
+                    |it| it.max,
+                ];
+                let times = run.times.as_ref();
+                of.map(|of| decimals(times.map(of), 1)).into()
             }
+            Self::Variation => {
+                let Variation { mean_us, ipdv_us } = run.variation;
+                [mean_us, ipdv_us].map(|us| decimals(us, 1)).into()
+            }
+        }
+    }
+
+    /// Whether a run has anything in these columns.
+    fn is_of(self, run: &Run) -> bool {
+        match self {
+            Self::Counters => true,
+            Self::Times => run.times.is_some(),
+            Self::Variation => run.variation != Variation::default(),
         }
     }
 }
@@ -121,25 +139,29 @@ impl Part {
 const NAME_LEN_MIN: usize = 15;
 
 /// Each run, what they come to together, and the baseline: in one table if `width` has room for it,
-/// otherwise in one of counters and one of times.
+/// otherwise in one of counters and one or two of times.
 fn runs(group: &Group, width: usize) -> String {
     let runs = group.rows().map(|run| ("", run));
     let baseline = group.baseline.total().map(|run| ("baseline: ", run));
     let runs: Vec<_> = runs.chain(baseline).collect();
+    let mut parts = vec![Part::Counters, Part::Times, Part::Variation];
+    parts.retain(|part| runs.iter().any(|(_, run)| part.is_of(run)));
     let table = |parts: &[Part], name_len| table(&group.kind, parts, &runs, name_len);
-    let all = table(&[Part::Counters, Part::Times], usize::MAX);
+    let all = table(&parts, usize::MAX);
     if all.width() <= width {
         return all.to_string();
     }
-    let fitted = |part| {
-        let room = width.saturating_sub(table(&[part], NAME_LEN_MIN).width());
-        table(&[part], room + NAME_LEN_MIN)
+    let narrowest = |parts: &[Part]| table(parts, NAME_LEN_MIN).width();
+    let tables = match &parts[1..] {
+        [] => vec![&parts[..]],
+        times if narrowest(times) <= width => vec![&parts[..1], times],
+        _ => Vec::from_iter(parts.chunks(1)),
     };
-    let mut page = fitted(Part::Counters).fitted(width);
-    if runs.iter().any(|(_, run)| run.times.is_some()) {
-        page += &format!("\n{}", fitted(Part::Times).fitted(width));
-    }
-    page
+    let fitted = |parts: &[Part]| {
+        let room = width.saturating_sub(narrowest(parts));
+        table(parts, room + NAME_LEN_MIN).fitted(width)
+    };
+    Vec::from_iter(tables.into_iter().map(fitted)).join("\n")
 }
 
 /// A row for each run, with its name in at most `name_len` columns at the end. What went wrong
@@ -237,6 +259,7 @@ mod tests {
             ..Counters::default()
         });
         run.rate_pps = Some(11_900_000.0);
+        run.variation.mean_us = Some(1234.5);
         run
     }
 
@@ -245,7 +268,8 @@ mod tests {
     }
 
     fn written(kind: &Kind, width: usize) -> String {
-        let [a, b] = ["a.hlog", "b.hlog"].map(|name| run(&long_name(name), kind.clone()));
+        let [a, mut b] = ["a.hlog", "b.hlog"].map(|name| run(&long_name(name), kind.clone()));
+        b.seconds = 10.0001;
         let baseline = run("old.hlog", kind.clone());
         page(&gather(vec![a, b], vec![baseline]), &[], width)
     }
@@ -263,6 +287,7 @@ mod tests {
             let narrower = written(&kind, 60);
             assert!(longest(&narrower) <= 60, "{narrower}");
             assert!(narrow.contains("xx/a.hlog\n"), "{narrow}");
+            assert!(narrow.contains("\n  mean us  ipdv us  file\n"), "{narrow}");
             let wide = written(&kind, 200);
             assert!((81..=200).contains(&longest(&wide)), "{wide}");
             assert!(wide.contains(&long_name("a.hlog")), "{wide}");
@@ -271,15 +296,13 @@ mod tests {
 
     #[test]
     fn no_number_runs_into_the_next_at_twelve_million_a_second() {
-        let text = page(
-            &gather(vec![run("a", Kind::RoundTrip)], Vec::new()),
-            &[],
-            80,
-        );
+        let mut run = run("a", Kind::RoundTrip);
+        run.variation = Variation::default();
+        let text = page(&gather(vec![run], Vec::new()), &[], 80);
         let expected = "\
 round trip
-  seconds       sent   received   lost %   rate /s  file
-   10.000  120000000  119000000  10.0840  11900000  a
+  seconds       sent   received   lost %  received/s  file
+   10.000  120000000  119000000  10.0840    11900000  a
             12345678  refused by the sender's own kernel
 
   p50 us  p90 us  p99 us    p99.9 us      max us  file
@@ -292,9 +315,10 @@ round trip
     fn what_is_not_known_is_a_dash() {
         let mut other = run("a", Kind::HighestRate("1".to_owned()));
         (other.counters, other.times, other.times_ns) = (None, None, None);
+        other.variation = Variation::default();
         let text = page(&gather(vec![other], Vec::new()), &["p99".to_owned()], 80);
         assert!(
-            text.contains("   10.000     -         -       -  11900000  "),
+            text.contains("   10.000     -         -       -   11900000  a\n"),
             "{text}"
         );
         assert!(!text.contains("percentile"), "{text}");

@@ -4,23 +4,22 @@
 //! of times is logarithmic where they span more than two decades. Lines differ by dashes as well as
 //! by colour.
 
+mod scale;
+
 use std::collections::BTreeSet;
-use std::ops::Range;
 
 use hdrhistogram::Histogram;
 use plotters::coord::Shift;
-use plotters::coord::ranged1d::{DefaultFormatting, KeyPointHint, Ranged};
 use plotters::element::DashedPathElement;
 use plotters::prelude::*;
 
 use crate::group::Group;
-use crate::run::Run;
+use crate::run::{Run, Settings};
 use reflector_measure::text::shortened;
+use scale::{Axis, Scale};
 
 /// Pixels.
 const SIZE: (u32, u32) = (960, 600);
-/// Decades of times from which their axis is logarithmic.
-const DECADES_LINEAR_MAX: f64 = 2.0;
 /// Points of a line for each nine.
 const STEPS_PER_NINE: usize = 40;
 /// Nines that the axis shows at most.
@@ -29,6 +28,8 @@ const NINES_MAX: f64 = 8.0;
 const LINES_MAX: usize = 10;
 /// The longest name in the legend, in characters.
 const NAME_LEN_MAX: usize = 44;
+/// What was asked for, at its longest, in characters: sizes may be many.
+const ASKED_LEN_MAX: usize = 60;
 /// Colours that remain different in grey and for the colour-blind (Okabe and Ito).
 const COLOURS: [RGBColor; 5] = [
     RGBColor(0, 0, 0),
@@ -68,7 +69,7 @@ pub(crate) fn svg(groups: &[Group]) -> Result<String, String> {
         [only] => format!("{} by percentile", only.kind),
         _ => "times by percentile".to_owned(),
     };
-    let mut remarks = vec![target(groups)];
+    let mut remarks = vec![target(groups), asked(groups)];
     if count > LINES_MAX {
         remarks.push(format!(
             "{} of {count} lines are left out",
@@ -86,14 +87,25 @@ fn target(groups: &[Group]) -> String {
     let runs = groups.iter().filter_map(Group::total);
     let targets: BTreeSet<_> = runs.flat_map(|run| &run.targets).collect();
     match Vec::from_iter(targets)[..] {
-        [target] => format!("target {target}"),
+        [target] => format!("target {}", shortened(target, NAME_LEN_MAX)),
+        _ => String::new(),
+    }
+}
+
+/// What was asked for, if it was the same of all; otherwise each line says what tells it apart.
+fn asked(groups: &[Group]) -> String {
+    let settings = groups.iter().filter_map(|it| it.total()?.settings.as_ref());
+    let asked: BTreeSet<_> = settings.map(Settings::asked).collect();
+    match Vec::from_iter(asked)[..] {
+        [ref asked] => format!("asked for {}", shortened(asked, ASKED_LEN_MAX)),
         _ => String::new(),
     }
 }
 
 /// Rate and loss of a run, for its line.
 fn figures(run: &Run) -> String {
-    let rate = run.rate_pps.map(|it| format!("{it:.0} /s"));
+    let name = run.kind.rate_name();
+    let rate = run.rate_pps.map(|it| format!("{it:.0} {name}"));
     let loss = run.loss_percent().map(|it| format!("{it:.2} % lost"));
     let figures = Vec::from_iter(rate.into_iter().chain(loss)).join(", ");
     if figures.is_empty() {
@@ -110,6 +122,10 @@ fn lines(groups: &[Group]) -> Vec<Line<'_>> {
         let runs = group.rows().map(|run| (run, run.name.clone()));
         let baseline = group.baseline.total().into_iter();
         let baseline = baseline.map(|run| (run, format!("baseline: {}", run.name)));
+        let apart = match &*group.apart {
+            "" => String::new(),
+            apart => format!(" ({})", shortened(apart, NAME_LEN_MAX)),
+        };
         for (run, name) in runs.chain(baseline) {
             let name = if has_kinds {
                 format!("{name}, {}", group.kind)
@@ -118,7 +134,7 @@ fn lines(groups: &[Group]) -> Vec<Line<'_>> {
             };
             let times_ns = run.times_ns.as_ref().filter(|it| !it.is_empty());
             lines.extend(times_ns.map(|times_ns| Line {
-                name: shortened(&name, NAME_LEN_MAX) + &figures(run),
+                name: shortened(&name, NAME_LEN_MAX) + &apart + &figures(run),
                 is_single: group.runs.iter().any(|it| it.name == run.name),
                 times_ns,
             }));
@@ -136,7 +152,7 @@ fn draw(svg: &mut String, title: &str, remark: &str, lines: &[Line<'_>]) -> Resu
         .iter()
         .map(|it| nines(it.times_ns))
         .fold(1.0, f64::max);
-    let scale = Scale::new(lines);
+    let scale = Scale::new(lines.iter().map(|it| it.times_ns));
     // The median is what most readers look for first.
     let median = -0.5_f64.log10();
     let mut x_ticks = vec![0.0, median];
@@ -165,7 +181,7 @@ fn draw(svg: &mut String, title: &str, remark: &str, lines: &[Line<'_>]) -> Resu
         .x_labels(x_ticks.len())
         .y_labels(scale.ticks().len())
         .x_desc("percentile (a line ends where it has too few values for the next)")
-        .y_desc("time")
+        .y_desc(scale.title())
         .x_label_formatter(&|&nines| percent(nines))
         .y_label_formatter(&|&y| scale.label(y))
         .draw()?;
@@ -201,36 +217,6 @@ fn draw(svg: &mut String, title: &str, remark: &str, lines: &[Line<'_>]) -> Resu
     Ok(())
 }
 
-/// An axis with the ticks that it is given.
-struct Axis {
-    range: Range<f64>,
-    ticks: Vec<f64>,
-}
-
-impl Axis {
-    fn new(range: Range<f64>, ticks: Vec<f64>) -> Self {
-        Self { range, ticks }
-    }
-}
-
-impl Ranged for Axis {
-    type FormatOption = DefaultFormatting;
-    type ValueType = f64;
-
-    fn map(&self, value: &f64, limit: (i32, i32)) -> i32 {
-        let part = (value - self.range.start) / (self.range.end - self.range.start);
-        limit.0 + (part * f64::from(limit.1 - limit.0)).round() as i32
-    }
-
-    fn key_points<Hint: KeyPointHint>(&self, _hint: Hint) -> Vec<f64> {
-        self.ticks.clone()
-    }
-
-    fn range(&self) -> Range<f64> {
-        self.range.clone()
-    }
-}
-
 /// How many nines there are values enough for.
 fn nines(times_ns: &Histogram<u64>) -> f64 {
     (times_ns.len() as f64).log10().clamp(1.0, NINES_MAX)
@@ -262,106 +248,9 @@ fn percent(nines: f64) -> String {
     }
 }
 
-/// How times become heights.
-struct Scale {
-    is_logarithmic: bool,
-    low_ns: f64,
-    high_ns: f64,
-}
-
-impl Scale {
-    fn new(lines: &[Line<'_>]) -> Self {
-        let least = lines.iter().map(|it| it.times_ns.min()).min();
-        let greatest = lines.iter().map(|it| it.times_ns.max()).max();
-        let low_ns = least.unwrap_or(1).max(1) as f64;
-        let high_ns = greatest.unwrap_or(1).max(2) as f64;
-        Self {
-            is_logarithmic: (high_ns / low_ns).log10() > DECADES_LINEAR_MAX,
-            low_ns,
-            high_ns,
-        }
-    }
-
-    fn at(&self, ns: u64) -> f64 {
-        if self.is_logarithmic {
-            (ns.max(1) as f64).log10()
-        } else {
-            ns as f64
-        }
-    }
-
-    fn range(&self) -> Range<f64> {
-        if self.is_logarithmic {
-            self.low_ns.log10().floor()..self.high_ns.log10() + 0.05
-        } else {
-            0.0..1.05 * self.high_ns
-        }
-    }
-
-    fn ticks(&self) -> Vec<f64> {
-        let Range {
-            start: low,
-            end: high,
-        } = self.range();
-        if self.is_logarithmic {
-            let decades = low as i32..=high as i32;
-            return decades.map(f64::from).collect();
-        }
-        // Some five ticks at 1, 2 or 5 times a power of ten.
-        let power = 10f64.powf((high / 5.0).log10().floor());
-        let step = [1.0, 2.0, 5.0, 10.0]
-            .map(|it| it * power)
-            .into_iter()
-            .find(|&step| high / step <= 6.0)
-            .unwrap_or(10.0 * power);
-        (0..=(high / step) as u32)
-            .map(|it| f64::from(it) * step)
-            .collect()
-    }
-
-    fn label(&self, y: f64) -> String {
-        let ns = if self.is_logarithmic {
-            10f64.powf(y)
-        } else {
-            y
-        };
-        let (per_unit, unit) = match ns.round() {
-            ..1e3 => (1.0, "ns"),
-            1e3..1e6 => (1e3, "us"),
-            1e6..1e9 => (1e6, "ms"),
-            _ => (1e9, "s"),
-        };
-        let number = (ns / per_unit * 100.0).round() / 100.0;
-        format!("{number} {unit}")
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn scale(low_ns: f64, high_ns: f64) -> Scale {
-        Scale {
-            is_logarithmic: (high_ns / low_ns).log10() > DECADES_LINEAR_MAX,
-            low_ns,
-            high_ns,
-        }
-    }
-
-    #[test]
-    fn ticks_carry_their_unit() {
-        let labels = |scale: Scale| -> Vec<String> {
-            scale.ticks().into_iter().map(|y| scale.label(y)).collect()
-        };
-        assert_eq!(
-            labels(scale(20_000.0, 30_000_000.0)),
-            ["10 us", "100 us", "1 ms", "10 ms"]
-        );
-        assert_eq!(
-            labels(scale(20_000.0, 110_000.0)),
-            ["0 ns", "20 us", "40 us", "60 us", "80 us", "100 us"]
-        );
-    }
 
     #[test]
     fn percentiles_are_written_with_their_nines() {

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader};
 use std::path::Path;
 
+use crate::hdr_log::line::{self, Entry};
 use crate::lines::{Fault, Lines};
 use crate::run::Saved;
 use crate::unit::Unit;
@@ -86,7 +87,7 @@ fn detect(lines: &mut Lines<impl BufRead>) -> Result<Format, Fault> {
             return Ok(Format::Percentiles);
         }
         has_remark |= text.starts_with("#[") || text.starts_with("\"StartTimestamp\"");
-        if matches!(hdr_log::parse(text), Some(hdr_log::Entry::Interval(..))) {
+        if matches!(line::parse(text), Some(Entry::Interval(_))) {
             return Ok(Format::HdrLog);
         }
     }

@@ -43,6 +43,18 @@ impl Kind {
     }
 }
 
+impl Kind {
+    /// What a rate of it counts, as the head of a column.
+    pub(crate) fn rate_name(&self) -> &'static str {
+        match self {
+            Self::RoundTrip => "received/s",
+            Self::Residence => "replied/s",
+            Self::HighestRate(_) => "offered/s",
+            Self::Other(_) => "values/s",
+        }
+    }
+}
+
 impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -106,6 +118,16 @@ impl Counters {
     }
 }
 
+/// How the round trips of what was received vary, in microseconds; what a file does not say is
+/// `None`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub(crate) struct Variation {
+    /// Their mean.
+    pub(crate) mean_us: Option<f64>,
+    /// The mean difference between one and the next of its flow (IPDV).
+    pub(crate) ipdv_us: Option<f64>,
+}
+
 /// What a run was asked to do, as far as it decides on the result: runs that differ in it are not
 /// alike.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -115,6 +137,22 @@ impl Settings {
     /// From names and values.
     pub(crate) fn new(values: impl IntoIterator<Item = (&'static str, String)>) -> Self {
         Self(values.into_iter().collect())
+    }
+
+    /// The rate and whatever else decides on a load, as `5000/s, 64 bytes, 16 flows`.
+    pub(crate) fn asked(&self) -> String {
+        let asked = |(name, value): &(&str, String)| match (*name, &**value) {
+            ("rate", "max") => Some("as many as possible".to_owned()),
+            ("rate", rate) => Some(format!("{rate}/s")),
+            ("size", size) => Some(format!("{size} bytes")),
+            ("flows", "1") => Some("1 flow".to_owned()),
+            ("flows", flows) => Some(format!("{flows} flows")),
+            ("burst", burst) if burst != "1" => Some(format!("trains of {burst}")),
+            ("window", window) if window != "none" => Some(format!("a window of {window}")),
+            ("poisson", "true") => Some("at random times".to_owned()),
+            _ => None,
+        };
+        Vec::from_iter(self.0.iter().filter_map(asked)).join(", ")
     }
 
     /// What is another in `self` than in `others`, as `rate 5000, size 64`.
@@ -148,10 +186,12 @@ pub(crate) struct Run {
     pub(crate) counters: Option<Counters>,
     /// Loss in percent, where it is not that of the counters.
     pub(crate) loss: Option<f64>,
-    /// Datagrams, or values, per second.
+    /// Per second: datagrams received by the generator, or replied to by the reflector, or values.
     pub(crate) rate_pps: Option<f64>,
     /// The times in short.
     pub(crate) times: Option<Quantiles>,
+    /// How they vary.
+    pub(crate) variation: Variation,
     /// The times in full, in nanoseconds.
     pub(crate) times_ns: Option<Histogram<u64>>,
 }
@@ -170,6 +210,7 @@ impl Run {
             loss: None,
             rate_pps: None,
             times: None,
+            variation: Variation::default(),
             times_ns: None,
         }
     }
@@ -207,4 +248,34 @@ pub(crate) struct Saved {
     pub(crate) runs: Vec<Run>,
     /// What a reader should know, sentences that begin with the file's name.
     pub(crate) warnings: Vec<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_asked_is_said_in_short() {
+        let asked = |values: &[(&'static str, &str)]| {
+            let values = values.iter().map(|&(name, value)| (name, value.to_owned()));
+            Settings::new(values).asked()
+        };
+        let usual = [
+            ("target", "t"),
+            ("rate", "5000"),
+            ("size", "64"),
+            ("burst", "1"),
+        ];
+        assert_eq!(asked(&usual), "5000/s, 64 bytes");
+        let window = [
+            ("rate", "max"),
+            ("flows", "2"),
+            ("burst", "64"),
+            ("window", "4"),
+        ];
+        assert_eq!(
+            asked(&window),
+            "as many as possible, 2 flows, trains of 64, a window of 4"
+        );
+    }
 }

@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 
 use serde::Serialize;
 
-use crate::run::Run;
+use crate::run::{Kind, Run};
 
 /// Below which probability a difference is not taken for chance.
 const SIGNIFICANCE: f64 = 0.05;
@@ -27,10 +27,10 @@ pub(crate) struct Verdict {
 
 /// What the test of Mann and Whitney says of rate and p99, which asks nothing of their
 /// distribution; nothing where nothing was repeated.
-pub(crate) fn verdicts(baseline: &[Run], now: &[Run]) -> Vec<Verdict> {
+pub(crate) fn verdicts(kind: &Kind, baseline: &[Run], now: &[Run]) -> Vec<Verdict> {
     let rate = |runs: &[Run]| Vec::from_iter(runs.iter().filter_map(|run| run.rate_pps));
     let p99 = |runs: &[Run]| Vec::from_iter(runs.iter().filter_map(|run| Some(run.times?.p99)));
-    let rate = verdict("rate /s", &rate(baseline), &rate(now));
+    let rate = verdict(kind.rate_name(), &rate(baseline), &rate(now));
     let p99 = verdict("p99 us", &p99(baseline), &p99(now));
     rate.into_iter().chain(p99).collect()
 }
@@ -106,8 +106,9 @@ mod tests {
 
     #[test]
     fn a_difference_is_told_from_chance_where_there_are_repetitions_enough() {
-        let judged =
-            |baseline: &[f64], now: &[f64]| verdict("rate /s", baseline, now).map(|it| it.verdict);
+        let judged = |baseline: &[f64], now: &[f64]| {
+            verdict("received/s", baseline, now).map(|it| it.verdict)
+        };
         let before = [10.0, 11.0, 12.0, 13.0];
         assert_eq!(judged(&before, &[20.0, 21.0, 22.0, 23.0]), Some("more"));
         assert_eq!(judged(&before, &[1.0, 2.0, 3.0, 4.0]), Some("less"));

@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 use serde::Deserialize;
 
 use crate::lines::Line;
-use crate::run::{Counters, Kind, Settings};
+use crate::run::{Counters, Kind, Settings, Variation};
 use reflector_measure::json::SCHEMA;
 use reflector_measure::quantiles::Quantiles;
 
@@ -103,6 +103,8 @@ pub(crate) struct Totals {
     wrong_source: Option<WrongSource>,
     pub(crate) rtt_us: Option<Quantiles>,
     pub(crate) residence_us: Option<Quantiles>,
+    rtt_mean_us: Option<f64>,
+    ipdv_us: Option<f64>,
     pub(crate) target: Option<String>,
     pub(crate) limited_by: Option<String>,
     #[serde(default)]
@@ -120,6 +122,13 @@ impl Totals {
     pub(crate) fn kind(&self) -> Option<Kind> {
         let round_trip = self.rtt_us.map(|_| Kind::RoundTrip);
         round_trip.or(self.residence_us.map(|_| Kind::Residence))
+    }
+
+    pub(crate) fn variation(&self) -> Variation {
+        Variation {
+            mean_us: self.rtt_mean_us,
+            ipdv_us: self.ipdv_us,
+        }
     }
 
     pub(crate) fn counters(&self) -> Counters {
