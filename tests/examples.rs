@@ -38,7 +38,14 @@ impl Server {
     fn start(namespace: &Namespace, name: &str, listen: &str, before: &str) -> Self {
         let mut command = example(name);
         command.arg(listen).stdout(Stdio::piped());
-        let mut child = namespace.run(|| command.spawn()).expect("it starts");
+        Self::attach(
+            namespace.run(|| command.spawn()).expect("it starts"),
+            before,
+        )
+    }
+
+    /// Waits until `child`, whose stdout is a pipe, says where it listens, after `before`.
+    fn attach(mut child: Child, before: &str) -> Self {
         let stdout = child.stdout.take().expect("stdout is a pipe");
         let mut server = Self {
             child,
@@ -121,6 +128,24 @@ fn naive_echo_answers_from_another_address_which_only_an_unconnected_socket_hear
             assert_eq!(ask_from_container(&docker, port), (said, Some(4)));
         },
     );
+}
+
+#[test]
+fn slow_echo_answers_and_says_how_slow_it_is() {
+    in_namespaces("slow_echo_answers_and_says_how_slow_it_is", || {
+        let namespace = Namespace::new().expect("namespaces are allowed");
+        let mut command = example("slow_echo");
+        command.args(["127.0.0.1:0", "2000"]).stdout(Stdio::piped());
+        let child = namespace.run(|| command.spawn()).expect("it starts");
+        let server = Server::attach(child, "ready on ");
+        let peer = namespace.run(|| UdpSocket::bind("127.0.0.1:0"));
+        let peer = peer.expect("the namespace has the address");
+        peer.connect(server.listen).expect("there is a route");
+        peer.set_read_timeout(Some(PATIENCE)).expect("not zero");
+        peer.send(b"slow").expect("there is a route");
+        let mut answer = [0; 8];
+        assert_eq!(peer.recv(&mut answer).expect("an answer comes"), 4);
+    });
 }
 
 #[test]
