@@ -138,6 +138,12 @@ impl<R: Responder + Send + 'static> Server<R> {
         self.log.refused(peer, reason, is_own_port);
     }
 
+    fn look_for_route(&self, peer: SocketAddr, interface: u32) {
+        if self.sockets.detours.has_route(peer, interface) == Some(false) {
+            self.log.no_route(peer, interface);
+        }
+    }
+
     fn guard(&self, rules: &Rules) -> Guard {
         Guard::new(
             rules,
@@ -231,7 +237,8 @@ impl<R: Responder + Send + 'static> Server<R> {
                     let said = format!("only {armed} of them are ready after {START_MAX:?}");
                     return Err(Error::new("cannot start the workers", said));
                 }
-                Event::Report(WorkerReport::Ended { .. }) | Event::Woken => {}
+                Event::Report(WorkerReport::Ended { .. } | WorkerReport::CameBy { .. })
+                | Event::Woken => {}
             }
         }
         // Ordered while starting: obeyed as soon as there is somebody to obey.
@@ -289,6 +296,9 @@ impl<R: Responder + Send + 'static> Server<R> {
                 }
                 Event::Report(WorkerReport::Refused { peer, reason }) => {
                     self.log_refused(peer, reason);
+                }
+                Event::Report(WorkerReport::CameBy { peer, interface }) => {
+                    self.look_for_route(peer, interface);
                 }
                 Event::Report(_) | Event::Woken | Event::TimedOut => {}
             }

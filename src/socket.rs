@@ -282,11 +282,16 @@ fn new_socket(addr: SocketAddr) -> io::Result<socket2::Socket> {
 
 /// The name of the interface that a link-local `addr` belongs to.
 fn scope(addr: SocketAddr) -> Option<String> {
-    let SocketAddr::V6(addr) = addr else {
-        return None;
-    };
-    let index = Some(addr.scope_id()).filter(|&index| index != 0)?;
-    let any = std::net::UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)).ok()?;
+    match addr {
+        SocketAddr::V4(_) => None,
+        SocketAddr::V6(addr) => interface_name(addr.scope_id()),
+    }
+}
+
+/// The name of the interface with the index `index`, which is none if it is 0.
+pub fn interface_name(index: u32) -> Option<String> {
+    let index = Some(index).filter(|&index| index != 0)?;
+    let any = new_socket((Ipv4Addr::UNSPECIFIED, 0).into()).ok()?;
     rustix::net::netdevice::index_to_name(any, index).ok()
 }
 

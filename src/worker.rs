@@ -6,7 +6,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 use std::num::NonZero;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use core_affinity::CoreId;
 
@@ -68,6 +68,7 @@ impl<R: Responder> Worker<R> {
 
         let mut obeyed = Obeyed::default();
         let mut told = Reasons::default();
+        let mut sampled = Sampled::new(&self.resources);
         // What it is told for as long as it is to go on.
         let mut going_on = Command::Run;
         loop {
@@ -88,6 +89,10 @@ impl<R: Responder> Worker<R> {
                 engine.receive(&mut batch, stats, Wait::Never)?;
             }
             let refused = self.respond(&mut batch, stats, told);
+            if let Some(report) = sampled.of(&mut batch) {
+                // Another one comes in a second.
+                let _ = self.reports.try_send(report);
+            }
             engine.transmit(&mut batch, stats)?;
             self.hand_over(stats);
             if let Some((peer, reason)) = refused
@@ -206,6 +211,37 @@ impl<R: Responder> Worker<R> {
             slot.attributes = self.guard.limit(arrival, slot.attributes);
         }
         refused
+    }
+}
+
+/// Where datagrams came by whose replies leave by the same interface: one IPv4 peer a second, since
+/// the kernel sends to it there without a route as well.
+struct Sampled {
+    is_on: bool,
+    due: Instant,
+}
+
+impl Sampled {
+    fn new(resources: &Resources) -> Self {
+        let endpoints = resources.endpoints();
+        Self {
+            is_on: endpoints.iter().any(|endpoint| endpoint.same_interface),
+            due: clock::monotonic(),
+        }
+    }
+
+    fn of(&mut self, batch: &mut Batch) -> Option<WorkerReport> {
+        if !self.is_on || batch.is_empty() || clock::monotonic() < self.due {
+            return None;
+        }
+        let (slots, _) = batch.parts_mut();
+        let flow = slots.map(|(slot, _)| &slot.arrival.flow);
+        let flow = flow.filter(|flow| flow.peer.ip().is_ipv4()).last()?;
+        self.due = clock::monotonic() + Duration::from_secs(1);
+        Some(WorkerReport::CameBy {
+            peer: flow.peer.addr(),
+            interface: flow.local.interface,
+        })
     }
 }
 

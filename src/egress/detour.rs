@@ -54,6 +54,12 @@ pub trait Paths: fmt::Debug + Send {
     /// # Errors
     /// `ENETUNREACH` and the like where there is none; `EPERM` in a sandbox.
     fn path(&mut self, peer: SocketAddr, through: u32) -> io::Result<Path>;
+
+    /// Whether a route leads to `peer` by the interface with the index `through`.
+    ///
+    /// # Errors
+    /// `EPERM` in a sandbox, and the like.
+    fn has_route(&mut self, peer: SocketAddr, through: u32) -> io::Result<bool>;
 }
 
 /// The sockets of all listeners for detours, which all workers share: they are used in need only.
@@ -94,6 +100,14 @@ impl Detours {
         let paths = self.paths.as_ref()?.lock();
         let mut paths = paths.unwrap_or_else(PoisonError::into_inner);
         paths.path(flow.peer.addr(), flow.local.interface).ok()
+    }
+
+    /// Whether a route leads to `peer` by the interface with the index `through`, if that can be
+    /// told.
+    pub fn has_route(&self, peer: SocketAddr, through: u32) -> Option<bool> {
+        let paths = self.paths.as_ref()?.lock();
+        let mut paths = paths.unwrap_or_else(PoisonError::into_inner);
+        paths.has_route(peer, through).ok()
     }
 
     /// The lane of an interface: its own, or one that it shares where there are more than lanes.

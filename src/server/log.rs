@@ -8,7 +8,7 @@ use crate::config::{Config, SEND_BUFFER_SMALL};
 use crate::datagram::DropReason;
 use crate::engine::Kind;
 use crate::engine::probe::Blocker;
-use crate::socket::Socket;
+use crate::socket::{self, Socket};
 
 /// Says what a user may want to know of the settings, and of what `socket` was granted, before
 /// anything is served.
@@ -79,6 +79,8 @@ pub fn engine_blocker(blocker: &Blocker) {
 pub struct Log {
     reasons: RefCell<Vec<DropReason>>,
     errors: RefCell<Vec<String>>,
+    /// Indices of interfaces.
+    routeless: RefCell<Vec<u32>>,
 }
 
 impl Log {
@@ -90,6 +92,21 @@ impl Log {
             .flatten()
         {
             tracing::warn!("a datagram from {peer} is not answered (this is said once): {why}");
+        }
+    }
+
+    /// Warns that no route leads to `peer` by the interface with the index `interface`, which
+    /// replies to it leave by; once for each interface.
+    pub fn no_route(&self, peer: SocketAddr, interface: u32) {
+        if is_new(&self.routeless, &interface) {
+            let name = socket::interface_name(interface).unwrap_or_default();
+            tracing::warn!(
+                "no route leads back to {peer} by the interface {name}, by which it asks (this is \
+                 said once): the kernel takes it for a neighbour there, and a reply is lost unless \
+                 it is one; add a route (`ip route add {}/32 … dev {name}`), or use \
+                 --reply-interface any",
+                peer.ip()
+            );
         }
     }
 

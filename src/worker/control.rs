@@ -39,6 +39,14 @@ pub enum WorkerReport {
         /// Why.
         reason: DropReason,
     },
+    /// A datagram that came by an interface which its reply leaves by as well, whatever the routes
+    /// say: one now and then.
+    CameBy {
+        /// Who sent it.
+        peer: SocketAddr,
+        /// The index of the interface.
+        interface: u32,
+    },
     /// The worker is no more, and its share of the peers unheard.
     Died {
         /// Which worker.

@@ -100,6 +100,23 @@ on_both_engines! {
         }
     }
 
+    /// The kernel takes such a peer for a neighbour, which it need not be.
+    fn with_reply_interface_same_it_says_where_no_route_leads_back(engine: Engine) {
+        let roads = Roads::new();
+        let args = [LISTEN, &["--reply-interface", "same", "--interval", "100ms"]].concat();
+        roads.peer.add_address("near", net("10.4.0.2/32")).unwrap();
+        roads.server.add_route(&Route::to(net("10.4.0.2/32")).via(ip("10.2.0.2"))).unwrap();
+        for (peer, is_known) in [("10.1.0.2", true), ("10.4.0.2", false)] {
+            let reflector = Reflector::start(&roads.server, engine, &args);
+            Question::ask_from(&roads.peer, ip(peer), ip("10.3.0.1"), PORT).assert_answered();
+            reflector.wait_for_report("it is counted", |report| report["received"] == 1);
+            let (_, log) = reflector.stop_with_log();
+            let said = format!("no route leads back to {peer}:");
+            assert_eq!(log.contains(&said), !is_known, "{log}");
+            assert_eq!(log.contains("`ip route add 10.4.0.2/32 … dev near`"), !is_known, "{log}");
+        }
+    }
+
     /// In IPv6 the interface of a message with a source is a wish (`ip6_route_output_flags`,
     /// net/ipv6/route.c): it chooses among equal routes and for `ip -6 rule … oif`, no more.
     fn with_reply_interface_same_a_more_specific_ipv6_route_still_wins(engine: Engine) {

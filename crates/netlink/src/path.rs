@@ -8,7 +8,7 @@ use netlink_packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState,
 };
 use netlink_packet_route::route::{
-    RouteAddress, RouteAttribute, RouteMessage, RouteType, RouteVia,
+    RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteType, RouteVia,
 };
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
@@ -45,7 +45,7 @@ impl Netlink {
             SocketAddr::V4(_) => 0,
         };
         let through = if through == 0 { scope } else { through };
-        let route = self.route_to(peer.ip(), through)?;
+        let route = self.route_to(peer.ip(), through, RouteFlags::empty())?;
         let interface = (route.attributes.iter()).find_map(|attribute| match *attribute {
             RouteAttribute::Oif(interface) => Some(interface),
             _ => None,
@@ -63,8 +63,34 @@ impl Netlink {
         })
     }
 
-    fn route_to(&mut self, ip: IpAddr, through: u32) -> io::Result<RouteMessage> {
+    /// Whether a route leads to `peer` by the interface with the index `through`. Without one the
+    /// kernel takes an IPv4 peer for a neighbour there, and looks for it on that link.
+    ///
+    /// # Errors
+    /// EPERM and the like.
+    pub fn has_route(&mut self, peer: SocketAddr, through: u32) -> io::Result<bool> {
+        match self.route_to(peer.ip(), through, RouteFlags::FibMatch) {
+            Ok(_) => Ok(true),
+            Err(error)
+                if matches!(
+                    error.raw_os_error(),
+                    Some(libc::ENETUNREACH | libc::EHOSTUNREACH)
+                ) =>
+            {
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn route_to(
+        &mut self,
+        ip: IpAddr,
+        through: u32,
+        flags: RouteFlags,
+    ) -> io::Result<RouteMessage> {
         let mut message = RouteMessage::default();
+        message.header.flags = flags;
         message.header.address_family = family(ip);
         message.header.destination_prefix_length = if ip.is_ipv4() { 32 } else { 128 };
         let destination = RouteAddress::from(ip);

@@ -29,4 +29,8 @@ impl Paths for Kernel {
             },
         })
     }
+
+    fn has_route(&mut self, peer: SocketAddr, through: u32) -> io::Result<bool> {
+        self.0.has_route(peer, through)
+    }
 }
