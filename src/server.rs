@@ -102,8 +102,7 @@ impl<R: Responder + Send + 'static> Server<R> {
     /// unheard. An interface came back whose sockets may not be bound to it again. A drain took too
     /// long, or was cut short by a second stop.
     pub fn run(mut self, mut observe: impl FnMut(Report<'_>)) -> Result<Summary, Error> {
-        let socket = &self.sockets.by_worker[0][0].receiver;
-        log::settings(&self.config, socket);
+        log::settings(&self.config, &self.sockets.by_worker[0]);
         let mode = self.mode();
         let mut workers = Workers::default();
         let started = self

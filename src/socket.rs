@@ -12,8 +12,8 @@ use socket2::{Domain, Protocol, SockAddr, Type};
 
 use crate::datagram::Endpoint;
 use bind::{bind, bind_device, refuse_broadcast, try_bind};
-pub use options::Settings;
 use options::set_options;
+pub use options::{Lack, Settings};
 use reflector_measure::error::Error;
 use reflector_udp::{errqueue, sockopt};
 
@@ -31,6 +31,8 @@ pub struct Socket {
     settings: Settings,
     /// The interface that it is bound to, if to one.
     interface: Option<String>,
+    /// The options that the kernel refuses.
+    lacks: Vec<Lack>,
 }
 
 impl Socket {
@@ -51,21 +53,23 @@ impl Socket {
             has_pktinfo: addr.ip().is_unspecified() || settings.same_interface,
             same_interface: settings.same_interface,
         };
-        set_options(&inner, &endpoint, settings)
-            .map_err(|e| Error::system(cannot("set the socket options"), &e))?;
+        let lacks = set_options(&inner, &endpoint, settings).map_err(|refused| {
+            let what = cannot(&format!("set the socket option {}", refused.option));
+            Error::system(what, &refused.error)
+        })?;
         if let Some(device) = &settings.device {
             bind_device(&inner, device)?;
         }
         if settings.share_port || (settings.is_grouped && !is_first) {
             inner
                 .set_reuse_port(true)
-                .map_err(|e| Error::system(cannot("share the port"), &e))?;
+                .map_err(|e| Error::system(cannot("share the port (SO_REUSEPORT)"), &e))?;
         }
         bind(&inner, addr)?;
         if settings.is_grouped && is_first && !settings.share_port {
             inner
                 .set_reuse_port(true)
-                .map_err(|e| Error::system(cannot("share the port"), &e))?;
+                .map_err(|e| Error::system(cannot("share the port (SO_REUSEPORT)"), &e))?;
         }
         refuse_broadcast(addr)?;
         let bound = inner.local_addr().ok().and_then(|addr| addr.as_socket());
@@ -77,6 +81,7 @@ impl Socket {
             },
             settings: settings.clone(),
             interface: settings.device.clone().or_else(|| scope(addr)),
+            lacks,
         })
     }
 
@@ -108,7 +113,7 @@ impl Socket {
             freebind: true,
             ..settings.clone()
         };
-        set_options(&inner, endpoint, &sending)?;
+        let lacks = set_options(&inner, endpoint, &sending)?;
         sockopt::reject_new(&inner)?;
         self.bind_beside(&inner, addr)?;
         Ok(Some(Self {
@@ -116,6 +121,7 @@ impl Socket {
             endpoint: *endpoint,
             settings: settings.clone(),
             interface: None,
+            lacks,
         }))
     }
 
@@ -205,6 +211,11 @@ impl Socket {
         }
     }
 
+    /// The options that it does without.
+    pub fn lacks(&self) -> &[Lack] {
+        &self.lacks
+    }
+
     /// What the datagram path needs to know of it.
     pub fn endpoint(&self) -> Endpoint {
         self.endpoint
@@ -225,7 +236,8 @@ impl Socket {
     /// `ENOPROTOOPT` on a kernel that does not know the option.
     pub fn tell_hop_limits(&self) -> io::Result<()> {
         let takes_v4 = self.endpoint.addr.is_ipv4() || self.settings.dual_stack;
-        options::tell_hop_limits(&self.inner, self.endpoint.addr.is_ipv6(), takes_v4)
+        options::tell_hop_limits(&self.inner, self.endpoint.addr.is_ipv6(), takes_v4)?;
+        Ok(())
     }
 
     /// Bytes that may wait to be received, as the kernel counts them.

@@ -1,18 +1,19 @@
 //! What the server says in its log: of its settings, and once each of what is not answered.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use crate::config::{Config, SEND_BUFFER_SMALL};
 use crate::datagram::DropReason;
 use crate::engine::Kind;
 use crate::engine::probe::Blocker;
-use crate::socket::{self, Socket};
+use crate::socket::{self, Lack, SocketPair};
 
-/// Says what a user may want to know of the settings, and of what `socket` was granted, before
-/// anything is served.
-pub fn settings(config: &Config, socket: &Socket) {
+/// Says what a user may want to know of the settings, and of what the sockets of a worker, `pairs`,
+/// were granted, before anything is served.
+pub fn settings(config: &Config, pairs: &[SocketPair]) {
+    let socket = &pairs[0].receiver;
     for note in &config.notes {
         tracing::warn!("{note}");
     }
@@ -24,6 +25,13 @@ pub fn settings(config: &Config, socket: &Socket) {
             "on this kernel a receive that finds nothing costs a buffer: receives stay armed \
              when sockets are busy"
         );
+    }
+    let mut named = BTreeSet::new();
+    for Lack { refused, without } in pairs.iter().flat_map(|pair| pair.receiver.lacks()) {
+        if named.insert(refused.option) {
+            let (option, error) = (refused.option, &refused.error);
+            tracing::warn!("the kernel refuses the socket option {option} ({error}): {without}");
+        }
     }
     let asked = &config.socket;
     let sent = socket.send_buffer_len();

@@ -204,9 +204,12 @@ fn steer(config: &Config, receivers: &[Vec<Socket>]) -> Result<(), Error> {
             );
         };
         for socket in sockets {
-            socket
-                .steer_to(core.id)
-                .map_err(|e| Error::system(format!("cannot steer worker {worker}"), &e))?;
+            socket.steer_to(core.id).map_err(|e| {
+                Error::system(
+                    format!("cannot steer worker {worker} (SO_INCOMING_CPU)"),
+                    &e,
+                )
+            })?;
         }
     }
     Ok(())

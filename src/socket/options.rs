@@ -2,6 +2,9 @@
 //!
 //! Two are absent on purpose: `SO_BROADCAST`, so that no reply can go to a broadcast address, and
 //! `IP_RECVERR`, since with it a forged ICMP error would end an armed receive.
+//!
+//! A kernel may refuse one, as those do that run in user space. What is needed ends the start; what
+//! only makes replies faster or finer is done without.
 
 use std::io;
 
@@ -41,80 +44,179 @@ pub struct Settings {
     pub device: Option<String>,
 }
 
-/// Sets the options of a socket that will be bound to `endpoint`.
+/// An option by its name.
+#[derive(Clone, Copy, Debug)]
+struct Named {
+    name: &'static str,
+    level: i32,
+    option: i32,
+}
+
+macro_rules! named {
+    ($level:ident, $name:ident) => {
+        Named {
+            name: stringify!($name),
+            level: libc::$level,
+            option: libc::$name,
+        }
+    };
+}
+
+/// An option that the kernel refuses.
+#[derive(Debug)]
+pub struct Refused {
+    /// Its name.
+    pub option: &'static str,
+    /// What the kernel said.
+    pub error: io::Error,
+}
+
+impl From<Refused> for io::Error {
+    fn from(refused: Refused) -> Self {
+        refused.error
+    }
+}
+
+/// An option that the socket does without.
+#[derive(Debug)]
+pub struct Lack {
+    /// Which one.
+    pub refused: Refused,
+    /// What is so without it.
+    pub without: &'static str,
+}
+
+/// The socket whose options are set, and what it lacks so far.
+struct Options<'a> {
+    socket: &'a socket2::Socket,
+    lacks: Vec<Lack>,
+}
+
+impl Options<'_> {
+    /// Sets `option`, without which there is no use.
+    fn need(&self, option: Named, value: i32) -> Result<(), Refused> {
+        sockopt::set_int(self.socket, option.level, option.option, value).map_err(|error| Refused {
+            option: option.name,
+            error,
+        })
+    }
+
+    /// Sets `option`, if the kernel takes it.
+    fn wish(&mut self, option: Named, value: i32, without: &'static str) {
+        if let Err(refused) = self.need(option, value) {
+            self.lacks.push(Lack { refused, without });
+        }
+    }
+
+    /// Sets `option`, which `is_needed` or not.
+    fn set(
+        &mut self,
+        option: Named,
+        value: i32,
+        is_needed: bool,
+        without: &'static str,
+    ) -> Result<(), Refused> {
+        if is_needed {
+            return self.need(option, value);
+        }
+        self.wish(option, value, without);
+        Ok(())
+    }
+}
+
+/// Sets the options of a socket that will be bound to `endpoint`, and says which it does without.
 ///
 /// # Errors
-/// `ENOPROTOOPT` on a kernel that does not know one of them, `ENOMEM` for a buffer.
+/// `ENOPROTOOPT` or `EOPNOTSUPP` on a kernel that does not know one that is needed.
 pub fn set_options(
     socket: &socket2::Socket,
     endpoint: &Endpoint,
     settings: &Settings,
-) -> io::Result<()> {
+) -> Result<Vec<Lack>, Refused> {
     let is_v6 = endpoint.addr.is_ipv6();
     let takes_v4 = !is_v6 || settings.dual_stack;
+    let lacks = Vec::new();
+    let mut options = Options { socket, lacks };
     if is_v6 {
         // Either way explicitly: net.ipv6.bindv6only changes the default.
-        socket.set_only_v6(!settings.dual_stack)?;
+        let value = i32::from(!settings.dual_stack);
+        options.need(named!(SOL_IPV6, IPV6_V6ONLY), value)?;
     }
     if endpoint.has_pktinfo {
         if is_v6 {
-            sockopt::enable(socket, libc::SOL_IPV6, libc::IPV6_RECVPKTINFO)?;
+            options.need(named!(SOL_IPV6, IPV6_RECVPKTINFO), 1)?;
         }
         if takes_v4 {
             // On a dual-stack socket as well: only this one tells a broadcast from a unicast.
-            sockopt::enable(socket, libc::SOL_IP, libc::IP_PKTINFO)?;
+            options.need(named!(SOL_IP, IP_PKTINFO), 1)?;
         }
     }
     if (is_v6 && endpoint.is_wildcard()) || settings.freebind {
         // AnyIP: for IPv4 a `local` route is enough to reply from, IPv6 looks for an address.
-        let (level, option) = if is_v6 {
-            (libc::SOL_IPV6, libc::IPV6_FREEBIND)
-        } else {
-            (libc::SOL_IP, libc::IP_FREEBIND)
+        let option = match is_v6 {
+            true => named!(SOL_IPV6, IPV6_FREEBIND),
+            false => named!(SOL_IP, IP_FREEBIND),
         };
-        sockopt::enable(socket, level, option)?;
+        let without = "an address that only a local route gives this host gets no replies";
+        options.set(option, 1, settings.freebind, without)?;
     }
     if settings.hop_limits {
-        tell_hop_limits(socket, is_v6, takes_v4)?;
+        need_hop_limits(&options, is_v6, takes_v4)?;
     }
     if settings.tos {
         if is_v6 {
-            sockopt::enable(socket, libc::SOL_IPV6, libc::IPV6_RECVTCLASS)?;
+            options.need(named!(SOL_IPV6, IPV6_RECVTCLASS), 1)?;
         }
         if takes_v4 {
-            sockopt::enable(socket, libc::SOL_IP, libc::IP_RECVTOS)?;
+            options.need(named!(SOL_IP, IP_RECVTOS), 1)?;
         }
     }
     if settings.gro {
         // All sockets of a group alike: the kernel's lookup may meet any of them.
-        sockopt::enable(socket, libc::SOL_UDP, libc::UDP_GRO)?;
+        let without = "trains are received one datagram at a time, which takes more CPU";
+        options.wish(named!(SOL_UDP, UDP_GRO), 1, without);
     }
     if settings.timestamps {
-        sockopt::enable(socket, libc::SOL_SOCKET, libc::SO_TIMESTAMPNS)?;
+        let without = "residence times are not measured";
+        options.wish(named!(SOL_SOCKET, SO_TIMESTAMPNS), 1, without);
     }
     if settings.stamps {
-        errqueue::enable_stamps(socket)?;
+        let enabled = errqueue::enable_stamps(socket);
+        enabled.map_err(|error| Refused {
+            option: "SO_TIMESTAMPING",
+            error,
+        })?;
     }
-    set_fragmentation(socket, is_v6, takes_v4, settings.df)?;
+    set_fragmentation(&mut options, is_v6, takes_v4, settings.df)?;
+    // What is not granted is seen in what is there.
     if let Some(len) = settings.receive_buffer_len {
-        set_buffer(socket, libc::SO_RCVBUFFORCE, libc::SO_RCVBUF, len)?;
+        let _ = set_buffer(socket, libc::SO_RCVBUFFORCE, libc::SO_RCVBUF, len);
     }
     if let Some(len) = settings.send_buffer_len {
-        set_buffer(socket, libc::SO_SNDBUFFORCE, libc::SO_SNDBUF, len)?;
+        let _ = set_buffer(socket, libc::SO_SNDBUFFORCE, libc::SO_SNDBUF, len);
     }
-    Ok(())
+    Ok(options.lacks)
 }
 
 /// Asks for the hop limit of each datagram.
 ///
 /// # Errors
 /// `ENOPROTOOPT` on a kernel that does not know the option.
-pub fn tell_hop_limits(socket: &socket2::Socket, is_v6: bool, takes_v4: bool) -> io::Result<()> {
+pub fn tell_hop_limits(
+    socket: &socket2::Socket,
+    is_v6: bool,
+    takes_v4: bool,
+) -> Result<(), Refused> {
+    let lacks = Vec::new();
+    need_hop_limits(&Options { socket, lacks }, is_v6, takes_v4)
+}
+
+fn need_hop_limits(options: &Options<'_>, is_v6: bool, takes_v4: bool) -> Result<(), Refused> {
     if is_v6 {
-        sockopt::enable(socket, libc::SOL_IPV6, libc::IPV6_RECVHOPLIMIT)?;
+        options.need(named!(SOL_IPV6, IPV6_RECVHOPLIMIT), 1)?;
     }
     if takes_v4 {
-        sockopt::enable(socket, libc::SOL_IP, libc::IP_RECVTTL)?;
+        options.need(named!(SOL_IP, IP_RECVTTL), 1)?;
     }
     Ok(())
 }
@@ -125,18 +227,19 @@ pub fn tell_hop_limits(socket: &socket2::Socket, is_v6: bool, takes_v4: bool) ->
 /// IPv6 WANT: routers do not fragment IPv6, so what they report has to be believed. PROBE (`df`):
 /// never fragmented, the device's MTU is the only limit.
 fn set_fragmentation(
-    socket: &socket2::Socket,
+    options: &mut Options<'_>,
     is_v6: bool,
     takes_v4: bool,
     df: bool,
-) -> io::Result<()> {
+) -> Result<(), Refused> {
+    let without = "the kernel decides which replies are fragmented, and may believe forged ICMP";
     if is_v6 {
         let discover = if df {
             libc::IPV6_PMTUDISC_PROBE
         } else {
             libc::IPV6_PMTUDISC_WANT
         };
-        sockopt::set_int(socket, libc::SOL_IPV6, libc::IPV6_MTU_DISCOVER, discover)?;
+        options.set(named!(SOL_IPV6, IPV6_MTU_DISCOVER), discover, df, without)?;
     }
     if takes_v4 {
         let discover = if df {
@@ -144,7 +247,7 @@ fn set_fragmentation(
         } else {
             libc::IP_PMTUDISC_OMIT
         };
-        sockopt::set_int(socket, libc::SOL_IP, libc::IP_MTU_DISCOVER, discover)?;
+        options.set(named!(SOL_IP, IP_MTU_DISCOVER), discover, df, without)?;
     }
     Ok(())
 }

@@ -3,6 +3,7 @@
 
 mod ends;
 mod help;
+mod kernels;
 mod limits;
 mod options;
 mod ports;
