@@ -6,6 +6,7 @@ mod builder;
 mod cpus;
 mod listeners;
 mod memory;
+mod neighbours;
 mod settings;
 
 pub use builder::Builder;

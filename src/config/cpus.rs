@@ -1,15 +1,18 @@
 //! Which CPUs the workers run on.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 use core_affinity::CoreId;
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
+use super::neighbours;
 use reflector_measure::error::Error;
 
 /// One entry per worker: the CPU that it is pinned to, if to any.
 ///
 /// # Errors
-/// No worker at all, or a CPU in `cpus` that this process may not run on.
+/// No worker at all, or a CPU in `cpus` that the kernel does not let this process run on.
 pub fn workers(
     cores: Option<u16>,
     cpus: Option<&[usize]>,
@@ -46,9 +49,20 @@ pub fn workers(
         return Ok(allowed.into_iter().map(Some).collect());
     };
     note_sharing(count, allowed.len(), notes);
+    let chosen = match count < allowed.len() {
+        true => free_first(allowed, &neighbours::pinned(Path::new("/proc"))),
+        false => allowed,
+    };
     Ok((0..count)
-        .map(|worker| allowed.get(worker % allowed.len()).copied())
+        .map(|worker| chosen.get(worker % chosen.len()).copied())
         .collect())
+}
+
+/// The CPUs in the order in which they are taken, where not all are: those first that the fewest
+/// neighbours have `pinned` their workers to.
+fn free_first(mut allowed: Vec<CoreId>, pinned: &BTreeMap<usize, usize>) -> Vec<CoreId> {
+    allowed.sort_by_key(|core| pinned.get(&core.id).copied().unwrap_or(0));
+    allowed
 }
 
 fn on_cpus(
@@ -56,7 +70,8 @@ fn on_cpus(
     allowed: &[CoreId],
     notes: &mut Vec<String>,
 ) -> Result<Vec<Option<CoreId>>, Error> {
-    let is_missing = |cpu: &&usize| !allowed.iter().any(|it| it.id == **cpu);
+    // A mask may be narrower than what the kernel allows: with isolated CPUs it is by default.
+    let is_missing = |&&cpu: &&usize| !allowed.iter().any(|it| it.id == cpu) && !takes_us(cpu);
     if let Some(missing) = cpus.iter().find(is_missing) {
         let list: Vec<_> = allowed.iter().map(|core| core.id.to_string()).collect();
         return Err(Error::usage(
@@ -67,6 +82,21 @@ fn on_cpus(
     let distinct: BTreeSet<_> = cpus.iter().collect();
     note_sharing(cpus.len(), distinct.len(), notes);
     Ok(cpus.iter().map(|&id| Some(CoreId { id })).collect())
+}
+
+/// Whether the kernel lets this thread run on `cpu`, tried.
+fn takes_us(cpu: usize) -> bool {
+    let Ok(before) = sched_getaffinity(None) else {
+        return false;
+    };
+    if cpu >= CpuSet::MAX_CPU {
+        return false;
+    }
+    let mut only = CpuSet::new();
+    only.set(cpu);
+    let is_taken = sched_setaffinity(None, &only).is_ok();
+    // Where nothing was changed, nothing is to be restored.
+    is_taken && sched_setaffinity(None, &before).is_ok()
 }
 
 fn note_sharing(workers: usize, cpus: usize, notes: &mut Vec<String>) {
@@ -93,6 +123,34 @@ mod tests {
             said.starts_with("cannot run on CPU 4000: this process may"),
             "{said}"
         );
+    }
+
+    #[test]
+    fn workers_leave_cpus_to_their_neighbours() {
+        let all = [0, 1, 2, 5].map(|id| CoreId { id });
+        let order = |pinned: &[(usize, usize)]| {
+            let pinned = pinned.iter().copied().collect();
+            let order = free_first(all.to_vec(), &pinned);
+            order.iter().map(|core| core.id).collect::<Vec<_>>()
+        };
+        assert_eq!(order(&[]), [0, 1, 2, 5]);
+        assert_eq!(order(&[(0, 1)]), [1, 2, 5, 0]);
+        assert_eq!(order(&[(0, 2), (1, 1), (5, 1), (7, 1)]), [2, 1, 5, 0]);
+    }
+
+    #[test]
+    fn a_cpu_outside_the_mask_is_tried() {
+        // A mask is of its thread.
+        let thread = std::thread::spawn(|| {
+            let allowed = core_affinity::get_core_ids().unwrap();
+            let (first, last) = (allowed[0], *allowed.last().unwrap());
+            assert!(core_affinity::set_for_current(first));
+            let narrow = sched_getaffinity(None).unwrap();
+            let found = workers(None, Some(&[last.id]), &mut Vec::new()).unwrap();
+            assert_eq!(found, [Some(last)]);
+            assert_eq!(sched_getaffinity(None).unwrap(), narrow, "as before");
+        });
+        thread.join().unwrap();
     }
 
     /// A container's seccomp profile may refuse it.

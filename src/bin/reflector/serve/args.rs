@@ -124,11 +124,16 @@ struct Addresses {
 struct Workers {
     /// Number of workers, one per core [default: all available cores]
     ///
-    /// Available are the CPUs of the affinity mask, up to the CPU quota of the cgroup.
+    /// Available are the CPUs of the affinity mask, up to the CPU quota of the cgroup. Where fewer
+    /// are asked for, those come first that no other reflector has its workers on, as far as /proc
+    /// shows them; containers do not see each other.
     #[arg(short, long, value_name = "N")]
     #[arg(value_parser = number::<u16>(1..=1024), conflicts_with = "cpus")]
     cores: Option<u16>,
     /// CPUs to run on, one worker each, such as 0-3,6
+    ///
+    /// One that the affinity mask leaves out, such as an isolated one, is taken where the kernel
+    /// allows it.
     #[arg(long, value_name = "LIST", value_parser = values::cpus)]
     cpus: Option<CpuList>,
     /// Engine that moves datagrams: auto, uring or mmsg

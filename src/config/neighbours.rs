@@ -1,0 +1,72 @@
+//! Which CPUs other processes of this program have for themselves.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+/// For each CPU, how many threads of other processes with this one's name run there only. Two
+/// servers of a few workers each then do not meet on the first CPUs while others have nothing to
+/// do. `proc` is where procfs is; what it does not show, such as other containers, is not known.
+pub fn pinned(proc: &Path) -> BTreeMap<usize, usize> {
+    let mut pinned = BTreeMap::new();
+    let own = fs::read_link(proc.join("self")).unwrap_or_default();
+    let Ok(name) = fs::read(proc.join("self/comm")) else {
+        return pinned;
+    };
+    let processes = fs::read_dir(proc).into_iter().flatten().flatten();
+    let is_neighbour = |path: &Path| {
+        path.file_name() != Some(own.as_os_str())
+            && path.file_name() != Some("self".as_ref())
+            && fs::read(path.join("comm")).is_ok_and(|it| it == name)
+    };
+    let neighbours = processes.map(|it| it.path()).filter(|it| is_neighbour(it));
+    for process in neighbours {
+        let threads = fs::read_dir(process.join("task")).into_iter().flatten();
+        for thread in threads.flatten() {
+            let status = fs::read_to_string(thread.path().join("status")).unwrap_or_default();
+            if let Some(cpu) = only_cpu(&status) {
+                *pinned.entry(cpu).or_default() += 1;
+            }
+        }
+    }
+    pinned
+}
+
+/// The CPU of a thread that has one only, by its proc_pid_status(5).
+fn only_cpu(status: &str) -> Option<usize> {
+    let list = status
+        .lines()
+        .find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
+    list?.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn threads_of_other_processes_of_the_name_are_counted_by_cpu() {
+        let proc = std::env::temp_dir().join(format!("reflector-proc-{}", std::process::id()));
+        for (pid, name, lists) in [
+            ("7", "reflector\n", &["0", "0-3"][..]),
+            ("8", "reflector\n", &["0-3", "1", "2"]),
+            ("9", "reflector\n", &["1", "0,2"]),
+            ("10", "other\n", &["3"]),
+        ] {
+            for (thread, list) in lists.iter().enumerate() {
+                let task = proc.join(format!("{pid}/task/{thread}"));
+                fs::create_dir_all(&task).unwrap();
+                let status = format!("Name:\t{name}Cpus_allowed_list:\t{list}\nThreads:\t1\n");
+                fs::write(task.join("status"), status).unwrap();
+            }
+            fs::write(proc.join(pid).join("comm"), name).unwrap();
+        }
+        symlink("7", proc.join("self")).unwrap();
+        let found = pinned(&proc);
+        fs::remove_dir_all(&proc).unwrap();
+        assert_eq!(found, [(1, 2), (2, 1)].into());
+        assert!(pinned(&proc).is_empty(), "no procfs, no neighbours");
+    }
+}
