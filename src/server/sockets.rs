@@ -214,3 +214,26 @@ fn steer(config: &Config, receivers: &[Vec<Socket>]) -> Result<(), Error> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::EngineChoice;
+
+    #[test]
+    fn steering_by_cpu_without_pinned_workers_is_refused() {
+        let builder = Config::builder().engine(EngineChoice::Mmsg).steer_cpu(true);
+        let mut config = builder
+            .listen("127.0.0.1:0".parse().unwrap())
+            .build()
+            .unwrap();
+        // What a cgroup's quota below the number of CPUs leads to.
+        config.workers = vec![None, None];
+        let error = open(&config, &[Needs::NONE]).err().unwrap();
+        assert!(error.is_usage());
+        assert_eq!(
+            error.to_string(),
+            "cannot steer by CPU: the workers are not pinned to any; --cpus pins them"
+        );
+    }
+}
