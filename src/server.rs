@@ -278,7 +278,9 @@ impl<R: Responder + Send + 'static> Server<R> {
     ) -> Result<(), Error> {
         // A time beyond the clock's range never comes.
         let after_start = |length: Duration| start.checked_add(length);
-        let deadline = self.config.duration.and_then(after_start);
+        let mut deadline = self.config.duration.and_then(after_start);
+        let delay = self.config.drain_delay;
+        let mut is_stopping = false;
         let mut next_report = self.config.interval.and_then(after_start);
         // Until when counters are waited for that have been asked for.
         let mut collecting = None;
@@ -286,7 +288,13 @@ impl<R: Responder + Send + 'static> Server<R> {
         loop {
             let next = [collecting.or(next_report), deadline, Some(heartbeat.due())];
             match self.mailbox.next(next.into_iter().flatten().min()) {
-                Event::Order(Order::Stop) => return Ok(()),
+                Event::Order(Order::Stop) if is_stopping || delay.is_zero() => return Ok(()),
+                Event::Order(Order::Stop) => {
+                    tracing::info!("stopping in {delay:?}; a second signal or stop does it now");
+                    is_stopping = true;
+                    let due = clock::monotonic().checked_add(delay);
+                    deadline = deadline.into_iter().chain(due).min();
+                }
                 Event::Order(Order::SetRules(rules)) => self.set_rules(&rules, controls),
                 Event::Order(Order::SetRouteMtus(mtus)) => self.set_route_mtus(&mtus, controls),
                 Event::Order(Order::Rebind(interface)) => self.sockets.rebind(&interface)?,

@@ -73,6 +73,7 @@ impl Builder {
             coalesce: self.coalesce,
             paths: self.paths,
             rules: self.rules,
+            drain_delay: self.drain_delay,
             drain_timeout: self.drain_timeout,
             interval: self.interval.filter(|interval| !interval.is_zero()),
             duration: self.duration,

@@ -41,6 +41,7 @@ pub struct Builder {
     pub(super) socket: socket::Settings,
     pub(super) paths: Option<OpenPaths>,
     pub(super) rules: Rules,
+    pub(super) drain_delay: Duration,
     pub(super) drain_timeout: Duration,
     pub(super) interval: Option<Duration>,
     pub(super) duration: Option<Duration>,
@@ -68,6 +69,7 @@ impl Default for Builder {
             },
             paths: None,
             rules: Rules::default(),
+            drain_delay: Duration::ZERO,
             drain_timeout: DRAIN_TIMEOUT_DEFAULT,
             interval: Some(Duration::from_secs(1)),
             duration: None,
@@ -250,6 +252,13 @@ impl Builder {
     /// Reports this often; `None` only at the end.
     pub fn interval(mut self, interval: Option<Duration>) -> Self {
         self.interval = interval;
+        self
+    }
+
+    /// Goes on for this long when the server is stopped, for peers that have not yet heard of it;
+    /// then it drains. A second stop ends the delay.
+    pub fn drain_delay(mut self, delay: Duration) -> Self {
+        self.drain_delay = delay;
         self
     }
 

@@ -87,6 +87,8 @@ pub struct Config {
     pub(crate) rules: Rules,
     /// How often to report; `None` only at the end.
     pub(crate) interval: Option<Duration>,
+    /// How long replies go on after the order to stop, before the drain.
+    pub(crate) drain_delay: Duration,
     /// How long the workers may take to answer what is queued at the end.
     pub(crate) drain_timeout: Duration,
     /// When to end by itself.

@@ -24,7 +24,7 @@ pub struct Handle {
 /// What a server is told.
 #[derive(Clone, Debug)]
 pub enum Order {
-    /// Drain and end; a second one ends at once.
+    /// Drain and end, after the delay if there is one; a second one is in no need of it.
     Stop,
     /// Answer by these rules from now on.
     SetRules(Rules),
@@ -36,7 +36,8 @@ pub enum Order {
 
 impl Handle {
     /// Asks the server to answer what it has received, and to end. Asked a second time, it ends at
-    /// once.
+    /// once; where it still waits for [`drain_delay`](crate::config::Builder::drain_delay), it
+    /// answers first.
     pub fn stop(&self) {
         self.order(Order::Stop);
     }

@@ -30,6 +30,36 @@ on_both_engines! {
         }
     }
 
+    fn with_a_delay_it_goes_on_after_the_first_signal_and_drains_at_the_second(engine: Engine) {
+        let host = Namespace::new().unwrap();
+        let args = ["--listen", "127.0.0.1:0", "--drain-delay", "1h", "--interval", "10ms"];
+        let reflector = Reflector::start(&host, engine, &args);
+        let client = Client::connect(&host, reflector.listen(0));
+        client.ask(b"before");
+        reflector.signal(Signal::TERM);
+        for _ in 0..3 {
+            // Reports go on as well.
+            client.ask(b"after");
+            reflector.wait_for_report("an answer", |it| it["replied"] != 0);
+        }
+        reflector.signal(Signal::TERM);
+        let (summary, log, status) = reflector.wait();
+        assert_eq!(status.code(), Some(0), "{log}");
+        assert_eq!(summary["replied"], 4);
+        assert!(log.contains(" INFO stopping in 3600s; a second signal or stop does it now\n"));
+    }
+
+    fn a_delay_that_is_over_ends_in_order(engine: Engine) {
+        let host = Namespace::new().unwrap();
+        let args = ["--listen", "127.0.0.1:0", "--drain-delay", "20ms"];
+        let reflector = Reflector::start(&host, engine, &args);
+        Client::connect(&host, reflector.listen(0)).ask(b"ping");
+        reflector.signal(Signal::TERM);
+        let (summary, _, status) = reflector.wait();
+        assert_eq!(status.code(), Some(0));
+        assert_eq!(summary["replied"], 1);
+    }
+
     fn a_signal_that_means_nothing_to_it_does_not_end_it(engine: Engine) {
         let host = Namespace::new().unwrap();
         let reflector = Reflector::start(&host, engine, &["--listen", "127.0.0.1:0"]);

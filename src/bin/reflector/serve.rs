@@ -31,24 +31,25 @@ pub fn run(args: &ServeArgs) -> Result<Exit, Error> {
         listener.mode.responder()
     })?;
     let reports = Reports::open(args.output.json, args.output.hdr.as_deref())?;
-    stop_on_signals(server.handle())?;
+    stop_on_signals(server.handle(), args.orderly_signals())?;
     watch::follow(server.handle(), server.interfaces())?;
     let served = server.run(|report| reports.report(report));
     let exit = reports.end();
     served.map(|_| exit)
 }
 
-/// How long the server may take to end at a second signal, before the process ends without it.
+/// How long the server may take to end at once, before the process ends without it.
 const ENDING_MAX: Duration = Duration::from_secs(1);
 
-/// The signals that end in order drain; the server ends at once at a second one.
-fn stop_on_signals(server: Handle) -> Result<(), Error> {
+/// The signals that end in order drain. After `orderly` of them the server ends at once at the next
+/// one, and where it does not, the process does.
+fn stop_on_signals(server: Handle, orderly: u32) -> Result<(), Error> {
     let cannot = |e: io::Error| Error::system("cannot listen to signals", &e);
     let mut signals = Signals::new(signals::ending()).map_err(cannot)?;
     let listen = move || {
-        for (count, _) in (1..).zip(signals.forever()) {
+        for (count, _) in (1_u32..).zip(signals.forever()) {
             server.stop();
-            if count > 1 {
+            if count > orderly {
                 thread::sleep(ENDING_MAX);
                 process::exit(i32::from(Exit::Failed.code()));
             }

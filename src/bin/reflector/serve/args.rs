@@ -50,7 +50,8 @@ pub const ENDING: Ending = Ending {
             "Signals",
             &[
                 "SIGTERM, SIGINT (Ctrl-C) and SIGHUP stop receiving, reply to what was received, \
-                 print the summary and exit with 0. A second one exits at once, with 1.",
+                 print the summary and exit with 0. A second one exits at once, with 1. With \
+                 --drain-delay the first one starts the delay, and what follows ends it.",
             ],
         ),
         (
@@ -150,6 +151,12 @@ struct Workers {
     #[arg(long, value_enum, value_name = "flow|cpu", hide_possible_values = true)]
     #[arg(default_value_t = Steer::Flow)]
     steer: Steer,
+    /// Go on for this long after SIGTERM, SIGINT or SIGHUP, before the end begins
+    ///
+    /// For peers that have not yet heard that the reflector is going, as in a rolling update. A
+    /// second signal ends the delay.
+    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = duration::parse)]
+    drain_delay: Duration,
     /// Give the workers this long to reply to what they have received at the end
     ///
     /// One that takes longer is stuck: the reflector exits with 1.
@@ -247,6 +254,15 @@ pub struct OutputArgs {
 }
 
 impl ServeArgs {
+    /// Signals at which the reflector ends in order.
+    pub fn orderly_signals(&self) -> u32 {
+        if self.workers.drain_delay.is_zero() {
+            1
+        } else {
+            2
+        }
+    }
+
     /// The settings that the arguments ask for.
     ///
     /// # Errors
@@ -301,6 +317,7 @@ impl Workers {
         builder
             .engine(engine)
             .steer_cpu(self.steer == Steer::Cpu)
+            .drain_delay(self.drain_delay)
             .drain_timeout(self.drain_timeout)
             .spin(self.spin)
     }
