@@ -47,6 +47,7 @@ impl Builder {
         }
         let (kind, abilities, engine_blocker) = choose_engine(self.engine)?;
         let buffers = self.rounded_buffers(&mut notes);
+        notes.extend(self.deafness());
         Ok(Config {
             socket: socket::Settings {
                 is_grouped: workers.len() > 1,
@@ -81,6 +82,18 @@ impl Builder {
             workers,
             notes,
         })
+    }
+
+    /// What may become of a port that is shared by one interface only.
+    fn deafness(&self) -> Option<String> {
+        let device = self.socket.device.as_ref();
+        let device = device.filter(|_| self.socket.share_port)?;
+        Some(format!(
+            "--share-port with --device: where another server of the port is not bound to \
+             {device}, all that arrives by it goes to one of the two, of IPv4 to the one that \
+             started last, of IPv6 to the one that started first; the port is shared among those \
+             that are all bound to it, or all not"
+        ))
     }
 
     fn rounded_buffers(&self, notes: &mut Vec<String>) -> u16 {
@@ -140,6 +153,19 @@ mod tests {
         let config = mmsg().buffers(100).build().unwrap();
         assert_eq!(config.engine.buffers, 128);
         assert!(config.notes[0].contains("rounded up"));
+    }
+
+    #[test]
+    fn a_port_that_is_shared_by_one_interface_is_warned_of() {
+        let notes = |builder: Builder| builder.cores(1).build().unwrap().notes;
+        let both = notes(mmsg().device("s0").share_port(true));
+        assert!(
+            both[0].starts_with("--share-port with --device: "),
+            "{both:?}"
+        );
+        assert!(both[0].contains("not bound to s0"), "{both:?}");
+        assert!(notes(mmsg().device("s0")).is_empty());
+        assert!(notes(mmsg().share_port(true)).is_empty());
     }
 
     #[test]

@@ -117,6 +117,10 @@ struct Addresses {
     ///
     /// The kernel then divides the peers among them (SO_REUSEPORT). Without this option a second
     /// reflector on the same port is refused.
+    ///
+    /// All of them have the same --device, or all none: otherwise what arrives by that interface
+    /// goes to one of them only, of IPv4 to the one that started last, of IPv6 to the one that
+    /// started first.
     #[arg(long)]
     share_port: bool,
 }
