@@ -285,7 +285,7 @@ fn a_limit_on_open_files_ends_it_before_it_is_ready() {
         || {
             let host = Namespace::new().unwrap();
             // Too few for the sockets; enough for them, but not for what the workers need.
-            for (limit, attempted) in [(6, "cannot open a socket"), (18, "cannot start a worker")] {
+            for (limit, attempted) in [(6, "cannot open a socket"), (24, "cannot start a worker")] {
                 let program = program().display().to_string();
                 let script = format!("ulimit -n {limit} && exec {program} \"$@\"");
                 let output = host
