@@ -7,6 +7,7 @@ use std::time::Duration;
 use socket2::SockAddr;
 
 use reflector_measure::clock;
+use reflector_measure::dad::{self, Unusable};
 use reflector_measure::error::Error;
 use reflector_udp::wake::Wake;
 
@@ -34,12 +35,37 @@ pub fn try_bind(socket: &socket2::Socket, addr: SocketAddr) -> io::Result<()> {
     }
 }
 
-/// The same, for an address that the user has named.
+/// The same, for an address that the user has named. An IPv6 address that this host is still trying
+/// is waited for.
 ///
 /// # Errors
 /// As [`try_bind`], each with what to try.
 pub fn bind(socket: &socket2::Socket, addr: SocketAddr) -> Result<(), Error> {
-    try_bind(socket, addr).map_err(|e| bind_error(addr, e))
+    let mut bound = try_bind(socket, addr);
+    if is_not_available(&bound)
+        && let SocketAddr::V6(v6) = addr
+        && unusable(addr) == Some(Unusable::Tentative)
+    {
+        let wake = Wake::open().map_err(|e| bind_error(addr, e))?;
+        dad::waited_for(*v6.ip(), v6.scope_id(), |pause| {
+            wake.wait(Some(pause));
+        });
+        bound = try_bind(socket, addr);
+    }
+    bound.map_err(|e| bind_error(addr, e))
+}
+
+/// Why `addr`, which is one of this host's, cannot be used.
+fn unusable(addr: SocketAddr) -> Option<Unusable> {
+    match addr {
+        SocketAddr::V4(_) => None,
+        SocketAddr::V6(v6) => dad::unusable(*v6.ip(), v6.scope_id()),
+    }
+}
+
+fn is_not_available(bound: &io::Result<()>) -> bool {
+    let error = bound.as_ref().err();
+    error.is_some_and(|e| e.raw_os_error() == Some(libc::EADDRNOTAVAIL))
 }
 
 /// Binds `socket` to the interface `device`.
@@ -69,10 +95,11 @@ fn bind_error(addr: SocketAddr, e: io::Error) -> Error {
             "a port below 1024 needs CAP_NET_BIND_SERVICE, or a lower \
              net.ipv4.ip_unprivileged_port_start",
         ),
-        Some(libc::EADDRNOTAVAIL) => error.try_this(
+        Some(libc::EADDRNOTAVAIL) => error.try_this(unusable(addr).map_or(
             "this host does not have the address: `ip addr` lists those it has; --freebind binds \
              one that comes later",
-        ),
+            Unusable::remedy,
+        )),
         Some(libc::EINVAL) if addr.is_ipv6() => {
             error.try_this("a link-local address needs its interface, as in [fe80::1%eth0]:9007")
         }

@@ -10,6 +10,7 @@ mod ports;
 mod readers;
 mod refusals;
 mod reports;
+mod tentative;
 mod workers;
 
 use std::net::SocketAddr;

@@ -3,12 +3,14 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::path::PathBuf;
+use std::thread;
 use std::time::Duration;
 
 use core_affinity::CoreId;
 
 use crate::options::{Options, Rate};
 use crate::wire::HEADER_LEN;
+use reflector_measure::dad::{self, Unusable};
 use reflector_measure::error::Error;
 use reflector_measure::target::{Target, wildcard};
 use reflector_udp::{PAYLOAD_V4_MAX, PAYLOAD_V6_MAX};
@@ -215,6 +217,9 @@ fn resolve(target: &Target, bind: Option<IpAddr>) -> Result<SocketAddr, Error> {
 fn reach(target: SocketAddr, bind: Option<IpAddr>) -> Result<(), Error> {
     let ip = target.ip();
     let from = SocketAddr::new(bind.unwrap_or_else(|| wildcard(target.ip())), 0);
+    if let IpAddr::V6(ip) = from.ip() {
+        dad::waited_for(ip, 0, thread::sleep);
+    }
     let socket = UdpSocket::bind(from).map_err(|e| cannot_bind(from.ip(), &e))?;
     socket.connect(target).map_err(|e| {
         let error = Error::system(format!("cannot reach {target}"), &e);
@@ -235,7 +240,14 @@ pub(crate) fn cannot_bind(ip: IpAddr, e: &io::Error) -> Error {
     let error = Error::system(format!("cannot send from {ip}"), e);
     match e.raw_os_error() {
         Some(libc::EADDRNOTAVAIL) => {
-            error.try_this("this host does not have the address: `ip addr` lists those it has")
+            let unusable = match ip {
+                IpAddr::V4(_) => None,
+                IpAddr::V6(ip) => dad::unusable(ip, 0),
+            };
+            error.try_this(unusable.map_or(
+                "this host does not have the address: `ip addr` lists those it has",
+                Unusable::remedy,
+            ))
         }
         _ => error,
     }

@@ -30,6 +30,7 @@ pub mod target;
 #[cfg(feature = "text")]
 pub mod text;
 
+pub mod dad;
 pub mod host;
 pub mod snmp;
 

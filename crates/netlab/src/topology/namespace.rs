@@ -19,7 +19,7 @@ use netlink_packet_route::link::{
 };
 
 use super::route::Route;
-use messages::{address_message, route_message};
+use messages::{address_message, route_message, tentative_message};
 use reflector_netlink::{Intent, Netlink};
 use reflector_udp::attempting;
 use reflector_udp::netns;
@@ -178,6 +178,15 @@ impl Namespace {
             .map(|index| RouteNetlinkMessage::NewAddress(address_message(index, address)))
             .and_then(|message| self.request(message, Intent::Create))
             .and_then(|()| self.wait_local(link, address.addr()))
+            .map_err(attempting(format_args!("add address {address} to {link}")))
+    }
+
+    /// Adds an IPv6 `address` to `link`, which is first tried for a moment where `accept_dad` and
+    /// `dad_transmits` of the link say so (ip-sysctl.rst in the kernel).
+    pub fn add_tentative_address(&self, link: &str, address: IpNet) -> io::Result<()> {
+        self.interface_index(link)
+            .map(|index| RouteNetlinkMessage::NewAddress(tentative_message(index, address)))
+            .and_then(|message| self.request(message, Intent::Create))
             .map_err(attempting(format_args!("add address {address} to {link}")))
     }
 

@@ -43,6 +43,15 @@ pub(super) fn address_message(index: u32, address: IpNet) -> AddressMessage {
     message
 }
 
+/// The same, with duplicate address detection.
+pub(super) fn tentative_message(index: u32, address: IpNet) -> AddressMessage {
+    let mut message = address_message(index, address);
+    message.header.flags = AddressHeaderFlags::empty();
+    let is_flags = |it: &AddressAttribute| matches!(it, AddressAttribute::Flags(_));
+    message.attributes.retain(|it| !is_flags(it));
+    message
+}
+
 /// `route` as the kernel wants it, through the device with `index` if one is named.
 pub(super) fn route_message(route: &Route, index: Option<u32>) -> RouteMessage {
     let destination = route.destination.trunc();
