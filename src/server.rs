@@ -126,7 +126,7 @@ impl<R: Responder + Send + 'static> Server<R> {
         let now = clock::monotonic();
         observe(Report::Interval(&accounting.close_interval(now, true)));
         let summary = accounting.summary(now);
-        self.log.send_errors(&summary.totals.send_errors);
+        self.log.totals(&summary.totals);
         observe(Report::Summary(&summary));
         served.map(|()| summary)
     }
@@ -318,7 +318,7 @@ impl<R: Responder + Send + 'static> Server<R> {
                 if accounting.collect(controls) || now >= until {
                     collecting = None;
                     let interval = accounting.close_interval(now, false);
-                    self.log.send_errors(&interval.totals.send_errors);
+                    self.log.totals(&interval.totals);
                     observe(Report::Interval(&interval));
                 }
             } else if let Some(due) = next_report.filter(|&due| now >= due) {

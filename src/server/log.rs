@@ -9,6 +9,7 @@ use crate::datagram::DropReason;
 use crate::engine::Kind;
 use crate::engine::probe::Blocker;
 use crate::socket::{self, Lack, SocketPair};
+use crate::stats::report::Totals;
 
 /// Says what a user may want to know of the settings, and of what the sockets of a worker, `pairs`,
 /// were granted, before anything is served.
@@ -86,6 +87,7 @@ pub fn engine_blocker(blocker: &Blocker) {
 #[derive(Debug, Default)]
 pub struct Log {
     reasons: RefCell<Vec<DropReason>>,
+    drops: RefCell<Vec<String>>,
     errors: RefCell<Vec<String>>,
     /// Indices of interfaces.
     routeless: RefCell<Vec<u32>>,
@@ -118,9 +120,29 @@ impl Log {
         }
     }
 
+    /// Warns of what `totals` count for the first time.
+    pub fn totals(&self, totals: &Totals) {
+        self.send_errors(&totals.send_errors);
+        self.drops(&totals.dropped);
+    }
+
+    /// Warns of what is dropped before its peer is looked at, once for each of the reasons in
+    /// `dropped`.
+    fn drops(&self, dropped: &BTreeMap<&'static str, u64>) {
+        for reason in DropReason::ALL {
+            let name = reason.name();
+            let has_some = dropped.get(name).is_some_and(|&count| count > 0);
+            if let Some(why) = lack(*reason).filter(|_| has_some)
+                && is_new(&self.drops, &name.to_owned())
+            {
+                tracing::warn!("datagrams are dropped as {name} (this is said once): {why}");
+            }
+        }
+    }
+
     /// Warns of replies that the kernel refuses to send, once for each of the `errors` that
     /// somebody can do something about.
-    pub fn send_errors(&self, errors: &BTreeMap<String, u64>) {
+    fn send_errors(&self, errors: &BTreeMap<String, u64>) {
         for name in errors.keys() {
             if let Some(remedy) = remedy(name).filter(|_| is_new(&self.errors, name)) {
                 tracing::warn!(
@@ -162,6 +184,26 @@ fn remedy(name: &str) -> Option<&'static str> {
         "EAGAIN" | "ENOBUFS" => Some(
             "look for peers that do not resolve (`ip neighbour`) and for a full device queue \
              (`tc -s qdisc`), or raise --sndbuf",
+        ),
+        _ => None,
+    }
+}
+
+/// Why datagrams are dropped for `reason`, with the remedy, where it is a rule or a lack that is
+/// seen before any peer is.
+fn lack(reason: DropReason) -> Option<&'static str> {
+    match reason {
+        DropReason::NoPktinfo => Some(
+            "the kernel does not say which address was asked, so that any reply could come from a \
+             wrong one; listen on each address itself, instead of on 0.0.0.0 or [::]",
+        ),
+        DropReason::NotUnicast => Some(
+            "they were sent to a broadcast or multicast address, and no reply can come from that; \
+             ask an address of this host",
+        ),
+        DropReason::TooLong => Some(
+            "the kernel received more datagrams as one train than it should; --gro off receives \
+             them one by one",
         ),
         _ => None,
     }
@@ -236,6 +278,19 @@ mod tests {
             let said = said(peer, reason);
             assert!(said.contains(expected), "{peer}: {said}");
         }
+    }
+
+    #[test]
+    fn what_is_dropped_before_its_peer_is_known_has_a_remedy() {
+        for (reason, expected) in [
+            (DropReason::NoPktinfo, "listen on each address itself"),
+            (DropReason::NotUnicast, "ask an address of this host"),
+            (DropReason::TooLong, "--gro off"),
+        ] {
+            assert!(lack(reason).unwrap().contains(expected), "{reason:?}");
+        }
+        // The first of each is told with its peer.
+        assert_eq!(lack(DropReason::SourcePort), None);
     }
 
     #[test]

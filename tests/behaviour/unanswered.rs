@@ -32,7 +32,9 @@ on_both_engines! {
             delivered.wait_for(shouted);
             let mut client = Client::any(&picture.container, at(DockerHost::HOST));
             ping(&mut client);
-            let summary = reflector.stop();
+            let (summary, log) = reflector.stop_with_log();
+            let told = " WARN datagrams are dropped as not_unicast (this is said once): ";
+            assert_eq!(log.matches(told).count(), 1, "{log}");
             // Every worker got every one of them.
             assert_eq!(dropped(&summary, "not_unicast"), 4 * (shouted - unheard), "{summary}");
             assert_eq!(summary["replied"], 1);

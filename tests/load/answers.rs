@@ -10,7 +10,33 @@ use reflector_netlab::topology::{DockerHost, Namespace, NftError, in_namespaces,
 
 use super::{count, load};
 use reflector_testkit::targets::{Fault, Target};
-use reflector_testkit::{Reflector, on_both_engines, wait_until};
+use reflector_testkit::{Engine, Reflector, on_both_engines, wait_until};
+
+/// Three source ports, of which a reflector refuses the one in the middle.
+#[test]
+fn ports_that_servers_refuse_are_not_sent_from_while_there_are_others() {
+    let test_name = "answers::ports_that_servers_refuse_are_not_sent_from_while_there_are_others";
+    in_namespaces(test_name, || {
+        let namespace = Namespace::new().unwrap();
+        let args = ["--listen", "127.0.0.1:5151"];
+        let reflector = Reflector::start(&namespace, Engine::Mmsg, &args);
+        let range = "ipv4/ip_local_port_range";
+        // In some containers settings are read-only.
+        if namespace.set_sysctl(range, "11210 11212").is_err() {
+            return;
+        }
+        for (flows, silent) in [(2, 0), (3, 1)] {
+            let options = format!("--count 30 --rate 1k --timeout 200ms --flows {flows}");
+            let ended = namespace.run(|| load("127.0.0.1:5151", &options));
+            let summary = ended.summary();
+            assert_eq!(summary["silent_flows"]["total"], silent, "{summary}");
+            assert_eq!(count(&summary["lost"]) > 0, silent > 0, "{summary}");
+            let notes = summary["notes"].to_string();
+            assert_eq!(notes.contains("(one is 11211)"), silent > 0, "{notes}");
+        }
+        reflector.stop_with_log();
+    });
+}
 
 on_both_engines! {
     fn a_reflector_answers_everything(engine: Engine) {

@@ -1,7 +1,9 @@
 //! Kernels that refuse a socket option, as those do that run in user space.
 
+use std::net::UdpSocket;
+
 use reflector_netlab::topology::Namespace;
-use reflector_testkit::seccomp::refuse_option;
+use reflector_testkit::seccomp::{ignore_option, refuse_option};
 use reflector_testkit::{Client, Reflector, command, on_both_engines, own_lines};
 
 use super::{FAILED, assert_refused};
@@ -35,6 +37,28 @@ on_both_engines! {
             let told = Vec::from_iter(own_lines(&log));
             assert!(told.len() == 1 && told[0].starts_with(&start), "{log}");
         }
+    }
+
+    /// Accepted, and never delivered.
+    fn where_the_kernel_does_not_say_which_address_was_asked_it_is_told(engine: Engine) {
+        let host = Namespace::new().unwrap();
+        let args = [&LISTEN[..], &["--engine", engine.name(), "--interval", "10ms"]].concat();
+        let child = host.run(|| {
+            ignore_option(libc::SOL_IP, libc::IP_PKTINFO);
+            command(&args).spawn().unwrap()
+        });
+        let reflector = Reflector::attach(child);
+        let asking = host.run(|| UdpSocket::bind("127.0.0.1:0").unwrap());
+        for _ in 0..2 {
+            asking.send_to(b"ping", "127.0.0.1:9007").unwrap();
+            reflector.wait_for_report("a drop", |it| it["dropped"]["no_pktinfo"] == 1);
+        }
+        let (summary, log) = reflector.stop_with_log();
+        assert_eq!(summary["dropped"]["no_pktinfo"], 2, "{summary}");
+        let start = " WARN datagrams are dropped as no_pktinfo (this is said once): the kernel ";
+        let told = Vec::from_iter(own_lines(&log));
+        assert!(told.len() == 1 && told[0].starts_with(start), "{log}");
+        assert!(log.contains("listen on each address itself"), "{log}");
     }
 
     fn what_is_needed_is_named(engine: Engine) {

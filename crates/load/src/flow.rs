@@ -73,13 +73,13 @@ impl Flow {
         let share = 2.0 * pps / plan.flows as f64;
         let remembered = (share * plan.timeout.as_secs_f64() + 2.0 * f64::from(plan.burst))
             .clamp(REMEMBERED_MIN, REMEMBERED_MAX) as u64;
+        let mut avoided = Vec::new();
         (0..plan.flows as u32)
             .map(|id| {
-                let (socket, _) = socket::open(plan)?;
-                let bound = socket.local_addr().ok().and_then(|addr| addr.as_socket());
+                let (socket, port) = socket::open_avoiding(plan, &mut avoided)?;
                 Ok(Self {
                     id,
-                    port: bound.map_or(0, |addr| addr.port()),
+                    port,
                     track: Track::new(remembered, plan.timeout_ns()),
                     drops_before: 0,
                     stamps: Stamps {

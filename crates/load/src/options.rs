@@ -41,6 +41,8 @@ pub struct Options {
     pub gso: bool,
     /// Address to send from.
     pub bind: Option<IpAddr>,
+    /// Source ports that are not used, since servers may refuse what comes from them.
+    pub avoided_ports: Vec<u16>,
     /// What is not answered within this is lost.
     pub timeout: Duration,
     /// Loss that is too much.
@@ -76,6 +78,7 @@ impl Options {
             cores: 1,
             gso: true,
             bind: None,
+            avoided_ports: Vec::new(),
             timeout: Duration::from_secs(1),
             max_loss: None,
             max_p99: None,

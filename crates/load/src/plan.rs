@@ -84,6 +84,8 @@ pub(crate) struct Plan {
     pub(crate) is_interval_asked: bool,
     /// Reports as JSON lines.
     pub(crate) json: bool,
+    /// Source ports that servers may refuse.
+    pub(crate) avoided_ports: Vec<u16>,
     /// Where round trips are logged.
     pub(crate) hdr: Option<PathBuf>,
     /// Loss in percent that is too much.
@@ -155,6 +157,7 @@ impl Plan {
             is_interval_asked: options.interval.is_some(),
             json: options.json,
             hdr: options.hdr.clone(),
+            avoided_ports: options.avoided_ports.clone(),
             max_loss: options.max_loss.map(|it| it.0),
             max_p99: options.max_p99,
             find_rate: options.find_rate.map(|it| it.0),

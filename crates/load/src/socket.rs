@@ -38,6 +38,30 @@ pub(crate) fn open(plan: &Plan) -> Result<(Socket, Vec<Lack>), Error> {
     Ok((socket, lacks))
 }
 
+/// Opens the socket of a flow, with a source port that is none of those that servers may refuse
+/// while there are others; returns that. Sockets that have such a port wait in `avoided`, so that
+/// the kernel does not choose it again.
+///
+/// # Errors
+/// As [`open`].
+pub(crate) fn open_avoiding(
+    plan: &Plan,
+    avoided: &mut Vec<(Socket, u16)>,
+) -> Result<(Socket, u16), Error> {
+    loop {
+        let socket = match open(plan) {
+            Ok((socket, _)) => socket,
+            Err(error) => return avoided.pop().ok_or(error),
+        };
+        let bound = socket.local_addr().ok().and_then(|addr| addr.as_socket());
+        let port = bound.map_or(0, |addr| addr.port());
+        if !plan.avoided_ports.contains(&port) {
+            return Ok((socket, port));
+        }
+        avoided.push((socket, port));
+    }
+}
+
 /// What the sockets of `plan` have to do without, a sentence each.
 ///
 /// # Errors

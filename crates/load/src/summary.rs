@@ -356,6 +356,17 @@ fn unanswered(plan: &Plan, totals: &Totals) -> String {
 fn silent(plan: &Plan, silent: &SilentFlows) -> String {
     let &SilentFlows { total, of, .. } = silent;
     let first = silent.ports.first().copied().unwrap_or_default();
+    if silent
+        .ports
+        .iter()
+        .all(|it| plan.avoided_ports.contains(it))
+    {
+        return format!(
+            "{total} of {of} flows never got an answer: their source ports are those of services \
+             (one is {first}), from which servers refuse requests; lower --flows, or widen \
+             net.ipv4.ip_local_port_range"
+        );
+    }
     format!(
         "{total} of {of} flows never got an answer: with NAT on the path, a stale conntrack entry \
          can hold such a flow; delete it on the NAT host: `conntrack -D -p udp --orig-port-src \

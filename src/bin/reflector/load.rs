@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
+use reflector::DEFAULT_DENY_PORTS;
 use reflector_load::options::{Options, Rate, Sizes};
 use reflector_measure::duration;
 use reflector_measure::error::Error;
@@ -229,6 +230,7 @@ impl LoadArgs {
             cores: sender.cores,
             gso: sender.gso.is_on(),
             bind: sender.bind,
+            avoided_ports: DEFAULT_DENY_PORTS.to_vec(),
             timeout: limits.timeout,
             max_loss: limits.max_loss,
             max_p99: limits.max_p99,

@@ -62,6 +62,15 @@ pub fn spawn_without_threads(namespace: &Namespace, mut command: Command) -> Chi
 /// Has the kernel refuse one socket option to the calling thread, and to what it starts, for good,
 /// as one that does not know it would.
 pub fn refuse_option(level: i32, option: i32) {
+    answer_option(level, option, libc::EOPNOTSUPP);
+}
+
+/// Has the kernel accept one socket option and do nothing, in the same way.
+pub fn ignore_option(level: i32, option: i32) {
+    answer_option(level, option, 0);
+}
+
+fn answer_option(level: i32, option: i32, errno: i32) {
     let is = |index, value: i32| {
         let (len, value) = (SeccompCmpArgLen::Dword, value as u64);
         SeccompCondition::new(index, len, SeccompCmpOp::Eq, value).expect("such an argument")
@@ -71,7 +80,7 @@ pub fn refuse_option(level: i32, option: i32) {
         libc::SYS_setsockopt,
         vec![is_option.expect("it has conditions")],
     );
-    apply([rule], SeccompAction::Errno(libc::EOPNOTSUPP as u32));
+    apply([rule], SeccompAction::Errno(errno as u32));
 }
 
 /// Puts the calling thread, and what it starts, under a filter.
