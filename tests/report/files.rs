@@ -34,7 +34,8 @@ fn a_bad_file_is_named_and_the_others_are_reported() {
             &format!("{}\n", &histogram[..histogram.len() - 9]),
             "line 1: its histogram",
         ),
-        ("bytes.json", "\0\0\0\n", "line 1: it is not text"),
+        ("bytes.json", "a\0b\n", "line 1: it is not text"),
+        ("nuls.hlog", "\0\0\0\n", "it is empty"),
     ] {
         let bad = folder.write(name, text);
         let output = report(&[&bad, &good]);

@@ -20,7 +20,7 @@ const RUNS_MAX: usize = 1000;
 /// # Errors
 /// The first line that is no object of a schema that is read. A last line that was cut off is left
 /// out with a warning.
-pub(crate) fn read(mut lines: Lines<impl BufRead>, name: &str) -> Result<Saved, Fault> {
+pub(crate) fn read(lines: &mut Lines<impl BufRead>, name: &str) -> Result<Saved, Fault> {
     let mut contents = Contents::default();
     let mut warnings = Vec::new();
     let mut cut_line = None;

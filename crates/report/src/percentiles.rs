@@ -6,9 +6,7 @@
 
 use std::io::BufRead;
 
-use hdrhistogram::Histogram;
-
-use crate::histogram::Sum;
+use crate::histogram::{Sum, Times};
 use crate::lines::{Fault, Lines};
 use crate::run::{Kind, Run, Saved};
 use crate::unit::Unit;
@@ -34,7 +32,7 @@ fn unit_of_head(head: &str) -> Option<Unit> {
 /// # Errors
 /// The first line of the table that is no row, or contradicts another; a table without rows.
 pub(crate) fn read(
-    mut lines: Lines<impl BufRead>,
+    lines: &mut Lines<impl BufRead>,
     name: &str,
     unit: Option<Unit>,
 ) -> Result<Saved, Fault> {
@@ -125,7 +123,7 @@ struct Row {
 /// Rows of the longest table that is read: one of five digits that shows each value has no more.
 const ROWS_MAX: usize = 1 << 20;
 
-fn times_ns(rows: &[Row], unit: Unit) -> Histogram<u64> {
+fn times_ns(rows: &[Row], unit: Unit) -> Times {
     let mut times = Sum::new();
     let mut counted = 0;
     for row in rows {
@@ -214,7 +212,7 @@ mod tests {
 ";
 
     fn read_text(text: &str, unit: Option<Unit>) -> Result<Saved, String> {
-        read(Lines::new(text.as_bytes()), "f", unit).map_err(Fault::said)
+        read(&mut Lines::new(text.as_bytes()), "f", unit).map_err(Fault::said)
     }
 
     #[test]

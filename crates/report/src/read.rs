@@ -55,12 +55,14 @@ pub(crate) fn display_name(path: &Path) -> String {
 
 fn read_from(reader: impl BufRead, name: &str, unit: Option<Unit>) -> Result<Saved, Fault> {
     let mut lines = Lines::new(reader);
-    match detect(&mut lines)? {
-        Format::JsonLines => json::read(lines, name),
+    let mut saved = match detect(&mut lines)? {
+        Format::JsonLines => json::read(&mut lines, name),
         Format::Document => document::read(&lines.read_all()?, name, unit),
-        Format::HdrLog => hdr_log::read(lines, name, unit),
-        Format::Percentiles => percentiles::read(lines, name, unit),
-    }
+        Format::HdrLog => hdr_log::read(&mut lines, name, unit),
+        Format::Percentiles => percentiles::read(&mut lines, name, unit),
+    }?;
+    saved.warnings.extend(lines.warning(name));
+    Ok(saved)
 }
 
 fn detect(lines: &mut Lines<impl BufRead>) -> Result<Format, Fault> {

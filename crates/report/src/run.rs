@@ -6,7 +6,8 @@ use std::fmt;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
-use reflector_measure::quantiles::Quantiles;
+use crate::histogram::Times;
+use reflector_measure::quantiles::{Quantiles, value_at};
 
 /// What was measured; only like is merged or compared with like.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -215,20 +216,25 @@ impl Run {
         }
     }
 
-    /// A run of which a histogram of nanoseconds is known.
-    pub(crate) fn of_times(
-        name: String,
-        kind: Kind,
-        seconds: f64,
-        times_ns: Histogram<u64>,
-    ) -> Self {
+    /// A run of which the times are known.
+    pub(crate) fn of_times(name: String, kind: Kind, seconds: f64, times: Times) -> Self {
         let is_foreign = matches!(kind, Kind::Other(_)) && seconds > 0.0;
         Self {
             seconds,
-            rate_pps: is_foreign.then(|| times_ns.len() as f64 / seconds),
-            times: (!times_ns.is_empty()).then(|| Quantiles::from_ns(&times_ns)),
-            times_ns: Some(times_ns),
+            rate_pps: is_foreign.then(|| times.ns.len() as f64 / seconds),
+            times: times.quantiles(),
+            times_ns: Some(times.ns),
             ..Self::new(name, kind)
+        }
+    }
+
+    /// Microseconds at `quantile`; `None` where they are not known, or there are too few beyond it.
+    pub(crate) fn value_at(&self, quantile: f64) -> Option<f64> {
+        let ns = value_at(self.times_ns.as_ref()?, quantile)?;
+        match self.times {
+            // The lower end of a bucket that may be wider than the one it is in here.
+            Some(times) if quantile == 0.0 => Some(times.min),
+            _ => Some(ns as f64 / 1000.0),
         }
     }
 

@@ -13,7 +13,7 @@ fn summary(received: u64) -> String {
 }
 
 fn read_text(text: &str) -> Result<Saved, String> {
-    read(Lines::new(text.as_bytes()), "f").map_err(Fault::said)
+    read(&mut Lines::new(text.as_bytes()), "f").map_err(Fault::said)
 }
 
 /// Files that reflectors of both schemas wrote.
