@@ -39,6 +39,9 @@ mod object;
 mod page;
 mod plot;
 
+#[cfg(test)]
+mod others;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, Write};

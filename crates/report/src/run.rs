@@ -195,6 +195,8 @@ pub(crate) struct Run {
     pub(crate) variation: Variation,
     /// The times in full, in nanoseconds.
     pub(crate) times_ns: Option<Histogram<u64>>,
+    /// What a reader of its figures should know, a sentence each.
+    pub(crate) notes: Vec<String>,
 }
 
 impl Run {
@@ -213,6 +215,7 @@ impl Run {
             times: None,
             variation: Variation::default(),
             times_ns: None,
+            notes: Vec::new(),
         }
     }
 
