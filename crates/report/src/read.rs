@@ -65,9 +65,12 @@ fn read_from(reader: impl BufRead, name: &str, unit: Option<Unit>) -> Result<Sav
     Ok(saved)
 }
 
+/// What the first lines say. Those of a log may be before those of a report, and then the file
+/// looks like nothing, or like another tool's JSON.
 fn detect(lines: &mut Lines<impl BufRead>) -> Result<Format, Fault> {
     let mut is_empty = true;
     let mut has_remark = false;
+    let mut is_document = false;
     for _ in 0..PEEKED_MAX {
         let Some(line) = lines.peek_next()? else {
             break;
@@ -76,15 +79,14 @@ fn detect(lines: &mut Lines<impl BufRead>) -> Result<Format, Fault> {
         if text.is_empty() {
             continue;
         }
-        if is_empty && text.starts_with(['{', '[']) {
-            let is_ours = text.starts_with('{') && text.contains("\"schema\"");
-            return Ok(if is_ours {
-                Format::JsonLines
-            } else {
-                Format::Document
-            });
+        if json::report_in(text).is_some() {
+            return Ok(Format::JsonLines);
         }
+        is_document |= is_empty && text.starts_with(['{', '[']);
         is_empty = false;
+        if is_document {
+            continue;
+        }
         if percentiles::is_head(text) {
             return Ok(Format::Percentiles);
         }
@@ -95,6 +97,8 @@ fn detect(lines: &mut Lines<impl BufRead>) -> Result<Format, Fault> {
     }
     if has_remark {
         Ok(Format::HdrLog)
+    } else if is_document {
+        Ok(Format::Document)
     } else if is_empty {
         Err(Fault::new("it is empty"))
     } else {
@@ -120,6 +124,11 @@ mod tests {
                 Some(Format::JsonLines),
             ),
             ("{\n\"latency\": {}}", Some(Format::Document)),
+            (
+                "{\"level\":\"WARN\"}\n{\"schema\":2}\n",
+                Some(Format::JsonLines),
+            ),
+            (" WARN a\nb {\"schema\":2}\n", Some(Format::JsonLines)),
             (
                 "#[a comment]\n\"StartTimestamp\",\"…\"\n",
                 Some(Format::HdrLog),

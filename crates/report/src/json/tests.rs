@@ -183,7 +183,7 @@ fn what_is_wrong_is_told_by_line() {
             "{\"schema\":3,\"type\":\"summary\"}\n",
             "line 2: it is of schema 3, and this reflector reads 1 to 2",
         ),
-        ("{\"type\":\"summary\"}\n", "line 2: it has no \"schema\""),
+        ("{schema:1}\n", "line 2: it is neither a report"),
         (
             "{\"schema\":1,\"type\":\"summary\"}\n",
             "line 2: missing field",
@@ -201,4 +201,37 @@ fn what_is_wrong_is_told_by_line() {
             .unwrap_err()
             .contains("no summary")
     );
+}
+
+#[test]
+fn lines_of_a_log_are_stepped_over() {
+    let logs = [
+        "",
+        " WARN 7 peers are refused",
+        r#"{"timestamp":"2026-11-28T11:00:00Z","level":"WARN","fields":{"message":"a"}}"#,
+        r#"ERROR cannot read "{"schema":1,"type":"summary"}""#,
+    ];
+    let text = logs.map(|log| format!("{log}\n{}\n", interval(3))).concat();
+    let saved = read_text(&format!("{text}{}\n", summary(12))).unwrap();
+    assert_eq!(saved.runs[0].counters.unwrap().received, 12);
+    let expected = "f: 3 lines that are no report, as of a log, are stepped over";
+    assert_eq!(saved.warnings, [expected]);
+}
+
+#[test]
+fn what_others_put_around_a_report_is_none_of_it() {
+    let report = summary(7);
+    let quoted = serde_json::to_string(&format!("{report}\n")).unwrap();
+    for line in [
+        format!("2026-11-28T11:26:45.123456789Z {report}"),
+        format!("2026-11-28T11:26:45.123456789Z stdout F {report}"),
+        format!("load-1  | {report}"),
+        format!("Nov 28 11:26:45 host reflector[7]: {report}"),
+        format!(r#"{{"log":{quoted},"stream":"stdout","time":"2026-11-28T11:26:45Z"}}"#),
+        format!(r#"{{"PRIORITY":"6","MESSAGE":{quoted}}}"#),
+    ] {
+        let saved = read_text(&line).unwrap_or_else(|said| panic!("{line}: {said}"));
+        assert_eq!(saved.runs[0].counters.unwrap().received, 7, "{line}");
+        assert!(saved.warnings.is_empty(), "{line}");
+    }
 }
