@@ -261,6 +261,14 @@ impl Total {
             _ => self.counters.received,
         };
         let rate = (self.seconds > 0.0).then(|| good as f64 / self.seconds);
+        let drops = self.counters.kernel_drops;
+        let has_drops = matches!(self.kind, Kind::Residence) && drops > 0;
+        let note = has_drops.then(|| {
+            format!(
+                "{name}: of what was lost, {drops} did not fit its receive buffers, where a train \
+                 counts once: with trains it is more"
+            )
+        });
         Run {
             targets: self.target.into_iter().collect(),
             settings: self.settings,
@@ -270,6 +278,7 @@ impl Total {
             rate_pps: if is_measured { rate } else { self.rate_pps },
             times: self.times,
             variation: self.variation,
+            notes: note.into_iter().collect(),
             ..Run::new(name, self.kind)
         }
     }

@@ -106,10 +106,17 @@ impl Counters {
         }
     }
 
-    /// Lost or refused, in percent of what was to be sent (or, by the reflector, not replied to).
+    /// Lost or refused, in percent of what was to be sent; or, by the reflector, not replied to or
+    /// not even received, in percent of what came to its sockets.
     pub(crate) fn loss_percent(&self, kind: &Kind) -> f64 {
         let (lost, of) = match kind {
-            Kind::Residence => (self.received.saturating_sub(self.replied), self.received),
+            Kind::Residence => {
+                let unanswered = self.received.saturating_sub(self.replied);
+                (
+                    unanswered.saturating_add(self.kernel_drops),
+                    self.received.saturating_add(self.kernel_drops),
+                )
+            }
             _ => (
                 self.lost.saturating_add(self.refused),
                 self.sent.saturating_add(self.refused),
@@ -262,6 +269,25 @@ pub(crate) struct Saved {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_server_never_received_is_lost_too() {
+        let counters = Counters {
+            received: 100,
+            replied: 95,
+            kernel_drops: 300,
+            ..Counters::default()
+        };
+        assert_eq!(counters.loss_percent(&Kind::Residence), 76.25);
+        // A generator counts what its own sockets dropped among what is lost.
+        let counters = Counters {
+            sent: 100,
+            lost: 25,
+            kernel_drops: 25,
+            ..Counters::default()
+        };
+        assert_eq!(counters.loss_percent(&Kind::RoundTrip), 25.0);
+    }
 
     #[test]
     fn what_was_asked_is_said_in_short() {

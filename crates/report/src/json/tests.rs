@@ -64,6 +64,15 @@ fn residence_times_of_both_schemas_are_read() {
 }
 
 #[test]
+fn what_a_server_dropped_for_want_of_buffer_is_lost_and_told() {
+    let dropped = SERVES[1].replace("\"kernel_drops\":0", "\"kernel_drops\":1000000");
+    let saved = read_text(&dropped).unwrap();
+    let run = &saved.runs[0];
+    assert!(run.loss_percent().unwrap() > 99.0, "{run:?}");
+    assert!(run.notes[0].contains("a train counts once"), "{run:?}");
+}
+
+#[test]
 fn searches_of_both_schemas_are_read() {
     for (text, schema) in SEARCHES.into_iter().zip(1..) {
         assert!(text.starts_with(&format!("{{\"schema\":{schema},")));
