@@ -90,6 +90,52 @@ fn percentile_tables_of_other_tools_are_read_in_their_unit() {
     }
 }
 
+#[test]
+fn a_unit_is_of_one_form_of_files() {
+    let folder = Folder::new("units");
+    let fixture = |name: &str| {
+        let path = format!(
+            "{}/crates/report/fixtures/others",
+            env!("CARGO_MANIFEST_DIR")
+        );
+        folder.write(name, &fs::read_to_string(format!("{path}/{name}")).unwrap())
+    };
+    let [table, log_path] = ["java.hgrm", "java.hlog"].map(fixture);
+    let args = |unit| {
+        [
+            &*table,
+            "-b",
+            &*log_path,
+            "--max-regression",
+            "1",
+            "--unit",
+            unit,
+        ]
+    };
+    let output = report(&args("us"));
+    let said = log(&output);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(
+        said.contains("the files are of several forms: log, table"),
+        "{said}"
+    );
+    assert!(
+        said.contains("--unit table=us says it of one of them"),
+        "{said}"
+    );
+    // The same values, from a table and from a log.
+    for unit in ["table=us", "table=us,log=ns", "us,log=ns"] {
+        let output = report(&args(unit));
+        let page = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(
+            page.contains("p50 us        35.0     35.0     +0.0  %"),
+            "{unit}: {page}"
+        );
+    }
+    let output = report(&[&table, "--unit", "hours"]);
+    assert_eq!(output.status.code(), Some(2), "{}", log(&output));
+}
+
 /// Files that would take gibibytes as trees of values, or as lines that are kept.
 #[test]
 fn a_file_that_is_made_to_use_up_memory_is_refused_within_its_bound() {

@@ -52,6 +52,7 @@ pub(crate) fn read(text: &str, name: &str, unit: Option<Unit>) -> Result<Saved, 
     Ok(Saved {
         runs: found.runs,
         warnings,
+        has_no_unit: true,
     })
 }
 

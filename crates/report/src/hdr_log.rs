@@ -83,7 +83,8 @@ pub(crate) fn read(
     if logs.is_empty() {
         return Err(Fault::new("it is a histogram log without a histogram"));
     }
-    if unit.is_none() && !logs.are_ours() {
+    let has_no_unit = !logs.are_ours();
+    if unit.is_none() && has_no_unit {
         warnings.push(format!(
             "{name}: states no unit, nanoseconds are assumed as in other HdrHistogram logs; --unit \
              sets it"
@@ -92,6 +93,7 @@ pub(crate) fn read(
     Ok(Saved {
         runs: logs.into_runs(name, unit.unwrap_or(Unit::Ns)),
         warnings,
+        has_no_unit,
     })
 }
 

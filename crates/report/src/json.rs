@@ -218,7 +218,11 @@ impl Contents {
             warnings.extend(caveats(&name, &total));
             runs.push(total.into_run(name));
         }
-        Ok(Saved { runs, warnings })
+        Ok(Saved {
+            runs,
+            warnings,
+            has_no_unit: false,
+        })
     }
 }
 

@@ -6,11 +6,13 @@ use std::path::Path;
 
 use crate::read::read;
 use crate::run::{Kind, Run, Saved};
-use crate::unit::Unit;
+use crate::unit::{Unit, UnitOf};
 
 fn saved(name: &str, unit: Unit) -> Result<Saved, String> {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/others");
-    read(&Path::new(folder).join(name), Some(unit)).map_err(|e| e.to_string())
+    let units = [UnitOf { form: None, unit }];
+    let read = read(&Path::new(folder).join(name), &units);
+    read.map(|(saved, _)| saved).map_err(|e| e.to_string())
 }
 
 fn only(name: &str, unit: Unit) -> Run {

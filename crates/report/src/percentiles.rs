@@ -93,7 +93,8 @@ pub(crate) fn read(
             "{name}: the table that ends in line {line} is cut off and left out"
         ));
     }
-    if tables.iter().any(|it| it.unit.or(unit).is_none()) {
+    let has_no_unit = tables.iter().any(|it| it.unit.is_none());
+    if has_no_unit && unit.is_none() {
         warnings.push(format!(
             "{name}: states no unit, milliseconds are assumed as wrk2 writes them; --unit sets it"
         ));
@@ -110,7 +111,11 @@ pub(crate) fn read(
         };
         runs.push(run(&table, name, unit)?);
     }
-    Ok(Saved { runs, warnings })
+    Ok(Saved {
+        runs,
+        warnings,
+        has_no_unit,
+    })
 }
 
 fn tables(lines: &mut Lines<impl BufRead>) -> Result<Vec<Table>, Fault> {

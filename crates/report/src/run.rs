@@ -264,6 +264,8 @@ pub(crate) struct Saved {
     pub(crate) runs: Vec<Run>,
     /// What a reader should know, sentences that begin with the file's name.
     pub(crate) warnings: Vec<String>,
+    /// Whether it does not tell the unit of its times.
+    pub(crate) has_no_unit: bool,
 }
 
 #[cfg(test)]
