@@ -41,6 +41,8 @@ mod plot;
 
 #[cfg(test)]
 mod others;
+#[cfg(test)]
+mod possible;
 
 use std::collections::BTreeSet;
 use std::fs;

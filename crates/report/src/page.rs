@@ -229,7 +229,10 @@ fn changes(group: &Group) -> Table {
         } else {
             (1, "%")
         };
-        let change = format!("{:+.digits$}", it.change);
+        let change = match it.change {
+            change if change.is_finite() => format!("{change:+.digits$}"),
+            _ => "-".to_owned(),
+        };
         let [baseline, now] = [it.baseline, it.now].map(|value| decimals(Some(value), digits));
         table.row(&[&it.quantity, &baseline, &now, &change, &unit]);
     }

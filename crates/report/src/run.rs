@@ -107,8 +107,8 @@ impl Counters {
     }
 
     /// Lost or refused, in percent of what was to be sent; or, by the reflector, not replied to or
-    /// not even received, in percent of what came to its sockets.
-    pub(crate) fn loss_percent(&self, kind: &Kind) -> f64 {
+    /// not even received, in percent of what came to its sockets. `None` of nothing.
+    pub(crate) fn loss_percent(&self, kind: &Kind) -> Option<f64> {
         let (lost, of) = match kind {
             Kind::Residence => {
                 let unanswered = self.received.saturating_sub(self.replied);
@@ -122,7 +122,7 @@ impl Counters {
                 self.sent.saturating_add(self.refused),
             ),
         };
-        100.0 * lost as f64 / of.max(1) as f64
+        (of > 0).then(|| 100.0 * (lost as f64 / of as f64))
     }
 }
 
@@ -252,7 +252,7 @@ impl Run {
     pub(crate) fn loss_percent(&self) -> Option<f64> {
         let counted = self
             .counters
-            .map(|counters| counters.loss_percent(&self.kind));
+            .and_then(|counters| counters.loss_percent(&self.kind));
         counted.or(self.loss)
     }
 }
@@ -280,7 +280,7 @@ mod tests {
             kernel_drops: 300,
             ..Counters::default()
         };
-        assert_eq!(counters.loss_percent(&Kind::Residence), 76.25);
+        assert_eq!(counters.loss_percent(&Kind::Residence), Some(76.25));
         // A generator counts what its own sockets dropped among what is lost.
         let counters = Counters {
             sent: 100,
@@ -288,7 +288,7 @@ mod tests {
             kernel_drops: 25,
             ..Counters::default()
         };
-        assert_eq!(counters.loss_percent(&Kind::RoundTrip), 25.0);
+        assert_eq!(counters.loss_percent(&Kind::RoundTrip), Some(25.0));
     }
 
     #[test]
