@@ -172,6 +172,7 @@ impl Contents {
                 let kind = Kind::HighestRate(found.max_loss_percent.to_string());
                 let mut total = Total::new(kind, self.settings.clone());
                 total.rate_pps = found.rate_pps;
+                total.span = found.start_unix_seconds.zip(found.end_unix_seconds);
                 total.limited_by = found.limited_by.filter(|it| it.len() <= TEXT_LEN_MAX);
                 self.push(total, line)?;
             }

@@ -91,6 +91,8 @@ pub(crate) struct Ready {
 
 #[derive(Deserialize)]
 pub(crate) struct FoundRate {
+    pub(crate) start_unix_seconds: Option<f64>,
+    pub(crate) end_unix_seconds: Option<f64>,
     pub(crate) rate_pps: Option<f64>,
     pub(crate) max_loss_percent: f64,
     pub(crate) limited_by: Option<String>,

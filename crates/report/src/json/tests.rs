@@ -158,6 +158,14 @@ fn what_was_asked_and_when_is_read() {
 }
 
 #[test]
+fn a_search_says_when_it_was() {
+    let found = r#"{"schema":2,"type":"found_rate","start_unix_seconds":100.5,"end_unix_seconds":
+        105.0,"rate_pps":500.0,"max_loss_percent":1.0}"#;
+    let saved = read_text(&found.replace('\n', "")).unwrap();
+    assert_eq!(saved.runs[0].span, Some((100.5, 105.0)));
+}
+
+#[test]
 fn a_search_that_was_cut_off_is_no_run_at_any_of_its_rates() {
     let step = r#"{"schema":2,"type":"step"}"#;
     let said = read_text(&format!("{}\n{step}\n{}\n", interval(3), interval(4)));
