@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 use reflector_load::wire::Packet;
+use reflector_measure::hdr_log::{Earlier, HdrLog, ROUND_TRIPS};
 use reflector_netlab::capture::{Capture, Kind};
 use reflector_netlab::topology::{DockerHost, Namespace, in_namespaces};
 use rustix::process::Signal;
@@ -87,6 +88,28 @@ fn the_histogram_log_holds_every_datagram() {
     let ended = load(target.addr, &format!("{options} {}", log.path()));
     let total: u64 = log.intervals().iter().map(Histogram::len).sum();
     assert_eq!(total, count(&ended.summary()["sent"]));
+}
+
+#[test]
+fn a_histogram_log_has_one_writer_at_a_time() {
+    let target = Target::start(Fault::None);
+    let log = HistogramLog::new("load-twice");
+    let held = HdrLog::create(log.path().as_ref(), ROUND_TRIPS, Earlier::Stays).unwrap();
+    let before = log.text();
+    let options = format!("--count 10 --timeout 1s --hdr {}", log.path());
+    let ended = load(target.addr, &options);
+    assert_eq!(ended.code, 1, "{}", ended.log);
+    assert!(
+        ended.log.contains("another program is writing one there"),
+        "{}",
+        ended.log
+    );
+    assert_eq!(log.text(), before, "it is refused before it sends");
+    drop(held);
+    let ended = load(target.addr, &options);
+    assert_eq!(ended.code, 0, "{}", ended.log);
+    assert!(ended.log.contains("which is replaced"), "{}", ended.log);
+    assert_eq!(log.intervals().iter().map(Histogram::len).sum::<u64>(), 10);
 }
 
 #[test]

@@ -189,5 +189,9 @@ on_both_engines! {
         let us = |ns: u64| ns as f64 / 1000.0;
         assert_eq!(summary["residence_us"]["p50"], us(all.value_at_quantile(0.5)));
         assert!(all.min() > 0);
+        // The next run of the service goes on in the same file, which nobody has emptied.
+        let before = log.text();
+        Reflector::start(&host, engine, &args).stop();
+        assert!(log.text().strip_prefix(&before).is_some_and(|it| it.contains("StartTime")));
     }
 }

@@ -34,7 +34,8 @@ fn a_bad_file_is_named_and_the_others_are_reported() {
             &format!("{}\n", &histogram[..histogram.len() - 9]),
             "line 1: its histogram",
         ),
-        ("bytes.json", "\0\0\0\n", "line 1: it is not text"),
+        ("bytes.json", "a\0b\n", "line 1: it is not text"),
+        ("nuls.hlog", "\0\0\0\n", "it is empty"),
     ] {
         let bad = folder.write(name, text);
         let output = report(&[&bad, &good]);
@@ -87,6 +88,52 @@ fn percentile_tables_of_other_tools_are_read_in_their_unit() {
         let max = object["runs"][0]["times_us"]["max"].as_f64().unwrap();
         assert!(code == 0 && (max / max_us - 1.0).abs() < 0.01, "{object}");
     }
+}
+
+#[test]
+fn a_unit_is_of_one_form_of_files() {
+    let folder = Folder::new("units");
+    let fixture = |name: &str| {
+        let path = format!(
+            "{}/crates/report/fixtures/others",
+            env!("CARGO_MANIFEST_DIR")
+        );
+        folder.write(name, &fs::read_to_string(format!("{path}/{name}")).unwrap())
+    };
+    let [table, log_path] = ["java.hgrm", "java.hlog"].map(fixture);
+    let args = |unit| {
+        [
+            &*table,
+            "-b",
+            &*log_path,
+            "--max-regression",
+            "1",
+            "--unit",
+            unit,
+        ]
+    };
+    let output = report(&args("us"));
+    let said = log(&output);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(
+        said.contains("the files are of several forms: log, table"),
+        "{said}"
+    );
+    assert!(
+        said.contains("--unit table=us says it of one of them"),
+        "{said}"
+    );
+    // The same values, from a table and from a log.
+    for unit in ["table=us", "table=us,log=ns", "us,log=ns"] {
+        let output = report(&args(unit));
+        let page = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(
+            page.contains("p50 us        35.0     35.0     +0.0  %"),
+            "{unit}: {page}"
+        );
+    }
+    let output = report(&[&table, "--unit", "hours"]);
+    assert_eq!(output.status.code(), Some(2), "{}", log(&output));
 }
 
 /// Files that would take gibibytes as trees of values, or as lines that are kept.

@@ -85,22 +85,20 @@ fn a_plot_overwrites_no_run_and_needs_a_histogram() {
 #[test]
 fn a_picture_of_many_runs_says_what_it_leaves_out() {
     let folder = Folder::new("many");
-    let [_, one] = folder.load("one", Fault::None, "--count 50 --rate 5k");
+    let [_, one] = folder.load("one", Fault::None, "--count 500 --rate 5k");
     let text = fs::read_to_string(&one).unwrap();
     // Runs at one time, which are no copies of one another.
-    let rest: String = text
-        .lines()
-        .skip(2)
-        .map(|line| format!("{line}\n"))
-        .collect();
-    let title = text.lines().next().unwrap();
-    let start = |it| format!("#[StartTime: 1700000000.{it:03} (seconds since epoch), x]");
+    let later = |line: &str, millis: u32| match line.split_once(',') {
+        Some((start, rest)) if !line.starts_with(['#', '"']) => {
+            let start = start.parse::<f64>().unwrap() + f64::from(millis) / 1000.0;
+            format!("{start:.3},{rest}\n")
+        }
+        _ => format!("{line}\n"),
+    };
     let files: Vec<_> = (0..12)
         .map(|it| {
-            folder.write(
-                &format!("{it}.hlog"),
-                &format!("{title}\n{}\n{rest}", start(it)),
-            )
+            let text: String = text.lines().map(|line| later(line, it)).collect();
+            folder.write(&format!("{it}.hlog"), &text)
         })
         .collect();
     let svg = folder.path("many.svg");

@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use crate::options::Rate;
 pub(crate) use goal::{Goal, Limit};
+use reflector_measure::clock::Span;
 use reflector_measure::error::Error;
 use reflector_measure::exit::Exit;
 pub(crate) use step::{Step, Verdict};
@@ -36,6 +37,9 @@ const RATIO_MAX: f64 = 2.0;
 /// What a search found.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Found {
+    /// From the first step to the last.
+    #[serde(flatten)]
+    pub(crate) span: Option<Span>,
     /// The rate; `None` if none holds.
     pub(crate) rate_pps: Option<f64>,
     /// What may be lost, in percent.
@@ -81,7 +85,12 @@ pub(crate) fn search(
         ladder: Vec::new(),
     };
     let end = search.climb()?;
+    let mut span = search.ladder.first().map(|step| step.span);
+    if let (Some(span), Some(last)) = (&mut span, search.ladder.last()) {
+        span.end_unix_seconds = last.span.end_unix_seconds;
+    }
     let mut found = Found {
+        span,
         rate_pps: None,
         max_loss_percent: goal.max_loss,
         confirmations: 0,

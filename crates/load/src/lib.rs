@@ -61,7 +61,7 @@ use plan::{Offer, Plan};
 use progress::{Mode, Progress};
 use reflector_measure::error::Error;
 use reflector_measure::exit::Exit;
-use reflector_measure::hdr_log::{HdrLog, ROUND_TRIPS};
+use reflector_measure::hdr_log::{Earlier, HdrLog, ROUND_TRIPS};
 use reflector_measure::text;
 use report::{Form, Reporter};
 use run::{Interval, measure};
@@ -92,8 +92,11 @@ pub fn run(options: &Options) -> Result<Exit, Error> {
     let width = text::width(&stderr);
     let mut reporter = Reporter::new(stdout.lock(), form);
     let mut progress = Progress::new(stderr, mode, width);
-    let create = |path| HdrLog::create(path, ROUND_TRIPS);
+    let create = |path| HdrLog::create(path, ROUND_TRIPS, Earlier::IsReplaced);
     let log = plan.hdr.as_deref().map(create).transpose()?;
+    if let Some(remark) = log.as_ref().and_then(HdrLog::remark) {
+        tracing::warn!("{remark}");
+    }
     reporter.ready(&plan)?;
     match plan.find_rate {
         Some(max_loss) => find(&plan, max_loss, &stop, &mut reporter, &mut progress),
@@ -111,7 +114,7 @@ fn load(
     let measured = measure(plan, &plan.offer, stop, &mut |interval: &Interval<'_>| {
         if let Some(log) = &mut log {
             let times_ns = interval.stats.rtt_with_losses_ns(plan.timeout_ns());
-            log.write(&times_ns, interval.start, interval.length)?;
+            log.write(&times_ns, interval.span.start_unix_seconds, interval.length)?;
         }
         progress.interval(plan, &plan.offer, interval);
         reporter.interval(plan, &plan.offer, interval)

@@ -122,6 +122,15 @@ pub(crate) fn measure(
     gathering.outcome(host::sndbuf_errors().saturating_sub(sndbuf_errors_before))
 }
 
+/// The first multiple of `tick` from `start` on that is after `now`: who was late does not make
+/// all that follow late.
+fn next_multiple(start: Instant, tick: Duration, now: Instant) -> Instant {
+    let since = now.saturating_duration_since(start).as_nanos();
+    let tick_ns = tick.as_nanos().max(1);
+    let count = since / tick_ns + 1;
+    start + Duration::from_nanos(u64::try_from(count * tick_ns).unwrap_or(u64::MAX))
+}
+
 /// Why there is no thread for `worker`, counted from 0.
 fn no_thread(worker: usize, e: &io::Error) -> Error {
     let error = Error::system(
@@ -180,6 +189,9 @@ struct Gathering {
     /// When counting began; in the future during the warm-up.
     start: Instant,
     interval_start: Instant,
+    /// When the interval is over: a multiple of the tick from the start on, however late the ones
+    /// before it ended.
+    interval_end: Instant,
     interval: Stats,
     total: Stats,
     /// The workers' ends, added up.
@@ -213,6 +225,7 @@ impl Gathering {
             warmup: plan.warmup,
             start: now,
             interval_start: now,
+            interval_end: now,
             interval: Stats::new(),
             total: Stats::new(),
             ended: Ended::default(),
@@ -240,8 +253,7 @@ impl Gathering {
                 self.is_interrupted = true;
                 self.stop();
             }
-            let tick = self.interval_start + self.tick;
-            if self.is_running() && clock::monotonic() >= tick {
+            if self.is_running() && clock::monotonic() >= self.interval_end {
                 self.close_interval(on_interval)?;
             }
         }
@@ -255,12 +267,13 @@ impl Gathering {
     fn start(&mut self, start: Instant) {
         self.start = start + self.warmup;
         self.interval_start = self.start;
+        self.interval_end = self.start + self.tick;
     }
 
     /// Time until something is due.
     fn sleep(&self) -> Duration {
-        let tick = self.interval_start + self.tick;
-        tick.saturating_duration_since(clock::monotonic())
+        self.interval_end
+            .saturating_duration_since(clock::monotonic())
             .min(STOP_LATENCY)
     }
 
@@ -302,6 +315,7 @@ impl Gathering {
         self.total.add(&self.interval);
         self.interval.reset();
         self.interval_start = now;
+        self.interval_end = next_multiple(self.start, self.tick, now);
         reported
     }
 
@@ -317,5 +331,25 @@ impl Gathering {
             sndbuf_errors,
             is_interrupted: self.is_interrupted,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_interval_that_ends_late_makes_none_after_it_late() {
+        let start = clock::monotonic();
+        let tick = Duration::from_millis(10);
+        let due = |now_us| {
+            let now = start + Duration::from_micros(now_us);
+            (next_multiple(start, tick, now) - start).as_micros()
+        };
+        assert_eq!(due(0), 10_000);
+        assert_eq!(due(10_300), 20_000);
+        assert_eq!(due(20_000), 30_000);
+        assert_eq!(due(47_000), 50_000, "what was missed is not made up for");
+        assert_eq!(next_multiple(start, tick, start - tick) - start, tick);
     }
 }

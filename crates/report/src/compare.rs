@@ -14,6 +14,7 @@ pub(crate) struct Change {
     /// Now.
     pub(crate) now: f64,
     /// The difference: in percent of the baseline, or in points where it is a percentage itself.
+    /// Infinite, and null in JSON, where the baseline is zero.
     pub(crate) change: f64,
     /// Whether the difference is in points.
     pub(crate) is_points: bool,
@@ -93,6 +94,9 @@ fn relative(
 ) -> Change {
     let change = if baseline > 0.0 {
         100.0 * (now - baseline) / baseline
+    } else if now > 0.0 {
+        // No percentage of nothing says how much more it is.
+        f64::INFINITY
     } else {
         0.0
     };
@@ -111,13 +115,14 @@ fn relative(
 pub(crate) fn worse(kind: &Kind, changes: &[Change], max_percent: f64) -> Vec<String> {
     let is_worse = |it: &&Change| it.is_checked && it.regression() > max_percent;
     let sentence = |it: &Change| {
+        let by = match it.regression() {
+            by if by.is_finite() => format!("{by:.1} %"),
+            _ => "more than any percentage of it".to_owned(),
+        };
         format!(
-            "{kind}: {} went from {:.1} to {:.1}, worse by {:.1} %; --max-regression allows \
+            "{kind}: {} went from {:.1} to {:.1}, worse by {by}; --max-regression allows \
              {max_percent} %",
-            it.quantity,
-            it.baseline,
-            it.now,
-            it.regression()
+            it.quantity, it.baseline, it.now,
         )
     };
     changes.iter().filter(is_worse).map(sentence).collect()
@@ -137,6 +142,12 @@ mod tests {
         assert_eq!(worse(&Kind::RoundTrip, &changes, 10.0).len(), 2);
         assert_eq!(worse(&Kind::RoundTrip, &changes, 12.0).len(), 1);
         assert!(worse(&Kind::RoundTrip, &changes, 20.0).is_empty());
+        let from_nothing = [relative("p99 us", 0.0, 5.0, Better::Less, true)];
+        let said = worse(&Kind::RoundTrip, &from_nothing, 1000.0);
+        assert!(
+            said[0].contains("from 0.0 to 5.0, worse by more than any"),
+            "{said:?}"
+        );
         let better = [relative("received/s", 100.0, 200.0, Better::More, true)];
         assert!(worse(&Kind::RoundTrip, &better, 0.0).is_empty());
     }

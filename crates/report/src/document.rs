@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 
-use crate::histogram::{self, Sum};
+use crate::histogram::{self, SUMS_LEN_MAX, Sum};
 use crate::lines::Fault;
 use crate::run::{Kind, Run, Saved};
 use crate::unit::Unit;
@@ -12,8 +12,8 @@ use crate::unit::Unit;
 /// Histograms of one document: each is in memory.
 const HISTOGRAMS_MAX: usize = 64;
 
-/// Reads the document `text`, which is that of the file `name`. Nothing of it is kept but its
-/// histograms.
+/// Reads the documents of `text`, which is that of the file `name`. Nothing of them is kept but
+/// their histograms.
 ///
 /// # Errors
 /// It is no JSON, it carries no histogram, too many, or one that cannot be decoded.
@@ -23,11 +23,17 @@ pub(crate) fn read(text: &str, name: &str, unit: Option<Unit>) -> Result<Saved, 
         unit: unit.unwrap_or(Unit::Ns),
         path: Vec::new(),
         runs: Vec::new(),
+        len: 0,
         wrong: None,
     };
-    let mut document = serde_json::Deserializer::from_str(text);
-    let visited = found.deserialize_below(&mut document);
-    let visited = visited.and_then(|()| document.end());
+    let mut documents = serde_json::Deserializer::from_str(text);
+    let visited = loop {
+        let visited = found.deserialize_below(&mut documents);
+        // One may be behind the other.
+        if visited.is_err() || documents.end().is_ok() {
+            break visited;
+        }
+    };
     if let Some(wrong) = found.wrong {
         return Err(Fault::new(wrong));
     }
@@ -46,6 +52,7 @@ pub(crate) fn read(text: &str, name: &str, unit: Option<Unit>) -> Result<Saved, 
     Ok(Saved {
         runs: found.runs,
         warnings,
+        has_no_unit: true,
     })
 }
 
@@ -56,6 +63,8 @@ struct Found<'a> {
     /// Keys and indexes that lead to where the reader is.
     path: Vec<String>,
     runs: Vec<Run>,
+    /// Bytes that they take.
+    len: usize,
     /// What is wrong with a histogram, which ends the reading.
     wrong: Option<String>,
 }
@@ -78,6 +87,10 @@ impl Found<'_> {
         let mut times = Sum::new();
         let decoded = histogram::decode(text).map_err(wrong)?;
         times.add(&decoded).map_err(wrong)?;
+        self.len += times.len_bytes();
+        if self.len > SUMS_LEN_MAX {
+            return Err("its histograms have more digits than there is room for".to_owned());
+        }
         let name = format!("{} [{path}]", self.name);
         let times_ns = times.into_ns(self.unit);
         self.runs
@@ -158,10 +171,23 @@ mod tests {
     use super::*;
 
     #[test]
+    fn documents_one_behind_the_other_are_all_read() {
+        // A thousand, once, by PyPI's hdrhistogram.
+        let histogram = "HISTFAAAACN4nJNpmSzMwMDAzAABTFCaEURcm7yEwf4DROAzOxMAYagFhQ==";
+        let one = format!("{{\"hdrh\":\"{histogram}\"}}");
+        let saved = read(&format!("{one}\n{one} "), "f", None).unwrap();
+        let names: Vec<_> = saved.runs.iter().map(|run| &*run.name).collect();
+        assert_eq!(names, ["f [hdrh]", "f [hdrh]"]);
+        assert_eq!(saved.runs[1].times.unwrap().max, 1.003);
+        assert!(read(&format!("{one} {{"), "f", None).is_err());
+    }
+
+    #[test]
     fn what_carries_no_histogram_says_so() {
         let said = |text| read(text, "f", None).unwrap_err().said();
         assert!(said("{\"a\":[1,\"b\"]}").contains("no HdrHistogram"));
+        assert!(said("{\"of\":\"HISTORY\"}").contains("no HdrHistogram"));
         assert!(said("{").contains("not a JSON document"));
-        assert!(said("{\"latency\":[{\"hdrh\":\"HISTx\"}]}").starts_with("latency.0.hdrh: "));
+        assert!(said("{\"latency\":[{\"hdrh\":\"HISTFAAAx\"}]}").starts_with("latency.0.hdrh: "));
     }
 }

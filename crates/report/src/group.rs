@@ -107,6 +107,8 @@ pub(crate) fn gather(now: Vec<Run>, baseline: Vec<Run>) -> Vec<Group> {
                 None => "settings not known".to_owned(),
             };
             let mut notes = std::mem::take(&mut notes);
+            let runs_of_both = runs.iter().chain(&before);
+            notes.extend(runs_of_both.flat_map(|run| run.notes.iter().cloned()));
             let group = Group {
                 now: loads::of(&runs, "merged", &mut notes),
                 baseline: loads::of(&before, "", &mut notes),

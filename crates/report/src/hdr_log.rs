@@ -6,13 +6,13 @@ mod span;
 use std::collections::BTreeMap;
 use std::io::BufRead;
 
-use crate::histogram::{self, Sum};
-use crate::lines::{Fault, Lines};
+use crate::histogram::{self, SUMS_LEN_MAX, Sum};
+use crate::lines::{Fault, Line, Lines};
 use crate::run::{Kind, Run, Saved};
 use crate::unit::Unit;
-use line::{Entry, Interval};
+use line::{Entry, Interval, Second};
 use reflector_measure::hdr_log::{self, RESIDENCE_TIMES, ROUND_TRIPS};
-use span::{Cover, Head};
+use span::{Covers, Head};
 
 /// Histograms in memory: one for each tag of each log of a file.
 const SERIES_MAX: usize = 64;
@@ -20,7 +20,7 @@ const SERIES_MAX: usize = 64;
 /// Intervals of one tag.
 #[derive(Default)]
 struct Series {
-    cover: Cover,
+    covers: Covers,
     times: Sum,
 }
 
@@ -36,9 +36,9 @@ struct Log {
 impl Log {
     /// Whether `interval` is one of before its last.
     fn is_before(&mut self, interval: &Interval<'_>) -> bool {
-        let (start, _) = self.head.times(interval);
-        let series = self.series.get(interval.tag);
-        series.is_some_and(|series| series.cover.is_before_end(start))
+        let start = self.head.start(interval);
+        let cover = |series: &Series| series.covers.of(self.head.second).is_before_end(start);
+        self.series.get(interval.tag).is_some_and(cover)
     }
 }
 
@@ -49,13 +49,21 @@ impl Log {
 /// The first line that is none of a log's, or whose histogram cannot be decoded. A last line that
 /// was cut off is left out with a warning.
 pub(crate) fn read(
-    mut lines: Lines<impl BufRead>,
+    lines: &mut Lines<impl BufRead>,
     name: &str,
     unit: Option<Unit>,
 ) -> Result<Saved, Fault> {
     let mut logs = Logs::default();
     let mut warnings = Vec::new();
+    let mut torn: Option<(Line, String)> = None;
     while let Some(line) = lines.read()? {
+        if let Some((before, said)) = torn.take() {
+            // Whoever was killed in the middle of a line is followed by another's head.
+            if !line.text.starts_with("#[") {
+                return Err(Fault::at(before.number, said));
+            }
+            warnings.push(before.is_left_out(name));
+        }
         if let Some(kind) = kind_of_ours(&line.text) {
             logs.title = Some(kind);
         }
@@ -65,13 +73,18 @@ pub(crate) fn read(
         };
         match added {
             Ok(()) => {}
+            Err(said) if line.is_whole && !logs.is_empty() => torn = Some((line, said)),
             Err(said) => warnings.push(line.left_out(name, said, !logs.is_empty())?),
         }
+    }
+    if let Some((line, said)) = torn {
+        return Err(Fault::at(line.number, said));
     }
     if logs.is_empty() {
         return Err(Fault::new("it is a histogram log without a histogram"));
     }
-    if unit.is_none() && !logs.are_ours() {
+    let has_no_unit = !logs.are_ours();
+    if unit.is_none() && has_no_unit {
         warnings.push(format!(
             "{name}: states no unit, nanoseconds are assumed as in other HdrHistogram logs; --unit \
              sets it"
@@ -80,6 +93,7 @@ pub(crate) fn read(
     Ok(Saved {
         runs: logs.into_runs(name, unit.unwrap_or(Unit::Ns)),
         warnings,
+        has_no_unit,
     })
 }
 
@@ -92,6 +106,8 @@ struct Logs {
     title: Option<Kind>,
     /// Whether the last one has begun once more, as pieces of a log that was rotated do.
     is_again: bool,
+    /// Bytes that the sums take.
+    len: usize,
 }
 
 impl Logs {
@@ -149,12 +165,25 @@ impl Logs {
         }
         let over: usize = self.over.iter().map(|log| log.series.len()).sum();
         let Log { head, series, .. } = &mut self.last;
+        if interval.second < interval.start {
+            head.second = Second::Length;
+        }
         if over + series.len() == SERIES_MAX && !series.contains_key(interval.tag) {
             return Err(format!("it has more than {SERIES_MAX} tags or runs"));
         }
-        let series = series.entry(interval.tag.to_owned()).or_default();
-        series.cover.add(head.times(interval))?;
-        series.times.add(&histogram)
+        let series = series.entry(interval.tag.to_owned()).or_insert_with(|| {
+            let series = Series::default();
+            self.len += series.times.len_bytes();
+            series
+        });
+        series.covers.add(interval, head.start(interval))?;
+        self.len -= series.times.len_bytes();
+        series.times.add(&histogram)?;
+        self.len += series.times.len_bytes();
+        if self.len > SUMS_LEN_MAX {
+            return Err("its tags or runs have more digits than there is room for".to_owned());
+        }
+        Ok(())
     }
 
     fn into_runs(self, name: &str, unit: Unit) -> Vec<Run> {
@@ -173,8 +202,8 @@ impl Logs {
                     name += &format!(" [{tag}]");
                 }
                 let kind = log.ours.clone().unwrap_or(Kind::Other(tag));
-                let seconds = series.cover.seconds();
-                let span = series.cover.span();
+                let cover = series.covers.of(log.head.second);
+                let (seconds, span) = (cover.seconds(), cover.span());
                 let times_ns = series.times.into_ns(unit);
                 runs.push(Run {
                     span,

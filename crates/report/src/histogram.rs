@@ -9,6 +9,7 @@ use hdrhistogram::Histogram;
 use hdrhistogram::serialization::Deserializer;
 
 use crate::unit::Unit;
+use reflector_measure::quantiles::Quantiles;
 
 /// Significant decimal digits of sums: 0.1 %, as our own logs have.
 const SIGNIFICANT_DIGITS: u8 = 3;
@@ -30,16 +31,42 @@ const V1_COMPRESSED: u32 = 0x1c84_9302;
 const V0: u32 = 0x1c84_9308;
 const V0_COMPRESSED: u32 = 0x1c84_9309;
 const WORD_SIZE: u32 = 0xf0;
+/// What their last digits tell apart.
+const FAMILY: u32 = 0x1c84_9300;
+/// Cookies of histograms of fractions, which carry one of whole numbers.
+const FRACTIONS: [u32; 2] = [0x0c72_124e, 0x0c72_124f];
+/// Bytes that the sums of a file may take: more than those of the usual digits ever do.
+pub(crate) const SUMS_LEN_MAX: usize = 48 << 20;
 
-/// A sum of histograms of any bounds.
+/// A sum of histograms of any bounds, as fine as the finest of them. A value of a coarser one
+/// counts at the upper end of its bucket, as every reader shows it.
 #[derive(Clone, Debug)]
-pub(crate) struct Sum(Histogram<u64>);
+pub(crate) struct Sum {
+    values: Histogram<u64>,
+    /// The lower end of the lowest bucket: what a reader shows as the least.
+    least: u64,
+}
+
+/// A sum in nanoseconds.
+#[derive(Clone, Debug)]
+pub(crate) struct Times {
+    /// The values.
+    pub(crate) ns: Histogram<u64>,
+    /// The least of them, which may be less than the bucket that it is in there.
+    pub(crate) least_ns: u64,
+}
 
 impl Sum {
     /// No values.
     pub(crate) fn new() -> Self {
-        // Three is one of the numbers of digits that are allowed.
-        Self(Histogram::new(SIGNIFICANT_DIGITS).expect("3 is between 0 and 5"))
+        Self::with_digits(SIGNIFICANT_DIGITS)
+    }
+
+    fn with_digits(digits: u8) -> Self {
+        Self {
+            values: Histogram::new(digits).expect("3 to 5 digits are allowed"),
+            least: u64::MAX,
+        }
     }
 
     /// Adds `other`.
@@ -47,34 +74,76 @@ impl Sum {
     /// # Errors
     /// Its values are greater than the sum can hold.
     pub(crate) fn add(&mut self, other: &Histogram<u64>) -> Result<(), String> {
-        self.0.add(other).map_err(|e| e.to_string())
+        if other.is_empty() {
+            return Ok(());
+        }
+        if other.sigfig() > self.values.sigfig() {
+            let coarse = std::mem::replace(self, Self::with_digits(other.sigfig()));
+            self.add(&coarse.values)?;
+            self.least = coarse.least;
+        }
+        self.least = self.least.min(other.min());
+        if other.sigfig() == self.values.sigfig() && other.low() == self.values.low() {
+            return self.values.add(other).map_err(|e| e.to_string());
+        }
+        for value in other.iter_recorded() {
+            self.values
+                .record_n(value.value_iterated_to(), value.count_at_value())
+                .map_err(|e| e.to_string())?;
+        }
+        Ok(())
     }
 
     /// Adds `count` times one value.
     pub(crate) fn record(&mut self, value: u64, count: u64) {
+        if count == 0 {
+            return;
+        }
         let value = value.min(TIME_NS_MAX);
-        self.0
+        self.values
             .record_n(value, count)
             .expect("it grows as far as TIME_NS_MAX");
+        self.least = self.least.min(self.values.lowest_equivalent(value));
+    }
+
+    /// Bytes that its values take.
+    pub(crate) fn len_bytes(&self) -> usize {
+        self.values.distinct_values() * size_of::<u64>()
     }
 
     /// The sum, in nanoseconds where it was in `unit`.
-    pub(crate) fn into_ns(self, unit: Unit) -> Histogram<u64> {
+    pub(crate) fn into_ns(self, unit: Unit) -> Times {
+        let least_ns = self.least.saturating_mul(unit.ns());
         if unit == Unit::Ns {
-            return self.0;
+            return Times {
+                ns: self.values,
+                least_ns,
+            };
         }
-        let mut scaled = Self::new();
-        for value in self.0.iter_recorded() {
+        let mut scaled = Self::with_digits(self.values.sigfig());
+        for value in self.values.iter_recorded() {
             let ns = value.value_iterated_to().saturating_mul(unit.ns());
             scaled.record(ns, value.count_at_value());
         }
-        scaled.0
+        Times {
+            ns: scaled.values,
+            least_ns,
+        }
     }
 }
 
 impl Default for Sum {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+impl Times {
+    /// Them in short; `None` where there are none.
+    pub(crate) fn quantiles(&self) -> Option<Quantiles> {
+        let mut quantiles = Quantiles::from_ns(&self.ns);
+        quantiles.min = quantiles.min.min(self.least_ns as f64 / 1000.0);
+        (!self.ns.is_empty()).then_some(quantiles)
     }
 }
 
@@ -93,14 +162,24 @@ pub(crate) fn decode(text: &str) -> Result<Histogram<u64>, String> {
         V1 | V1_COMPRESSED | V0 | V0_COMPRESSED => {
             Err("its histogram is in the encoding V0 or V1, and only V2 is read".to_owned())
         }
+        _ if FRACTIONS.contains(&cookie) => Err(
+            "its histogram is one of fractions (DHIST), and only those of whole numbers are read"
+                .to_owned(),
+        ),
         _ => Err("it carries no HdrHistogram".to_owned()),
     }
 }
 
-/// Whether `text` begins as the base64 of a histogram does.
+/// Whether `text` begins as the base64 of a histogram does, and no word does.
 pub(crate) fn is_encoded(text: &str) -> bool {
-    // The first three bytes are those of all cookies.
-    text.starts_with("HIST")
+    let begin = text.get(..8).and_then(|it| STANDARD.decode(it).ok());
+    let cookie = begin.and_then(|it| it.first_chunk().copied().map(u32::from_be_bytes));
+    let is_ours = |cookie: u32| {
+        let word_size = (cookie & WORD_SIZE) >> 4;
+        let encodings = [V2, V2_COMPRESSED, V1, V1_COMPRESSED, V0, V0_COMPRESSED];
+        matches!(word_size, 0 | 1 | 2 | 4 | 8) && encodings.contains(&(cookie & !WORD_SIZE))
+    };
+    cookie.is_some_and(|it| FRACTIONS.contains(&it) || it & !0xff == FAMILY && is_ours(it))
 }
 
 fn inflate(bytes: &[u8]) -> Result<Vec<u8>, String> {
@@ -145,7 +224,7 @@ mod tests {
     fn of(values: &[u64]) -> Histogram<u64> {
         let mut sum = Sum::new();
         values.iter().for_each(|&value| sum.record(value, 1));
-        sum.0
+        sum.values
     }
 
     fn encode(histogram: &Histogram<u64>, serializer: &mut impl Serializer) -> Vec<u8> {
@@ -165,7 +244,7 @@ mod tests {
             for part in &parts {
                 merged.add(&of(part)).unwrap();
             }
-            prop_assert_eq!(merged.0, of(&parts.concat()));
+            prop_assert_eq!(merged.values, of(&parts.concat()));
         }
 
         #[test]
@@ -208,11 +287,57 @@ mod tests {
     }
 
     #[test]
+    fn a_coarse_histogram_reads_as_it_does_elsewhere() {
+        // Two digits and a least value of 20 us, as hiccup meters have it.
+        let mut coarse = Histogram::<u64>::new_with_bounds(20_000, 30_000_000_000, 2).unwrap();
+        for us in [30.0, 60.0, 90.0, 113.0, 114.0, 114.5] {
+            coarse.record((us * 1000.0) as u64).unwrap();
+        }
+        let mut sum = Sum::new();
+        sum.add(&coarse).unwrap();
+        let quantiles = sum.into_ns(Unit::Ns).quantiles().unwrap();
+        assert_eq!((quantiles.p50, quantiles.max), (98.303, 114.687));
+        assert_eq!(quantiles.min, 16.384);
+    }
+
+    #[test]
+    fn a_sum_is_as_fine_as_the_finest() {
+        let mut fine = Histogram::<u64>::new(5).unwrap();
+        fine.record(123_456_789).unwrap();
+        let mut sum = Sum::new();
+        sum.record(1_000_000, 1);
+        sum.add(&fine).unwrap();
+        let times = sum.into_ns(Unit::Ns);
+        assert!(times.ns.max() - 123_456_789 < 1024, "{}", times.ns.max());
+        assert_eq!((times.ns.len(), times.least_ns), (2, 999_936));
+    }
+
+    #[test]
+    fn words_are_no_histograms() {
+        for word in [
+            "HISTORY",
+            "HISTOGRAM",
+            "HISTAMINE",
+            "HISTx",
+            "DHISTORY",
+            "HIST",
+        ] {
+            assert!(!is_encoded(word), "{word}");
+        }
+        assert!(is_encoded("HISTFAAAAxx") && is_encoded("HISTEwAAxx"));
+        let said = decode("DHISTgAAAAMAAAAA").unwrap_err();
+        assert!(
+            is_encoded("DHISTgAAAAMAAAAA") && said.contains("fractions"),
+            "{said}"
+        );
+    }
+
+    #[test]
     fn units_become_nanoseconds() {
         let mut sum = Sum::new();
         sum.record(5, 3);
         sum.record(u64::MAX, 1);
-        let ns = sum.into_ns(Unit::Us);
+        let ns = sum.into_ns(Unit::Us).ns;
         assert_eq!((ns.len(), ns.count_at(5_000)), (4, 3));
     }
 }

@@ -7,7 +7,8 @@ use std::io::BufRead;
 
 use crate::lines::{Fault, Lines};
 use crate::run::{Counters, Kind, Run, Saved, Settings, Variation};
-use objects::{Object, Totals, parse};
+pub(crate) use objects::report_in;
+use objects::{LINE_LEN_MAX, Object, Totals, is_json, parse};
 use reflector_measure::quantiles::Quantiles;
 
 /// Bytes of a target, or of a reason, that are kept of each run.
@@ -15,26 +16,48 @@ const TEXT_LEN_MAX: usize = 300;
 /// Runs of one file.
 const RUNS_MAX: usize = 1000;
 
-/// Reads all of `lines`, which are those of the file `name`.
+/// Reads all of `lines`, which are those of the file `name`. Lines of a log between them, as where
+/// stdout and stderr went to one place, are counted.
 ///
 /// # Errors
-/// The first line that is no object of a schema that is read. A last line that was cut off is left
+/// The first object of a schema that is not read, or damaged. A last line that was cut off is left
 /// out with a warning.
-pub(crate) fn read(mut lines: Lines<impl BufRead>, name: &str) -> Result<Saved, Fault> {
+pub(crate) fn read(lines: &mut Lines<impl BufRead>, name: &str) -> Result<Saved, Fault> {
     let mut contents = Contents::default();
     let mut warnings = Vec::new();
     let mut cut_line = None;
+    let mut stepped_over = 0_u64;
     while let Some(line) = lines.read()? {
         if line.text.trim().is_empty() {
             continue;
         }
-        match parse(&line) {
+        if line.text.len() > LINE_LEN_MAX {
+            let said = format!("it has more than {} MiB", LINE_LEN_MAX >> 20);
+            return Err(Fault::at(line.number, said));
+        }
+        let Some(report) = report_in(&line.text) else {
+            // What is damaged is no log.
+            if line.text.trim_start().starts_with('{') && !is_json(&line.text) {
+                let said = "it is neither a report nor a line of a log";
+                warnings.push(line.left_out(name, said, !contents.is_empty())?);
+                cut_line = Some(line.number);
+            } else {
+                stepped_over += 1;
+            }
+            continue;
+        };
+        match parse(&report) {
             Ok(object) => contents.add(object, line.number)?,
             Err(said) => {
                 warnings.push(line.left_out(name, said, !contents.is_empty())?);
                 cut_line = Some(line.number);
             }
         }
+    }
+    if stepped_over > 0 {
+        warnings.push(format!(
+            "{name}: {stepped_over} lines that are no report, as of a log, are stepped over"
+        ));
     }
     if let (Some(number), true) = (cut_line, contents.is_without_counts()) {
         let said = "it is cut off, and no interval or summary is before it";
@@ -149,6 +172,7 @@ impl Contents {
                 let kind = Kind::HighestRate(found.max_loss_percent.to_string());
                 let mut total = Total::new(kind, self.settings.clone());
                 total.rate_pps = found.rate_pps;
+                total.span = found.start_unix_seconds.zip(found.end_unix_seconds);
                 total.limited_by = found.limited_by.filter(|it| it.len() <= TEXT_LEN_MAX);
                 self.push(total, line)?;
             }
@@ -195,7 +219,11 @@ impl Contents {
             warnings.extend(caveats(&name, &total));
             runs.push(total.into_run(name));
         }
-        Ok(Saved { runs, warnings })
+        Ok(Saved {
+            runs,
+            warnings,
+            has_no_unit: false,
+        })
     }
 }
 
@@ -238,6 +266,14 @@ impl Total {
             _ => self.counters.received,
         };
         let rate = (self.seconds > 0.0).then(|| good as f64 / self.seconds);
+        let drops = self.counters.kernel_drops;
+        let has_drops = matches!(self.kind, Kind::Residence) && drops > 0;
+        let note = has_drops.then(|| {
+            format!(
+                "{name}: of what was lost, {drops} did not fit its receive buffers, where a train \
+                 counts once: with trains it is more"
+            )
+        });
         Run {
             targets: self.target.into_iter().collect(),
             settings: self.settings,
@@ -247,6 +283,7 @@ impl Total {
             rate_pps: if is_measured { rate } else { self.rate_pps },
             times: self.times,
             variation: self.variation,
+            notes: note.into_iter().collect(),
             ..Run::new(name, self.kind)
         }
     }

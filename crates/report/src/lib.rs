@@ -39,6 +39,11 @@ mod object;
 mod page;
 mod plot;
 
+#[cfg(test)]
+mod others;
+#[cfg(test)]
+mod possible;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, Write};
@@ -52,7 +57,7 @@ use reflector_measure::output;
 use reflector_measure::percent::Percent;
 use reflector_measure::text;
 use run::Run;
-use unit::Unit;
+use unit::{Form, UnitOf};
 
 /// What `reflector report` is asked to do.
 #[derive(Clone, Debug)]
@@ -63,8 +68,8 @@ pub struct Options {
     pub baseline: Vec<PathBuf>,
     /// By how many percent a run may be worse than the baseline.
     pub max_regression: Option<Percent>,
-    /// The unit of times whose file does not tell it.
-    pub unit: Option<Unit>,
+    /// The units of times whose file does not tell theirs.
+    pub units: Vec<UnitOf>,
     /// Where the plot goes.
     pub svg: Option<PathBuf>,
     /// JSON lines instead of text.
@@ -79,8 +84,9 @@ pub struct Options {
 pub fn run(options: &Options) -> Result<Exit, Error> {
     refuse_overwriting(options)?;
     let mut all = Files::default();
-    let now = all.read(&options.files, options.unit);
-    let baseline = all.read(&options.baseline, options.unit);
+    let now = all.read(&options.files, &options.units);
+    let baseline = all.read(&options.baseline, &options.units);
+    all.refuse_one_unit_for_many_forms(&options.units)?;
     let groups = group::gather(now, baseline);
     let worse: Vec<String> = options
         .max_regression
@@ -115,11 +121,13 @@ pub fn run(options: &Options) -> Result<Exit, Error> {
 #[derive(Default)]
 struct Files {
     has_failed: bool,
+    /// The forms of those that tell no unit.
+    without_unit: BTreeSet<Form>,
 }
 
 impl Files {
     /// The runs in all of `paths` that can be read.
-    fn read(&mut self, paths: &[PathBuf], unit: Option<Unit>) -> Vec<Run> {
+    fn read(&mut self, paths: &[PathBuf], units: &[UnitOf]) -> Vec<Run> {
         let mut runs = Vec::new();
         let mut seen = BTreeSet::new();
         for path in paths {
@@ -129,8 +137,9 @@ impl Files {
                 tracing::warn!("{name} is named twice, and counts once");
                 continue;
             }
-            match read::read(path, unit) {
-                Ok(saved) => {
+            match read::read(path, units) {
+                Ok((saved, form)) => {
+                    self.without_unit.extend(form);
                     for warning in saved.warnings {
                         tracing::warn!("{warning}");
                     }
@@ -143,6 +152,26 @@ impl Files {
             }
         }
         runs
+    }
+
+    /// A unit of no form in particular is not that of all: logs are in nanoseconds where the tables
+    /// of the same tool are in milliseconds.
+    fn refuse_one_unit_for_many_forms(&self, units: &[UnitOf]) -> Result<(), Error> {
+        let is_said = |form: &&Form| units.iter().any(|it| it.form == Some(**form));
+        let not_said = self.without_unit.iter().filter(|form| !is_said(form));
+        let names: Vec<_> = not_said.map(|form| form.name()).collect();
+        match units.iter().find(|it| it.form.is_none()) {
+            Some(UnitOf { unit, .. }) if names.len() > 1 => Err(Error::usage(
+                format!("cannot take all times to be in {}", unit.symbol()),
+                format!("the files are of several forms: {}", names.join(", ")),
+            )
+            .try_this(format!(
+                "--unit {}={} says it of one of them",
+                names[names.len() - 1],
+                unit.symbol()
+            ))),
+            _ => Ok(()),
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Lines of a file, one in memory at a time.
 
 use std::collections::VecDeque;
-use std::io::{BufRead, Read};
+use std::io::{self, BufRead, Read};
 
 /// Longest line that is read, in bytes: the longest histogram, in base64, many times over.
 const LINE_LEN_MAX: u64 = 16 << 20;
@@ -66,11 +66,16 @@ impl Line {
         if self.is_whole {
             Err(Fault::at(number, said))
         } else if are_others {
-            Ok(format!("{name}: line {number} is cut off and left out"))
+            Ok(self.is_left_out(name))
         } else {
             let said = "it is cut off, and it is the only one";
             Err(Fault::at(number, said))
         }
+    }
+
+    /// What is warned of where this line of the file `name`, which is cut off, is left out.
+    pub(crate) fn is_left_out(&self, name: &str) -> String {
+        format!("{name}: line {} is cut off and left out", self.number)
     }
 }
 
@@ -81,6 +86,8 @@ pub(crate) struct Lines<R> {
     ahead: VecDeque<Line>,
     /// Bytes of the lines that were peeked at.
     ahead_len: usize,
+    /// NUL bytes that were stepped over.
+    nul_len: u64,
 }
 
 impl<R: BufRead> Lines<R> {
@@ -91,6 +98,7 @@ impl<R: BufRead> Lines<R> {
             number: 0,
             ahead: VecDeque::new(),
             ahead_len: 0,
+            nul_len: 0,
         }
     }
 
@@ -121,11 +129,21 @@ impl<R: BufRead> Lines<R> {
         Ok(self.ahead.back().filter(|_| !is_end))
     }
 
+    /// What is warned of where the file `name` had blocks of NUL bytes.
+    pub(crate) fn warning(&self, name: &str) -> Option<String> {
+        let count = self.nul_len;
+        (count > 0).then(|| {
+            format!(
+                "{name}: {count} NUL bytes are stepped over: it was emptied while somebody wrote it"
+            )
+        })
+    }
+
     /// All that is left, as one text.
     ///
     /// # Errors
     /// As [`read`](Self::read), or a document of more than [`DOCUMENT_LEN_MAX`] bytes.
-    pub(crate) fn read_all(mut self) -> Result<String, Fault> {
+    pub(crate) fn read_all(&mut self) -> Result<String, Fault> {
         let mut text = String::new();
         while let Some(line) = self.read()? {
             text += &line.text;
@@ -140,8 +158,26 @@ impl<R: BufRead> Lines<R> {
         Ok(text)
     }
 
+    /// Steps over NUL bytes at the beginning of a line: a file that was emptied has a block of them
+    /// up to where somebody goes on to write.
+    fn step_over_nuls(&mut self) -> Result<(), Fault> {
+        loop {
+            let bytes = match self.reader.fill_buf() {
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+                bytes => bytes.map_err(|e| Fault::new(e.to_string()))?,
+            };
+            let count = bytes.iter().take_while(|&&byte| byte == 0).count();
+            if count == 0 {
+                return Ok(());
+            }
+            self.reader.consume(count);
+            self.nul_len += count as u64;
+        }
+    }
+
     fn read_on(&mut self) -> Result<Option<Line>, Fault> {
         let number = self.number + 1;
+        self.step_over_nuls()?;
         let mut bytes = Vec::new();
         let len = (&mut self.reader)
             .take(LINE_LEN_MAX)
@@ -152,6 +188,9 @@ impl<R: BufRead> Lines<R> {
         }
         if number == 1 && bytes.starts_with(&GZIP) {
             return Err(Fault::new("it is compressed; gunzip it first"));
+        }
+        if number == 1 && bytes.starts_with(BOM) {
+            bytes.drain(..BOM.len());
         }
         let is_whole = bytes.ends_with(b"\n");
         if !is_whole && len as u64 == LINE_LEN_MAX {
@@ -172,6 +211,8 @@ impl<R: BufRead> Lines<R> {
     }
 }
 
+/// How a text may begin that some editors save.
+const BOM: &[u8] = b"\xef\xbb\xbf";
 /// How a gzip file begins (RFC 1952, section 2.3.1).
 const GZIP: [u8; 2] = [0x1f, 0x8b];
 
@@ -209,6 +250,24 @@ mod tests {
         assert_eq!(lines.read().unwrap_err().said(), "line 2: it is not text");
         let mut lines = Lines::new(&b"\x1f\x8b\x08"[..]);
         assert!(lines.read().unwrap_err().said().contains("gunzip"));
+    }
+
+    #[test]
+    fn blocks_of_nuls_are_stepped_over_and_told() {
+        let text = [&[0; 5000][..], b"a\n", &[0; 3], b"b\n", &[0; 2]].concat();
+        let mut lines = Lines::new(&text[..]);
+        let read = std::iter::from_fn(|| lines.read().unwrap());
+        let read: Vec<_> = read.map(|it| (it.number, it.text)).collect();
+        assert_eq!(read, [(1, "a".to_owned()), (2, "b".to_owned())]);
+        assert!(lines.warning("f").unwrap().starts_with("f: 5005 NUL bytes"));
+        let mut lines = Lines::new(&b"a\0b\n"[..]);
+        assert_eq!(lines.read().unwrap_err().said(), "line 1: it is not text");
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_none_of_the_text() {
+        let mut lines = Lines::new(&b"\xef\xbb\xbf#[a\n"[..]);
+        assert_eq!(lines.read().unwrap().unwrap().text, "#[a");
     }
 
     #[test]

@@ -194,9 +194,13 @@ fn merge(part: &Part, name: String, notes: &mut Vec<String>) -> Run {
         ));
     }
     if is_timed {
-        let times_ns = times_ns.into_ns(Unit::Ns);
-        merged.times = (!times_ns.is_empty()).then(|| Quantiles::from_ns(&times_ns));
-        merged.times_ns = merged.times.is_some().then_some(times_ns);
+        let times = times_ns.into_ns(Unit::Ns);
+        merged.times = times.quantiles();
+        let least = runs.iter().filter_map(|run| Some(run.times?.min));
+        if let (Some(times), Some(least)) = (&mut merged.times, least.reduce(f64::min)) {
+            times.min = least;
+        }
+        merged.times_ns = merged.times.is_some().then_some(times.ns);
     } else {
         notes.push(format!(
             "{}: quantiles cannot be merged without histograms: save each run with --hdr, and name \

@@ -9,7 +9,7 @@ use crate::group::Group;
 use crate::run::{Counters, Run, Variation};
 use crate::verdict::Verdict;
 use reflector_measure::json::write_line;
-use reflector_measure::quantiles::{PERCENTILES, Quantiles, value_at};
+use reflector_measure::quantiles::{PERCENTILES, Quantiles};
 
 #[derive(Serialize)]
 struct Object<'a> {
@@ -49,13 +49,9 @@ struct Quantile {
 
 impl<'a> Row<'a> {
     fn new(run: &'a Run) -> Self {
-        let quantiles = |times_ns| {
-            let quantile = |(quantile, _)| {
-                let ns = value_at(times_ns, quantile)?;
-                let us = ns as f64 / 1000.0;
-                Some(Quantile { quantile, us })
-            };
-            PERCENTILES.into_iter().filter_map(quantile).collect()
+        let quantile = |(quantile, _)| {
+            let us = run.value_at(quantile)?;
+            Some(Quantile { quantile, us })
         };
         Self {
             name: &run.name,
@@ -66,7 +62,7 @@ impl<'a> Row<'a> {
             loss_percent: run.loss_percent(),
             times_us: run.times,
             variation: run.variation,
-            quantiles: run.times_ns.as_ref().map(quantiles).unwrap_or_default(),
+            quantiles: PERCENTILES.into_iter().filter_map(quantile).collect(),
         }
     }
 }

@@ -1,11 +1,9 @@
 //! What people read: aligned columns, with the unit in each heading. Pure.
 
-use hdrhistogram::Histogram;
-
 use crate::group::Group;
 use crate::run::{Kind, Run, Variation};
 use crate::verdict::Verdict;
-use reflector_measure::quantiles::{PERCENTILES, Quantiles, value_at};
+use reflector_measure::quantiles::{PERCENTILES, Quantiles};
 use reflector_measure::text::Align::{Left, Right};
 use reflector_measure::text::{Table, paragraph, shortened};
 
@@ -33,10 +31,8 @@ fn group(group: &Group, width: usize) -> String {
     let head = format!("{kind}{at}{}{apart}{apart_of}", targets.join(", "));
     let mut page = paragraph("", &head, width);
     page += &runs(group, width);
-    let times_ns = group.total().and_then(|it| it.times_ns.as_ref());
-    if let Some(times_ns) = times_ns.filter(|it| !it.is_empty()) {
-        let baseline = group.baseline.total().and_then(|it| it.times_ns.as_ref());
-        page += &format!("\n{}", percentiles(times_ns, baseline));
+    if let Some(total) = group.total().filter(|it| it.value_at(1.0).is_some()) {
+        page += &format!("\n{}", percentiles(total, group.baseline.total()));
     }
     let changes = changes(group);
     if changes.width() > 0 {
@@ -200,19 +196,23 @@ fn wrong(run: &Run) -> impl Iterator<Item = (u64, &'static str)> {
     .filter(|&(count, _)| count > 0)
 }
 
-fn percentiles(times_ns: &Histogram<u64>, baseline: Option<&Histogram<u64>>) -> Table {
-    let us = |ns: Option<u64>| decimals(ns.map(|ns| ns as f64 / 1000.0), 1);
+fn percentiles(now: &Run, baseline: Option<&Run>) -> Table {
     let mut table = Table::new([Right, Right, Right]);
+    let baseline = baseline.filter(|it| it.value_at(1.0).is_some());
     match baseline {
         Some(_) => table.row(&[&"percentile", &"us", &"baseline us"]),
         None => table.row(&[&"percentile", &"us", &""]),
     }
     for (quantile, percent) in PERCENTILES {
-        let Some(ns) = value_at(times_ns, quantile) else {
+        let Some(us) = now.value_at(quantile) else {
             continue;
         };
-        let before = baseline.map_or_else(String::new, |it| us(value_at(it, quantile)));
-        table.row(&[&percent, &us(Some(ns)), &before]);
+        let before = baseline.map(|it| decimals(it.value_at(quantile), 1));
+        table.row(&[
+            &percent,
+            &decimals(Some(us), 1),
+            &before.unwrap_or_default(),
+        ]);
     }
     table
 }
@@ -229,7 +229,10 @@ fn changes(group: &Group) -> Table {
         } else {
             (1, "%")
         };
-        let change = format!("{:+.digits$}", it.change);
+        let change = match it.change {
+            change if change.is_finite() => format!("{change:+.digits$}"),
+            _ => "-".to_owned(),
+        };
         let [baseline, now] = [it.baseline, it.now].map(|value| decimals(Some(value), digits));
         table.row(&[&it.quantity, &baseline, &now, &change, &unit]);
     }

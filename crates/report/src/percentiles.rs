@@ -2,16 +2,30 @@
 //! wrk2 among its own output.
 //!
 //! A table has a row for each percentile, with the count of all values up to there. Values between
-//! two rows are taken for the greater one.
+//! two rows are taken for the greater one: a percentile without a row of its own is at most that.
+
+mod row;
 
 use std::io::BufRead;
 
-use hdrhistogram::Histogram;
-
-use crate::histogram::Sum;
+use crate::histogram::{Sum, Times};
 use crate::lines::{Fault, Lines};
 use crate::run::{Kind, Run, Saved};
 use crate::unit::Unit;
+use row::{Row, row, total_count};
+
+/// Rows of the longest file that is read: a table of five digits that shows each value has no more.
+const ROWS_MAX: usize = 1 << 20;
+/// Tables of one file.
+const TABLES_MAX: usize = 64;
+/// The longest heading that is kept, in characters.
+const HEADING_LEN_MAX: usize = 60;
+/// What a counter of 32 bits has lost, or a multiple of it.
+const WRAP: i64 = 1 << 32;
+/// By how much a percentile that is written with few digits may be another.
+const PERCENTILE_DIGITS: f64 = 5e-7;
+/// The percentiles that are shown of each run.
+const SHOWN: [(f64, &str); 4] = [(0.5, "p50"), (0.9, "p90"), (0.99, "p99"), (0.999, "p99.9")];
 
 /// Whether `text` is the head of such a table.
 pub(crate) fn is_head(text: &str) -> bool {
@@ -28,272 +42,253 @@ fn unit_of_head(head: &str) -> Option<Unit> {
         .find(|unit| unit.symbol() == symbol.to_lowercase())
 }
 
-/// Reads the first table of `lines`, which are those of the file `name`. A unit that the table
-/// states wins over `unit`.
+/// One table, as it is read.
+#[derive(Default)]
+struct Table {
+    /// What is written above it.
+    heading: String,
+    unit: Option<Unit>,
+    rows: Vec<Row>,
+    /// How many values its end says there are.
+    stated: Option<u64>,
+}
+
+impl Table {
+    fn new(head: &str, heading: &str) -> Self {
+        Self {
+            heading: heading.to_owned(),
+            unit: unit_of_head(head),
+            ..Self::default()
+        }
+    }
+
+    /// Whether what is no row may follow: the table has an end.
+    fn has_ended(&self) -> bool {
+        let is_last = |row: &Row| row.quantile >= 1.0;
+        self.stated.is_some() || self.rows.last().is_some_and(is_last)
+    }
+}
+
+/// Reads the tables of `lines`, which are those of the file `name`. A unit that a table states wins
+/// over `unit`.
 ///
 /// # Errors
-/// The first line of the table that is no row, or contradicts another; a table without rows.
+/// The first line of a table that is no row, or contradicts another; a table without rows that does
+/// not say that it is empty.
 pub(crate) fn read(
-    mut lines: Lines<impl BufRead>,
+    lines: &mut Lines<impl BufRead>,
     name: &str,
     unit: Option<Unit>,
 ) -> Result<Saved, Fault> {
     let mut warnings = Vec::new();
-    let mut head_unit = None;
-    let mut is_table = false;
-    let mut rows: Vec<Row> = Vec::new();
-    let mut stated = None;
-    while let Some(line) = lines.read()? {
-        let text = line.text.trim();
-        if !is_table {
-            is_table = is_head(text);
-            head_unit = unit_of_head(text);
-            continue;
+    let mut tables = tables(lines)?;
+    let is_one = tables.len() == 1;
+    if let Some(cut) = tables.pop_if(|last| !last.rows.is_empty() && !last.has_ended()) {
+        // What is missing are its greatest values: no percentile of the rest is one of the whole.
+        let line = cut.rows.last().map_or(0, |row| row.line);
+        if is_one {
+            return Err(Fault::at(line, "the table has no end: it is cut off"));
         }
-        if text.is_empty() {
-            continue;
-        }
-        if text.starts_with('#') {
-            stated = stated.or_else(|| total_count(text));
-            continue;
-        }
-        let is_over = stated.is_some() || rows.last().is_some_and(|row| row.quantile >= 1.0);
-        if is_over && !rows.is_empty() {
-            // What follows the table is not of it.
-            break;
-        }
-        match row(text) {
-            Some(row) if rows.last().is_some_and(|before| row.total < before.total) => {
-                return Err(Fault::at(
-                    line.number,
-                    "its count is less than the one before",
-                ));
-            }
-            Some(_) if rows.len() == ROWS_MAX => {
-                let said = format!("a table of more than {ROWS_MAX} rows");
-                return Err(Fault::at(line.number, said));
-            }
-            Some(row) => rows.push(Row {
-                line: line.number,
-                ..row
-            }),
-            None if line.is_whole => {
-                return Err(Fault::at(
-                    line.number,
-                    "it is not a row of a percentile table",
-                ));
-            }
-            None => break,
-        }
+        warnings.push(format!(
+            "{name}: the table that ends in line {line} is cut off and left out"
+        ));
     }
-    let Some(last) = rows.last() else {
-        return Err(Fault::new("it is a percentile table without values"));
-    };
-    let counted = last.total;
-    match stated {
-        Some(total) if total != counted => warnings.push(format!(
-            "{name}: its rows count {counted} values, and its end {total}"
-        )),
-        None if last.quantile < 1.0 => {
-            warnings.push(format!("{name}: the table has no end: it is cut off"));
-        }
-        _ => check(&rows, counted)?,
-    }
-    if head_unit.or(unit).is_none() {
+    let has_no_unit = tables.iter().any(|it| it.unit.is_none());
+    if has_no_unit && unit.is_none() {
         warnings.push(format!(
             "{name}: states no unit, milliseconds are assumed as wrk2 writes them; --unit sets it"
         ));
     }
-    let times_ns = times_ns(&rows, head_unit.or(unit).unwrap_or(Unit::Ms));
-    let kind = Kind::Other(String::new());
-    let run = Run::of_times(name.to_owned(), kind, 0.0, times_ns);
+    let mut runs = Vec::with_capacity(tables.len());
+    for (number, table) in (1..).zip(tables) {
+        let heading = match &*table.heading {
+            "" => String::new(),
+            heading => format!(" [{heading}]"),
+        };
+        let name = match is_one {
+            true => name.to_owned(),
+            false => format!("{name} #{number}{heading}"),
+        };
+        runs.push(run(&table, name, unit)?);
+    }
     Ok(Saved {
-        runs: vec![run],
+        runs,
         warnings,
+        has_no_unit,
     })
 }
 
-/// A row: all values up to `value` are `total`, and at least the part `quantile` of all.
-struct Row {
-    value: f64,
-    quantile: f64,
-    total: u64,
-    /// Its line, counted from 1.
-    line: u64,
+fn tables(lines: &mut Lines<impl BufRead>) -> Result<Vec<Table>, Fault> {
+    let mut tables: Vec<Table> = Vec::new();
+    let mut heading = String::new();
+    let mut is_in_table = false;
+    let mut count = 0;
+    while let Some(line) = lines.read()? {
+        let text = line.text.trim();
+        if is_head(text) {
+            if tables.len() == TABLES_MAX {
+                let said = format!("more than {TABLES_MAX} tables in one file");
+                return Err(Fault::at(line.number, said));
+            }
+            tables.push(Table::new(text, &heading));
+            is_in_table = true;
+            continue;
+        }
+        let Some(table) = tables.last_mut().filter(|_| is_in_table) else {
+            if is_heading(text) {
+                heading = text.chars().take(HEADING_LEN_MAX).collect();
+            }
+            continue;
+        };
+        if text.is_empty() {
+            continue;
+        }
+        if text.starts_with('#') {
+            table.stated = table.stated.or_else(|| total_count(text));
+            continue;
+        }
+        match row(text, line.number).filter(|_| table.stated.is_none()) {
+            Some(_) if count == ROWS_MAX => {
+                let said = format!("tables of more than {ROWS_MAX} rows");
+                return Err(Fault::at(line.number, said));
+            }
+            Some(row) => {
+                table.rows.push(row);
+                count += 1;
+            }
+            None if table.has_ended() => {
+                // What follows the table is not of it.
+                is_in_table = false;
+                heading.clear();
+                if is_heading(text) {
+                    heading = text.chars().take(HEADING_LEN_MAX).collect();
+                }
+            }
+            None if line.is_whole => {
+                let said = "it is not a row of a percentile table";
+                return Err(Fault::at(line.number, said));
+            }
+            None => break,
+        }
+    }
+    Ok(tables)
 }
 
-/// Rows of the longest table that is read: one of five digits that shows each value has no more.
-const ROWS_MAX: usize = 1 << 20;
+/// Whether a line above a table says what is in it: not the words above every table, nor figures.
+fn is_heading(text: &str) -> bool {
+    let is_rule = text.chars().all(|it| matches!(it, '-' | '=' | ' '));
+    !is_rule
+        && !text.starts_with(|it: char| it.is_ascii_digit())
+        && !text.starts_with("Detailed Percentile spectrum")
+}
 
-fn times_ns(rows: &[Row], unit: Unit) -> Histogram<u64> {
+/// What wrk2 says of a table in its heading, as `Recorded Latency` in `Latency Distribution
+/// (HdrHistogram - Recorded Latency)`: times that were corrected and times that were not are not
+/// alike.
+fn kind(heading: &str) -> Kind {
+    let said = heading.split_once("(HdrHistogram - ").map(|(_, said)| said);
+    let end = |said: &str| said.find(['(', ')']).unwrap_or(said.len());
+    let said = said.map_or("", |said| said[..end(said)].trim());
+    Kind::Other(said.to_owned())
+}
+
+fn run(table: &Table, name: String, unit: Option<Unit>) -> Result<Run, Fault> {
+    if table.rows.is_empty() && table.stated != Some(0) {
+        return Err(Fault::new("it is a percentile table without values"));
+    }
+    let counts = counts(table)?;
+    let times = times(table, &counts, table.unit.or(unit).unwrap_or(Unit::Ms));
+    let between = between(&table.rows, &counts);
+    let notes = (!between.is_empty()).then(|| {
+        format!(
+            "{name}: no row of the table for {}: at most what is shown",
+            between.join(", ")
+        )
+    });
+    Ok(Run {
+        notes: notes.into_iter().collect(),
+        ..Run::of_times(name, kind(&table.heading), 0.0, times)
+    })
+}
+
+/// How many values there are up to each row. What a counter of 32 bits has lost is known again by
+/// the part of all that each row has to be.
+fn counts(table: &Table) -> Result<Vec<u64>, Fault> {
+    let Some(last) = table.rows.last() else {
+        return Ok(Vec::new());
+    };
+    let all = match table
+        .stated
+        .map(|all| i64::try_from(all).unwrap_or(i64::MAX))
+    {
+        Some(all) if (all - last.count) % WRAP != 0 || all < last.count => {
+            return Err(Fault::new(format!(
+                "its rows count {} values, and its end {all}",
+                last.count
+            )));
+        }
+        Some(all) => all,
+        None => last.count,
+    };
+    let mut counts = Vec::with_capacity(table.rows.len());
+    let mut before = 0;
+    for row in &table.rows {
+        // Percentiles are written with few digits, and counts are whole.
+        let least = (row.quantile * all as f64 * (1.0 - 1e-6) - 1.0) as i64;
+        let least = least.max(before);
+        let is_wrapped = all > i64::from(i32::MAX) && row.count < least;
+        let lost = if is_wrapped {
+            (least - row.count).div_euclid(WRAP) + i64::from((least - row.count) % WRAP != 0)
+        } else {
+            0
+        };
+        let count = row.count + lost * WRAP;
+        let said = if count < before {
+            "it is less than the one before".to_owned()
+        } else if count < least || count > all {
+            format!("its percentile says at least {least} of {all}")
+        } else {
+            before = count;
+            counts.push(count as u64);
+            continue;
+        };
+        return Err(Fault::at(
+            row.line,
+            format!("its count is {}, {said}", row.count),
+        ));
+    }
+    Ok(counts)
+}
+
+fn times(table: &Table, counts: &[u64], unit: Unit) -> Times {
     let mut times = Sum::new();
     let mut counted = 0;
-    for row in rows {
+    for (row, &count) in table.rows.iter().zip(counts) {
         let ns = (row.value * unit.ns() as f64).round() as u64;
-        times.record(ns, row.total - counted);
-        counted = row.total;
+        times.record(ns, count - counted);
+        counted = count;
     }
     times.into_ns(Unit::Ns)
 }
 
-/// Checks that each row's count is the part of all that its percentile says: numbers that were
-/// taken for others do not agree.
-fn check(rows: &[Row], all: u64) -> Result<(), Fault> {
-    for row in rows {
-        let least = row.quantile * all as f64;
-        // Percentiles are written with few digits, and counts are whole.
-        if (row.total as f64) < least * (1.0 - 1e-6) - 1.0 {
-            let said = format!(
-                "its count is {}, and its percentile says at least {least:.0} of {all}",
-                row.total
-            );
-            return Err(Fault::at(row.line, said));
-        }
-    }
-    Ok(())
-}
-
-/// A row, as in `0.921 0.500000000000 1234 2.00`; with decimal commas, as in `0,921 0,5 1234 2,00`;
-/// or with commas between, as in `0.921,0.5,1234,2.00`. The last column may be missing.
-fn row(text: &str) -> Option<Row> {
-    let by_space: Vec<_> = text.split_whitespace().collect();
-    let has_gaps = by_space.len() > 1 && !by_space[0].ends_with(',');
-    let fields: Vec<_> = match has_gaps {
-        true => by_space,
-        false => text.split(',').map(str::trim).collect(),
+/// The percentiles of all that are shown which lie between two rows of different values.
+fn between(rows: &[Row], counts: &[u64]) -> Vec<&'static str> {
+    let all = counts.last().copied().unwrap_or_default();
+    let is_between = |quantile: f64| {
+        let rank = (quantile * all as f64).ceil() as u64;
+        let Some(at) = counts.iter().position(|&count| count >= rank) else {
+            return false;
+        };
+        let has_row = (rows[at].quantile - quantile).abs() <= PERCENTILE_DIGITS;
+        let before = at.checked_sub(1).map(|before| rows[before].value);
+        let is_known = before.is_none_or(|value| value == rows[at].value) || counts[at] == rank;
+        !has_row && !is_known
     };
-    let ([value, quantile, total] | [value, quantile, total, _]) = fields[..] else {
-        return None;
-    };
-    let (value, quantile) = (number(value)?, number(quantile)?);
-    let is_row = value >= 0.0 && (0.0..=1.0).contains(&quantile);
-    let total = whole(number(total)?)?;
-    is_row.then_some(Row {
-        value,
-        quantile,
-        total,
-        line: 0,
-    })
-}
-
-/// A number with a decimal point or a decimal comma; none with both, which may mean thousands.
-fn number(text: &str) -> Option<f64> {
-    let is_plain = text.matches(['.', ',']).count() <= 1;
-    let number: f64 = text.replace(',', ".").parse().ok()?;
-    (is_plain && number.is_finite()).then_some(number)
-}
-
-/// A count; some writers give it decimals, all of them zero.
-fn whole(number: f64) -> Option<u64> {
-    (number >= 0.0 && number.fract() == 0.0).then_some(number as u64)
-}
-
-/// The count in `#[Max     =       10.100, Total count    =         1000]`.
-fn total_count(text: &str) -> Option<u64> {
-    let (_, rest) = text.split_once("Total count")?;
-    let count = rest.trim_matches(|c: char| !c.is_ascii_digit());
-    whole(number(count)?)
+    let shown = SHOWN
+        .into_iter()
+        .filter(|&(quantile, _)| is_between(quantile));
+    shown.map(|(_, name)| name).collect()
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const TABLE: &str = "\
-  Detailed Percentile spectrum:
-       Value   Percentile   TotalCount 1/(1-Percentile)
-
-       0.100     0.000000            1         1.00
-       0.500     0.500000           50         2.00
-       2.000     1.000000          100          inf
-#[Mean    =        0.600, StdDeviation   =        0.100]
-#[Max     =        2.000, Total count    =          100]
-#[Buckets =           27, SubBuckets     =         2048]
-----------------------------------------------------------
-  5 requests in 1.00s
-";
-
-    fn read_text(text: &str, unit: Option<Unit>) -> Result<Saved, String> {
-        read(Lines::new(text.as_bytes()), "f", unit).map_err(Fault::said)
-    }
-
-    #[test]
-    fn a_table_is_as_good_as_its_rows() {
-        let saved = read_text(TABLE, Some(Unit::Ms)).unwrap();
-        let times = saved.runs[0].times.unwrap();
-        assert_eq!(times.count, 100);
-        assert!((times.p50 - 500.0).abs() < 1.0 && (times.max - 2000.0).abs() < 2.0);
-        assert!(saved.warnings.is_empty());
-    }
-
-    #[test]
-    fn a_table_that_is_cut_off_says_so() {
-        let saved = read_text(&TABLE[..170], None).unwrap();
-        assert!(saved.warnings[0].contains("cut off"));
-        assert!(saved.warnings[1].contains("milliseconds"));
-        assert!(read_text(&TABLE[..80], None).is_err());
-        let torn = TABLE.replace("100          inf", "7 inf");
-        assert!(read_text(&torn, None).unwrap_err().starts_with("line 6"));
-    }
-
-    /// The percentiles of [`TABLE`], in milliseconds, by whichever writer.
-    fn assert_is_the_table(text: &str, unit: Option<Unit>) {
-        let saved = read_text(text, unit).unwrap();
-        let times = saved.runs[0].times.unwrap();
-        assert_eq!(times.count, 100, "{text}");
-        assert!((times.p50 - 500.0).abs() < 1.0, "{text}: {times:?}");
-        assert!((times.max - 2000.0).abs() < 2.0, "{text}: {times:?}");
-        assert_eq!(saved.warnings, Vec::<String>::new(), "{text}");
-    }
-
-    #[test]
-    fn decimal_commas_are_read_and_commas_between_columns_too() {
-        let with_commas = TABLE
-            .replace("0.", "0,")
-            .replace("1.", "1,")
-            .replace("2.", "2,");
-        assert_is_the_table(&with_commas, Some(Unit::Ms));
-        let head = "Value,Percentile,TotalCount,1/(1-Percentile)\n";
-        let csv = format!("{head}0.1,0.0,1,1.0\n0.5,0.5,50,2.0\n2.0,1.0,100,Infinity\n");
-        assert_is_the_table(&csv, Some(Unit::Ms));
-        assert_is_the_table(&csv.replace(',', ", "), Some(Unit::Ms));
-        let unclear = format!("{head}0,1,0,0,1,1,0\n");
-        assert!(read_text(&unclear, None).unwrap_err().starts_with("line 2"));
-        let thousands = TABLE.replace("2.000", "2,000.0");
-        assert!(
-            read_text(&thousands, None)
-                .unwrap_err()
-                .starts_with("line 6")
-        );
-    }
-
-    #[test]
-    fn the_end_of_a_table_may_have_fractions_or_be_missing() {
-        assert_is_the_table(&TABLE.replace(" 100]", " 100.000]"), Some(Unit::Ms));
-        assert_is_the_table(&TABLE.replace(" 100]", " 100,000]"), Some(Unit::Ms));
-        let without = TABLE.split("#[").next().unwrap();
-        assert_is_the_table(without, Some(Unit::Ms));
-        assert_is_the_table(&without.replace("          inf", ""), Some(Unit::Ms));
-    }
-
-    #[test]
-    fn a_unit_in_the_head_counts() {
-        for head in ["Value(ms)", "Value (MS)", "Value( ms )"] {
-            assert_is_the_table(&TABLE.replace("Value", head), None);
-            assert_is_the_table(&TABLE.replace("Value", head), Some(Unit::S));
-        }
-        for micro in ["us", "\u{b5}s", "\u{3bc}s"] {
-            let text = TABLE.replace("Value", &format!("Value({micro})"));
-            let times = read_text(&text, None).unwrap().runs[0].times.unwrap();
-            assert!((times.p50 - 0.5).abs() < 0.001, "{micro}: {times:?}");
-        }
-    }
-
-    #[test]
-    fn a_count_that_is_not_what_its_percentile_says_is_refused() {
-        // As a counter of 32 bits that has wrapped leaves it.
-        let wrapped = TABLE.replace(" 50 ", "  3 ");
-        let said = read_text(&wrapped, None).unwrap_err();
-        assert!(said.starts_with("line 5: its count is 3"), "{said}");
-    }
-}
+mod tests;

@@ -7,7 +7,7 @@ use std::path::Path;
 use crate::hdr_log::line::{self, Entry};
 use crate::lines::{Fault, Lines};
 use crate::run::Saved;
-use crate::unit::Unit;
+use crate::unit::{self, Form, UnitOf};
 use crate::{document, hdr_log, json, percentiles};
 use reflector_measure::error::Error;
 
@@ -23,20 +23,21 @@ enum Format {
     Percentiles,
 }
 
-/// Reads the file at `path`; `-` is stdin. Other tools' times are in `unit`.
+/// Reads the file at `path`; `-` is stdin. Other tools' times are in what `units` say of their
+/// form, which is the other thing that is returned where the file tells none.
 ///
 /// # Errors
 /// `ENOENT`, `EACCES` or `EISDIR`, or what is wrong with the content and in which line.
-pub(crate) fn read(path: &Path, unit: Option<Unit>) -> Result<Saved, Error> {
+pub(crate) fn read(path: &Path, units: &[UnitOf]) -> Result<(Saved, Option<Form>), Error> {
     let name = display_name(path);
     let attempted = || format!("cannot read {name}");
-    if is_stdin(path) {
-        let saved = read_from(io::stdin().lock(), &name, unit);
-        return saved.map_err(|fault| Error::new(attempted(), fault.said()));
-    }
-    let file = File::open(path).map_err(|e| Error::system(attempted(), &e))?;
-    let saved = read_from(BufReader::new(file), &name, unit);
-    saved.map_err(|fault| Error::new(attempted(), fault.said()))
+    let read = if is_stdin(path) {
+        read_from(io::stdin().lock(), &name, units)
+    } else {
+        let file = File::open(path).map_err(|e| Error::system(attempted(), &e))?;
+        read_from(BufReader::new(file), &name, units)
+    };
+    read.map_err(|fault| Error::new(attempted(), fault.said()))
 }
 
 /// Whether `path` stands for stdin.
@@ -53,19 +54,41 @@ pub(crate) fn display_name(path: &Path) -> String {
     name.replace(char::is_control, "\u{fffd}")
 }
 
-fn read_from(reader: impl BufRead, name: &str, unit: Option<Unit>) -> Result<Saved, Fault> {
+fn read_from(
+    reader: impl BufRead,
+    name: &str,
+    units: &[UnitOf],
+) -> Result<(Saved, Option<Form>), Fault> {
     let mut lines = Lines::new(reader);
-    match detect(&mut lines)? {
-        Format::JsonLines => json::read(lines, name),
-        Format::Document => document::read(&lines.read_all()?, name, unit),
-        Format::HdrLog => hdr_log::read(lines, name, unit),
-        Format::Percentiles => percentiles::read(lines, name, unit),
-    }
+    let of = |form| unit::of(units, form);
+    let (saved, form) = match detect(&mut lines)? {
+        Format::JsonLines => (json::read(&mut lines, name), None),
+        Format::Document => {
+            let text = lines.read_all()?;
+            let saved = document::read(&text, name, of(Form::Json));
+            (saved, Some(Form::Json))
+        }
+        Format::HdrLog => {
+            let saved = hdr_log::read(&mut lines, name, of(Form::Log));
+            (saved, Some(Form::Log))
+        }
+        Format::Percentiles => {
+            let saved = percentiles::read(&mut lines, name, of(Form::Table));
+            (saved, Some(Form::Table))
+        }
+    };
+    let mut saved = saved?;
+    saved.warnings.extend(lines.warning(name));
+    let form = form.filter(|_| saved.has_no_unit);
+    Ok((saved, form))
 }
 
+/// What the first lines say. Those of a log may be before those of a report, and then the file
+/// looks like nothing, or like another tool's JSON.
 fn detect(lines: &mut Lines<impl BufRead>) -> Result<Format, Fault> {
     let mut is_empty = true;
     let mut has_remark = false;
+    let mut is_document = false;
     for _ in 0..PEEKED_MAX {
         let Some(line) = lines.peek_next()? else {
             break;
@@ -74,15 +97,14 @@ fn detect(lines: &mut Lines<impl BufRead>) -> Result<Format, Fault> {
         if text.is_empty() {
             continue;
         }
-        if is_empty && text.starts_with(['{', '[']) {
-            let is_ours = text.starts_with('{') && text.contains("\"schema\"");
-            return Ok(if is_ours {
-                Format::JsonLines
-            } else {
-                Format::Document
-            });
+        if json::report_in(text).is_some() {
+            return Ok(Format::JsonLines);
         }
+        is_document |= is_empty && text.starts_with(['{', '[']);
         is_empty = false;
+        if is_document {
+            continue;
+        }
         if percentiles::is_head(text) {
             return Ok(Format::Percentiles);
         }
@@ -93,6 +115,8 @@ fn detect(lines: &mut Lines<impl BufRead>) -> Result<Format, Fault> {
     }
     if has_remark {
         Ok(Format::HdrLog)
+    } else if is_document {
+        Ok(Format::Document)
     } else if is_empty {
         Err(Fault::new("it is empty"))
     } else {
@@ -118,6 +142,11 @@ mod tests {
                 Some(Format::JsonLines),
             ),
             ("{\n\"latency\": {}}", Some(Format::Document)),
+            (
+                "{\"level\":\"WARN\"}\n{\"schema\":2}\n",
+                Some(Format::JsonLines),
+            ),
+            (" WARN a\nb {\"schema\":2}\n", Some(Format::JsonLines)),
             (
                 "#[a comment]\n\"StartTimestamp\",\"…\"\n",
                 Some(Format::HdrLog),

@@ -6,7 +6,8 @@ use std::fmt;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
-use reflector_measure::quantiles::Quantiles;
+use crate::histogram::Times;
+use reflector_measure::quantiles::{Quantiles, value_at};
 
 /// What was measured; only like is merged or compared with like.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -105,16 +106,23 @@ impl Counters {
         }
     }
 
-    /// Lost or refused, in percent of what was to be sent (or, by the reflector, not replied to).
-    pub(crate) fn loss_percent(&self, kind: &Kind) -> f64 {
+    /// Lost or refused, in percent of what was to be sent; or, by the reflector, not replied to or
+    /// not even received, in percent of what came to its sockets. `None` of nothing.
+    pub(crate) fn loss_percent(&self, kind: &Kind) -> Option<f64> {
         let (lost, of) = match kind {
-            Kind::Residence => (self.received.saturating_sub(self.replied), self.received),
+            Kind::Residence => {
+                let unanswered = self.received.saturating_sub(self.replied);
+                (
+                    unanswered.saturating_add(self.kernel_drops),
+                    self.received.saturating_add(self.kernel_drops),
+                )
+            }
             _ => (
                 self.lost.saturating_add(self.refused),
                 self.sent.saturating_add(self.refused),
             ),
         };
-        100.0 * lost as f64 / of.max(1) as f64
+        (of > 0).then(|| 100.0 * (lost as f64 / of as f64))
     }
 }
 
@@ -194,6 +202,8 @@ pub(crate) struct Run {
     pub(crate) variation: Variation,
     /// The times in full, in nanoseconds.
     pub(crate) times_ns: Option<Histogram<u64>>,
+    /// What a reader of its figures should know, a sentence each.
+    pub(crate) notes: Vec<String>,
 }
 
 impl Run {
@@ -212,23 +222,29 @@ impl Run {
             times: None,
             variation: Variation::default(),
             times_ns: None,
+            notes: Vec::new(),
         }
     }
 
-    /// A run of which a histogram of nanoseconds is known.
-    pub(crate) fn of_times(
-        name: String,
-        kind: Kind,
-        seconds: f64,
-        times_ns: Histogram<u64>,
-    ) -> Self {
+    /// A run of which the times are known.
+    pub(crate) fn of_times(name: String, kind: Kind, seconds: f64, times: Times) -> Self {
         let is_foreign = matches!(kind, Kind::Other(_)) && seconds > 0.0;
         Self {
             seconds,
-            rate_pps: is_foreign.then(|| times_ns.len() as f64 / seconds),
-            times: (!times_ns.is_empty()).then(|| Quantiles::from_ns(&times_ns)),
-            times_ns: Some(times_ns),
+            rate_pps: is_foreign.then(|| times.ns.len() as f64 / seconds),
+            times: times.quantiles(),
+            times_ns: Some(times.ns),
             ..Self::new(name, kind)
+        }
+    }
+
+    /// Microseconds at `quantile`; `None` where they are not known, or there are too few beyond it.
+    pub(crate) fn value_at(&self, quantile: f64) -> Option<f64> {
+        let ns = value_at(self.times_ns.as_ref()?, quantile)?;
+        match self.times {
+            // The lower end of a bucket that may be wider than the one it is in here.
+            Some(times) if quantile == 0.0 => Some(times.min),
+            _ => Some(ns as f64 / 1000.0),
         }
     }
 
@@ -236,7 +252,7 @@ impl Run {
     pub(crate) fn loss_percent(&self) -> Option<f64> {
         let counted = self
             .counters
-            .map(|counters| counters.loss_percent(&self.kind));
+            .and_then(|counters| counters.loss_percent(&self.kind));
         counted.or(self.loss)
     }
 }
@@ -248,11 +264,32 @@ pub(crate) struct Saved {
     pub(crate) runs: Vec<Run>,
     /// What a reader should know, sentences that begin with the file's name.
     pub(crate) warnings: Vec<String>,
+    /// Whether it does not tell the unit of its times.
+    pub(crate) has_no_unit: bool,
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_server_never_received_is_lost_too() {
+        let counters = Counters {
+            received: 100,
+            replied: 95,
+            kernel_drops: 300,
+            ..Counters::default()
+        };
+        assert_eq!(counters.loss_percent(&Kind::Residence), Some(76.25));
+        // A generator counts what its own sockets dropped among what is lost.
+        let counters = Counters {
+            sent: 100,
+            lost: 25,
+            kernel_drops: 25,
+            ..Counters::default()
+        };
+        assert_eq!(counters.loss_percent(&Kind::RoundTrip), Some(25.0));
+    }
 
     #[test]
     fn what_was_asked_is_said_in_short() {

@@ -202,7 +202,8 @@ struct Reports {
     json: bool,
     /// Write round-trip times to FILE, as an HdrHistogram log
     ///
-    /// A V2 interval log, in nanoseconds, for 'reflector report' and other tools.
+    /// A V2 interval log, in nanoseconds, for 'reflector report' and other tools. An earlier one
+    /// is replaced. FILE has one writer at a time.
     #[arg(long, value_name = "FILE")]
     hdr: Option<PathBuf>,
 }

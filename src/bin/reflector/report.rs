@@ -1,17 +1,17 @@
 //! `reflector report`: its options, as typed, and what they come to.
 
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use clap::Args;
-use clap::builder::{PossibleValue, TypedValueParser};
 use reflector_measure::error::Error;
 use reflector_measure::exit::Exit;
 use reflector_measure::percent::Percent;
 use reflector_report::Options;
-use reflector_report::unit::Unit;
+use reflector_report::unit::UnitOf;
 
 use crate::help::Ending;
-use crate::values::one_of;
+use crate::values::{List, list};
 
 /// What the help ends with.
 const ENDING: Ending = Ending {
@@ -78,9 +78,10 @@ pub struct ReportArgs {
     /// Unit of other tools' times: ns, us, ms or s
     ///
     /// Where a file does not say, times are ns in HdrHistogram logs and JSON documents, ms in
-    /// percentile tables.
-    #[arg(long, value_parser = unit_parser(), value_name = "UNIT", hide_possible_values = true)]
-    unit: Option<Unit>,
+    /// percentile tables. For files of several forms say which: log=us, table=ms or json=us,
+    /// separated by commas.
+    #[arg(long, value_name = "UNIT", value_parser = list(UnitOf::from_str))]
+    unit: Vec<List<UnitOf>>,
     /// Plot the percentiles into FILE, as one SVG
     #[arg(long, value_name = "FILE")]
     svg: Option<PathBuf>,
@@ -95,7 +96,7 @@ impl ReportArgs {
             files: self.file.clone(),
             baseline: self.baseline.clone(),
             max_regression: self.max_regression,
-            unit: self.unit,
+            units: self.unit.iter().flat_map(|it| it.0.clone()).collect(),
             svg: self.svg.clone(),
             json: self.json,
         }
@@ -105,8 +106,4 @@ impl ReportArgs {
 /// Reports on the files.
 pub fn run(args: &ReportArgs) -> Result<Exit, Error> {
     reflector_report::run(&args.options())
-}
-
-fn unit_parser() -> impl TypedValueParser<Value = Unit> {
-    one_of(Unit::ALL.map(|unit| (PossibleValue::new(unit.symbol()), unit)))
 }

@@ -3,10 +3,14 @@
 use serde::Serialize;
 
 use crate::summary::Summary;
+use reflector_measure::clock::Span;
 
 /// One measurement of a search.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub(crate) struct Step {
+    /// When it was measured.
+    #[serde(flatten)]
+    pub(crate) span: Span,
     /// Datagrams per second that were asked for; `None` is as many as can be sent.
     pub(crate) offered_pps: Option<f64>,
     /// Datagrams per second that were sent.
@@ -79,6 +83,7 @@ impl Step {
             Verdict::SentLate
         };
         Self {
+            span: totals.span,
             offered_pps: totals.offered_pps,
             achieved_pps: totals.achieved_pps,
             received_pps: totals.received as f64 / totals.seconds.max(1e-9),

@@ -17,6 +17,7 @@ fn measured(rate: Rate, capacity: f64, reach: f64) -> Trial {
         Verdict::NotSent
     };
     Trial::Measured(Step {
+        span: Span::default(),
         offered_pps,
         achieved_pps,
         received_pps: achieved_pps * (1.0 - loss_percent / 100.0),
@@ -218,6 +219,7 @@ fn bucket(pps: f64, capacity: f64, depth: f64, seconds: f64, stall_seconds: f64)
         Verdict::SentLate
     };
     Trial::Measured(Step {
+        span: Span::default(),
         offered_pps: Some(pps),
         achieved_pps: pps,
         received_pps: (count - lost) as f64 / seconds,

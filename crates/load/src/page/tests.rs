@@ -133,6 +133,7 @@ fn a_long_opening_is_wrapped() {
 fn steps_line_up() {
     use crate::find_rate::Verdict;
     let of = |offered_pps, achieved_pps, verdict| Step {
+        span: Span::default(),
         offered_pps,
         achieved_pps,
         received_pps: 0.0,

@@ -17,26 +17,49 @@ pub(crate) struct Head {
     /// What the stamps are counted from; of a log that does not say so it is found out at its first
     /// interval.
     pub(crate) base_time: Option<f64>,
-    /// What the second column is.
+    /// What the second column is; said to be an end, it is a length all the same where it is below
+    /// the beginning of its interval.
     pub(crate) second: Second,
 }
 
 impl Head {
-    /// When an interval began and ended, in seconds of the Unix epoch, or of whatever the stamps
-    /// are counted from. Where a log does not say what that is, stamps that are long before its
-    /// beginning are counted from there, as other readers take them.
-    pub(crate) fn times(&mut self, interval: &Interval<'_>) -> (f64, f64) {
-        let Interval { start, second, .. } = *interval;
+    /// When an interval began, in seconds of the Unix epoch, or of whatever the stamps are counted
+    /// from. Where a log does not say what that is, stamps that are long before its beginning are
+    /// counted from there, as other readers take them.
+    pub(crate) fn start(&mut self, interval: &Interval<'_>) -> f64 {
         let begins = self.start_time.unwrap_or_default();
-        let is_counted = start < begins - YEAR;
+        let is_counted = interval.start < begins - YEAR;
         let base = *self
             .base_time
             .get_or_insert(if is_counted { begins } else { 0.0 });
-        let length = match self.second {
-            Second::End if second >= start => second - start,
-            _ => second,
-        };
-        (base + start, base + start + length)
+        base + interval.start
+    }
+}
+
+/// The times of intervals, whichever of the two their second column is.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Covers {
+    lengths: Cover,
+    ends: Cover,
+}
+
+impl Covers {
+    /// Adds `interval`, which began at `start`.
+    ///
+    /// # Errors
+    /// As [`Cover::add`].
+    pub(crate) fn add(&mut self, interval: &Interval<'_>, start: f64) -> Result<(), String> {
+        self.lengths.add((start, start + interval.second))?;
+        let length = (interval.second - interval.start).max(0.0);
+        self.ends.add((start, start + length))
+    }
+
+    /// Those that the second column says.
+    pub(crate) fn of(&self, second: Second) -> &Cover {
+        match second {
+            Second::Length => &self.lengths,
+            Second::End => &self.ends,
+        }
     }
 }
 
@@ -128,13 +151,13 @@ mod tests {
 
     const NOW: f64 = 1_700_000_000.0;
 
-    fn times(head: &mut Head, start: f64, second: f64) -> (f64, f64) {
-        head.times(&Interval {
+    fn interval(start: f64, second: f64) -> Interval<'static> {
+        Interval {
             tag: "",
             start,
             second,
             encoded: "",
-        })
+        }
     }
 
     #[test]
@@ -144,26 +167,26 @@ mod tests {
             base_time,
             second: Second::Length,
         };
-        assert_eq!(times(&mut begins(None), 5.0, 2.0), (NOW + 5.0, NOW + 7.0));
-        let absolute = times(&mut begins(None), NOW + 5.0, 2.0);
-        assert_eq!(absolute, (NOW + 5.0, NOW + 7.0));
-        let based = times(&mut begins(Some(NOW - 100.0)), 5.0, 2.0);
-        assert_eq!(based, (NOW - 95.0, NOW - 93.0));
+        let at = |head: &mut Head, start| head.start(&interval(start, 1.0));
+        assert_eq!(at(&mut begins(None), 5.0), NOW + 5.0);
+        assert_eq!(at(&mut begins(None), NOW + 5.0), NOW + 5.0);
+        assert_eq!(at(&mut begins(Some(NOW - 100.0)), 5.0), NOW - 95.0);
         // What was found out once holds for all lines.
         let mut head = begins(None);
-        let _ = times(&mut head, -0.25, 1.0);
-        assert_eq!(times(&mut head, 3.0, 1.0), (NOW + 3.0, NOW + 4.0));
-        assert_eq!(times(&mut Head::default(), 5.0, 2.0), (5.0, 7.0));
+        assert_eq!(at(&mut head, -0.25), NOW - 0.25);
+        assert_eq!(at(&mut head, 3.0), NOW + 3.0);
+        assert_eq!(at(&mut Head::default(), 5.0), 5.0);
     }
 
     #[test]
-    fn an_end_is_one_where_the_legend_says_so_and_it_can_be_one() {
-        let mut head = Head {
-            second: Second::End,
-            ..Head::default()
-        };
-        assert_eq!(times(&mut head, NOW, NOW + 1.0), (NOW, NOW + 1.0));
-        assert_eq!(times(&mut head, NOW, 2.5), (NOW, NOW + 2.5));
+    fn a_second_column_is_an_end_or_a_length() {
+        let mut covers = Covers::default();
+        for start in [NOW, NOW + 1.0] {
+            covers.add(&interval(start, start + 1.0), start).unwrap();
+        }
+        assert_eq!(covers.of(Second::End).seconds(), 2.0);
+        assert_eq!(covers.of(Second::End).span(), Some((NOW, NOW + 2.0)));
+        assert!(covers.of(Second::Length).seconds() > NOW);
     }
 
     fn cover(intervals: &[(f64, f64)]) -> Cover {

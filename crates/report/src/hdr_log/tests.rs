@@ -12,7 +12,7 @@ fn encoded(values: &[u64]) -> String {
     let mut times = Sum::new();
     values.iter().for_each(|&value| times.record(value, 1));
     let mut bytes = Vec::new();
-    let histogram = times.into_ns(Unit::Ns);
+    let histogram = times.into_ns(Unit::Ns).ns;
     let written = V2DeflateSerializer::new().serialize(&histogram, &mut bytes);
     assert!(written.is_ok());
     STANDARD.encode(bytes)
@@ -27,7 +27,7 @@ fn head(start_time: f64) -> String {
 }
 
 fn runs(text: &str) -> Vec<Run> {
-    read(Lines::new(text.as_bytes()), "f", Some(Unit::Ns))
+    read(&mut Lines::new(text.as_bytes()), "f", Some(Unit::Ns))
         .unwrap()
         .runs
 }
@@ -74,4 +74,34 @@ fn tags_are_runs_at_one_time() {
     assert_eq!(names, ["f [a]", "f [b]"]);
     // Of two intervals at one time, both count and the time counts once.
     assert_eq!((found[0].seconds, found[0].rate_pps), (1.0, Some(2.0)));
+}
+
+#[test]
+fn an_end_is_one_where_the_legend_says_so_and_it_can_be_one() {
+    let legend = "\"StartTimestamp\",\"EndTimestamp\",\"Interval_Max\"\n";
+    let read = |starts: [f64; 2], second: fn(f64) -> f64| {
+        let lines = starts.map(|start| line(start, second(start), &[1]));
+        let found = runs(&format!("{}{legend}{}", head(NOW), lines.concat()));
+        (found[0].seconds, found[0].span)
+    };
+    let two_seconds = (2.0, Some((NOW, NOW + 2.0)));
+    assert_eq!(read([NOW, NOW + 1.0], |start| start + 1.0), two_seconds);
+    assert_eq!(read([NOW, NOW + 1.0], |_| 1.0), two_seconds);
+    // The first could be either, the last is a length: so were all.
+    assert_eq!(read([0.0, 1.5], |_| 1.0), (2.0, Some((NOW, NOW + 2.5))));
+}
+
+#[test]
+fn a_line_that_was_cut_off_by_a_restart_is_left_out() {
+    let whole = head(NOW) + &line(0.0, 1.0, &[1]);
+    let torn = &line(1.0, 1.0, &[2, 3])[..40];
+    let next = head(NOW + 60.0) + &line(0.0, 1.0, &[4]);
+    let read = |text: &str| read(&mut Lines::new(text.as_bytes()), "f", Some(Unit::Ns));
+    let saved = read(&format!("{whole}{torn}\n{next}")).unwrap();
+    assert_eq!(saved.runs.len(), 2);
+    assert_eq!(saved.warnings, ["f: line 3 is cut off and left out"]);
+    for rest in ["", &*line(2.0, 1.0, &[4])] {
+        let said = read(&format!("{whole}{torn}\n{rest}")).unwrap_err().said();
+        assert!(said.starts_with("line 3: its histogram"), "{said}");
+    }
 }

@@ -1,11 +1,12 @@
 //! The objects of a file, one of a line, as far as they are of interest.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 
-use crate::lines::Line;
 use crate::run::{Counters, Kind, Settings, Variation};
 use reflector_measure::json::SCHEMA;
 use reflector_measure::quantiles::Quantiles;
@@ -14,7 +15,7 @@ use reflector_measure::quantiles::Quantiles;
 const SCHEMAS_READ: RangeInclusive<u64> = 1..=SCHEMA as u64;
 
 /// Bytes of a line that is read: many times those of the longest summary.
-const LINE_LEN_MAX: usize = 1 << 20;
+pub(super) const LINE_LEN_MAX: usize = 1 << 20;
 /// Bytes of a target that is kept, and sizes.
 const TEXT_LEN_MAX: usize = 300;
 const SIZES_MAX: usize = 64;
@@ -24,6 +25,44 @@ const SIZES_MAX: usize = 64;
 struct Head {
     schema: Option<u64>,
     r#type: Option<String>,
+}
+
+/// How the objects of our reports begin.
+const BEGIN: &str = "{\"schema\":";
+
+/// An object as others wrap it: Docker's `json-file` log, and `journalctl -o json`.
+#[derive(Deserialize)]
+struct Wrapped {
+    #[serde(alias = "MESSAGE")]
+    log: Option<String>,
+}
+
+/// The report in a line, whatever stands around it: the time and the name that a container engine,
+/// `kubectl logs --timestamps` or the journal puts before it, or an object that it is a string of.
+/// `None` of a line of a log.
+pub(crate) fn report_in(text: &str) -> Option<Cow<'_, str>> {
+    let text = text.trim();
+    if text.starts_with(BEGIN) {
+        return Some(Cow::Borrowed(text));
+    }
+    if text.starts_with('{') {
+        return match serde_json::from_str::<Wrapped>(text).ok()?.log {
+            Some(log) => report_in(&log).map(|it| Cow::Owned(it.into_owned())),
+            None if serde_json::from_str::<Head>(text).ok()?.schema.is_some() => {
+                Some(Cow::Borrowed(text))
+            }
+            None => None,
+        };
+    }
+    let begin = text.find(BEGIN)?;
+    // A log that quotes a report is a log.
+    let is_bare = !text[..begin].ends_with(['"', '\'', '`', '\\']);
+    is_bare.then(|| Cow::Borrowed(&text[begin..]))
+}
+
+/// Whether `text` is a whole value of JSON.
+pub(super) fn is_json(text: &str) -> bool {
+    serde_json::from_str::<IgnoredAny>(text).is_ok()
 }
 
 /// One object, as far as it is of interest.
@@ -52,6 +91,8 @@ pub(crate) struct Ready {
 
 #[derive(Deserialize)]
 pub(crate) struct FoundRate {
+    pub(crate) start_unix_seconds: Option<f64>,
+    pub(crate) end_unix_seconds: Option<f64>,
     pub(crate) rate_pps: Option<f64>,
     pub(crate) max_loss_percent: f64,
     pub(crate) limited_by: Option<String>,
@@ -149,8 +190,8 @@ impl Totals {
 /// Understands a line.
 ///
 /// # Errors
-/// In words: it is too long, no JSON, or of another schema or type.
-pub(crate) fn parse(line: &Line) -> Result<Object, String> {
+/// In words: it is no JSON, or of another schema or type.
+pub(crate) fn parse(text: &str) -> Result<Object, String> {
     // serde_json says where in the line; that the line is number 1 of what it was given says
     // nothing.
     let said = |e: serde_json::Error| {
@@ -162,10 +203,6 @@ pub(crate) fn parse(line: &Line) -> Result<Object, String> {
             _ => format!("{said} at column {column}"),
         }
     };
-    let text = &line.text;
-    if text.len() > LINE_LEN_MAX {
-        return Err(format!("it has more than {} MiB", LINE_LEN_MAX >> 20));
-    }
     let head: Head = serde_json::from_str(text).map_err(said)?;
     match head.schema {
         Some(schema) if SCHEMAS_READ.contains(&schema) => {}

@@ -13,7 +13,7 @@ fn summary(received: u64) -> String {
 }
 
 fn read_text(text: &str) -> Result<Saved, String> {
-    read(Lines::new(text.as_bytes()), "f").map_err(Fault::said)
+    read(&mut Lines::new(text.as_bytes()), "f").map_err(Fault::said)
 }
 
 /// Files that reflectors of both schemas wrote.
@@ -61,6 +61,15 @@ fn residence_times_of_both_schemas_are_read() {
         assert_eq!(counters.received, counters.replied);
         assert_eq!(run.times.unwrap().count, counters.replied);
     }
+}
+
+#[test]
+fn what_a_server_dropped_for_want_of_buffer_is_lost_and_told() {
+    let dropped = SERVES[1].replace("\"kernel_drops\":0", "\"kernel_drops\":1000000");
+    let saved = read_text(&dropped).unwrap();
+    let run = &saved.runs[0];
+    assert!(run.loss_percent().unwrap() > 99.0, "{run:?}");
+    assert!(run.notes[0].contains("a train counts once"), "{run:?}");
 }
 
 #[test]
@@ -149,6 +158,14 @@ fn what_was_asked_and_when_is_read() {
 }
 
 #[test]
+fn a_search_says_when_it_was() {
+    let found = r#"{"schema":2,"type":"found_rate","start_unix_seconds":100.5,"end_unix_seconds":
+        105.0,"rate_pps":500.0,"max_loss_percent":1.0}"#;
+    let saved = read_text(&found.replace('\n', "")).unwrap();
+    assert_eq!(saved.runs[0].span, Some((100.5, 105.0)));
+}
+
+#[test]
 fn a_search_that_was_cut_off_is_no_run_at_any_of_its_rates() {
     let step = r#"{"schema":2,"type":"step"}"#;
     let said = read_text(&format!("{}\n{step}\n{}\n", interval(3), interval(4)));
@@ -183,7 +200,7 @@ fn what_is_wrong_is_told_by_line() {
             "{\"schema\":3,\"type\":\"summary\"}\n",
             "line 2: it is of schema 3, and this reflector reads 1 to 2",
         ),
-        ("{\"type\":\"summary\"}\n", "line 2: it has no \"schema\""),
+        ("{schema:1}\n", "line 2: it is neither a report"),
         (
             "{\"schema\":1,\"type\":\"summary\"}\n",
             "line 2: missing field",
@@ -201,4 +218,37 @@ fn what_is_wrong_is_told_by_line() {
             .unwrap_err()
             .contains("no summary")
     );
+}
+
+#[test]
+fn lines_of_a_log_are_stepped_over() {
+    let logs = [
+        "",
+        " WARN 7 peers are refused",
+        r#"{"timestamp":"2026-11-28T11:00:00Z","level":"WARN","fields":{"message":"a"}}"#,
+        r#"ERROR cannot read "{"schema":1,"type":"summary"}""#,
+    ];
+    let text = logs.map(|log| format!("{log}\n{}\n", interval(3))).concat();
+    let saved = read_text(&format!("{text}{}\n", summary(12))).unwrap();
+    assert_eq!(saved.runs[0].counters.unwrap().received, 12);
+    let expected = "f: 3 lines that are no report, as of a log, are stepped over";
+    assert_eq!(saved.warnings, [expected]);
+}
+
+#[test]
+fn what_others_put_around_a_report_is_none_of_it() {
+    let report = summary(7);
+    let quoted = serde_json::to_string(&format!("{report}\n")).unwrap();
+    for line in [
+        format!("2026-11-28T11:26:45.123456789Z {report}"),
+        format!("2026-11-28T11:26:45.123456789Z stdout F {report}"),
+        format!("load-1  | {report}"),
+        format!("Nov 28 11:26:45 host reflector[7]: {report}"),
+        format!(r#"{{"log":{quoted},"stream":"stdout","time":"2026-11-28T11:26:45Z"}}"#),
+        format!(r#"{{"PRIORITY":"6","MESSAGE":{quoted}}}"#),
+    ] {
+        let saved = read_text(&line).unwrap_or_else(|said| panic!("{line}: {said}"));
+        assert_eq!(saved.runs[0].counters.unwrap().received, 7, "{line}");
+        assert!(saved.warnings.is_empty(), "{line}");
+    }
 }

@@ -240,7 +240,8 @@ pub struct OutputArgs {
     latency: LatencySource,
     /// Write residence times to FILE, as an HdrHistogram log
     ///
-    /// A V2 interval log, in nanoseconds, for 'reflector report' and other tools.
+    /// A V2 interval log, in nanoseconds, for 'reflector report' and other tools. It is appended to
+    /// what FILE holds. FILE may be emptied meanwhile, and has one writer at a time.
     #[arg(long, value_name = "FILE")]
     pub hdr: Option<PathBuf>,
     /// Format of the log on stderr

@@ -11,7 +11,7 @@ use super::reporter::Reporter;
 use reflector::report::{Interval, Ready, Report, Summary};
 use reflector_measure::error::Error;
 use reflector_measure::exit::Exit;
-use reflector_measure::hdr_log::{HdrLog, RESIDENCE_TIMES};
+use reflector_measure::hdr_log::{Earlier, HdrLog, RESIDENCE_TIMES};
 use reflector_measure::text;
 
 /// How long the last reports may take to be written, when all else has ended.
@@ -59,8 +59,11 @@ impl Reports {
     /// `ENOENT`, `EACCES`, `EISDIR` or `EROFS` of the histogram log, with its path; `EAGAIN` where
     /// there may be no more threads.
     pub fn open(json: bool, hdr: Option<&Path>) -> Result<Self, Error> {
-        let log = hdr.map(|path| HdrLog::create(path, RESIDENCE_TIMES));
+        let log = hdr.map(|path| HdrLog::create(path, RESIDENCE_TIMES, Earlier::Stays));
         let log = log.transpose()?;
+        if let Some(remark) = log.as_ref().and_then(HdrLog::remark) {
+            tracing::info!("{remark}");
+        }
         let is_cut = Arc::new(AtomicBool::new(false));
         let cannot = |e: io::Error| Error::system("cannot start to report", &e);
         let reporter = Reporter::new(io::stdout(), json, text::width(io::stdout()));
@@ -129,7 +132,11 @@ fn write_log(log: HdrLog, is_cut: Arc<AtomicBool>) -> impl FnMut(Arc<Owned>) {
     let mut log = Some(log);
     move |report| {
         if let (Some(open), Owned::Interval(interval)) = (&mut log, &*report)
-            && let Err(error) = open.write(interval.residence_ns(), interval.start, interval.length)
+            && let Err(error) = open.write(
+                interval.residence_ns(),
+                interval.totals.span.start_unix_seconds,
+                interval.length,
+            )
         {
             tracing::error!("{error}; the log ends here, the service goes on");
             log = None;
