@@ -49,6 +49,7 @@ mod totals;
 
 mod page;
 mod progress;
+mod ready;
 mod report;
 mod signals;
 

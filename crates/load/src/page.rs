@@ -5,8 +5,9 @@ mod search;
 mod times;
 
 use crate::plan::Plan;
+use crate::ready::Ready;
 use crate::run::Outcome;
-use crate::summary::{Ready, Summary};
+use crate::summary::Summary;
 use crate::totals::Totals;
 pub(crate) use interval::interval;
 use reflector_measure::text::Align::{Left, Right};
@@ -103,8 +104,15 @@ fn counters(summary: &Summary) -> Table {
         let rate = count as f64 / totals.seconds.max(1e-9);
         table.row(&[&name, &count, &format!("{rate:.0}"), &"/s"]);
     }
-    let loss = format!("{:.4}", totals.loss_percent);
-    table.row(&[&"lost", &totals.lost, &loss, &"%"]);
+    let percent = |percent: Option<f64>| percent.map_or("-".to_owned(), |it| format!("{it:.4}"));
+    table.row(&[&"lost", &totals.lost, &percent(totals.loss_percent), &"%"]);
+    if totals.refused > 0 {
+        let share = percent(totals.refused_percent);
+        table.row(&[&"refused here", &totals.refused, &share, &"%"]);
+        for (errno, count) in &totals.send_errors {
+            table.row(&[&"", count, &errno]);
+        }
+    }
     let mut row = |name: &str, count: u64, meaning: &str| {
         if count > 0 {
             table.row(&[&name, &count, &meaning]);
@@ -141,9 +149,6 @@ fn counters(summary: &Summary) -> Table {
     );
     for (name, &count) in &totals.icmp {
         row("icmp", count, name);
-    }
-    for (errno, &count) in &totals.send_errors {
-        row("send errors", count, errno);
     }
     table
 }

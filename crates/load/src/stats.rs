@@ -50,18 +50,18 @@ impl Stats {
         }
     }
 
-    /// The round trip at `quantile` of everything that was sent or refused, in nanoseconds; `None`
-    /// if that was lost, and so took longer than any that was received.
+    /// The round trip at `quantile` of everything that was sent, in nanoseconds; `None` if that was
+    /// lost, and so took longer than any that was received.
     pub(crate) fn rtt_at(&self, quantile: f64) -> Option<u64> {
         let received = self.rtt_ns.len();
-        let all = received + self.counters.lost() + self.counters.refused();
+        let all = received + self.counters.lost();
         let rank = ((quantile * all as f64).ceil() as u64).clamp(1, all.max(1));
         let in_received = rank as f64 / received as f64;
         (rank <= received).then(|| self.rtt_ns.value_at_quantile(in_received))
     }
 
-    /// Round trips from the scheduled time, in which everything that was lost or refused took
-    /// `timeout_ns`: it took at least that.
+    /// Round trips from the scheduled time, in which everything that was lost took `timeout_ns`: it
+    /// took at least that. What the kernel refused was never under way.
     pub(crate) fn rtt_with_losses_ns(&self, timeout_ns: u64) -> Histogram<u64> {
         self.with_losses_ns(&self.rtt_ns, timeout_ns)
     }
@@ -73,7 +73,7 @@ impl Stats {
         timeout_ns: u64,
     ) -> Histogram<u64> {
         let mut times = times_ns.clone();
-        let lost = self.counters.lost() + self.counters.refused();
+        let lost = self.counters.lost();
         if lost > 0 {
             // Of a count of 0 the histogram would remember the value as its largest.
             times.saturating_record_n(timeout_ns, lost);
@@ -163,10 +163,14 @@ impl Counters {
         self.send_errors.values().sum()
     }
 
-    /// Loss in percent of what was to be sent: lost, or refused by our own kernel.
-    pub(crate) fn loss_percent(&self) -> f64 {
-        let ended = self.received + self.lost() + self.refused();
-        100.0 * (self.lost() + self.refused()) as f64 / ended.max(1) as f64
+    /// Loss in percent of what was sent and is received or lost; `None` where that is nothing.
+    pub(crate) fn loss_percent(&self) -> Option<f64> {
+        percent(self.lost(), self.received + self.lost())
+    }
+
+    /// What our own kernel refused, in percent of what it was given; `None` where that is nothing.
+    pub(crate) fn refused_percent(&self) -> Option<f64> {
+        percent(self.refused(), self.sent + self.refused())
     }
 
     fn add(&mut self, other: &Self) {
@@ -194,6 +198,10 @@ impl Counters {
             *self.icmp.entry(name).or_default() += count;
         }
     }
+}
+
+fn percent(part: u64, of: u64) -> Option<f64> {
+    (of > 0).then(|| 100.0 * part as f64 / of as f64)
 }
 
 impl Default for Stats {
@@ -243,19 +251,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_lost_or_refused_took_the_timeout() {
+    fn what_is_lost_took_the_timeout_and_what_is_refused_took_none() {
         let mut stats = Stats::new();
         stats.counters.received = 90;
         stats.rtt_ns.record_n(20_000, 90).unwrap();
-        stats.counters.given_up = 9;
+        stats.counters.given_up = 11;
         stats.counters.recovered = 1;
-        stats.counters.send_errors.insert(libc::EPERM, 2);
+        stats.counters.sent = 100;
+        stats.counters.send_errors.insert(libc::EPERM, 300);
         assert!(stats.rtt_ns.max() < 30_000);
         let times = stats.rtt_with_losses_ns(1_000_000_000);
         assert_eq!(times.len(), 100);
         assert!(times.equivalent(times.value_at_quantile(0.9), 20_000));
         assert!(times.equivalent(times.value_at_quantile(0.91), 1_000_000_000));
-        assert!((stats.counters.loss_percent() - 10.0).abs() < 1e-9);
+        assert_eq!(stats.counters.loss_percent(), Some(10.0));
+        assert_eq!(stats.counters.refused_percent(), Some(75.0));
+        let nothing = Counters::default();
+        assert_eq!(
+            (nothing.loss_percent(), nothing.refused_percent()),
+            (None, None)
+        );
     }
 
     #[test]

@@ -19,64 +19,6 @@ const CV_OFF_MAX: f64 = 0.1;
 /// Source ports without an answer that are listed.
 const SILENT_PORTS_MAX: usize = 32;
 
-/// What the load is, said before it starts.
-#[derive(Clone, Debug, Serialize)]
-pub(crate) struct Ready {
-    /// The target, as typed.
-    pub(crate) target: String,
-    /// The address that this is.
-    pub(crate) address: SocketAddr,
-    /// Datagrams per second that are asked for; `None` is as many as can be sent.
-    pub(crate) offered_pps: Option<f64>,
-    /// How long to send.
-    pub(crate) duration_seconds: Option<f64>,
-    /// How many datagrams to send.
-    pub(crate) count: Option<u64>,
-    /// Unanswered datagrams per flow at most.
-    pub(crate) window: Option<u32>,
-    /// Payload lengths in bytes.
-    pub(crate) sizes: Vec<u16>,
-    /// Weight of each.
-    pub(crate) weights: Vec<u32>,
-    /// Source ports.
-    pub(crate) flows: usize,
-    /// Workers.
-    pub(crate) cores: usize,
-    /// Datagrams that are due together.
-    pub(crate) burst: u32,
-    /// Whether the times between bursts are random.
-    pub(crate) poisson: bool,
-    /// Whether bursts travel in trains.
-    pub(crate) gso: bool,
-    /// Seed of everything random.
-    pub(crate) seed: u64,
-    /// What is not answered within this is lost.
-    pub(crate) timeout_seconds: f64,
-}
-
-impl Ready {
-    /// What `plan` says.
-    pub(crate) fn new(plan: &Plan) -> Self {
-        Self {
-            target: plan.target_name.clone(),
-            address: plan.target,
-            offered_pps: plan.offer.pps(),
-            duration_seconds: plan.offer.duration.map(|it| it.as_secs_f64()),
-            count: plan.offer.count,
-            window: plan.window,
-            sizes: plan.sizes.iter().map(|&(size, _)| size).collect(),
-            weights: plan.sizes.iter().map(|&(_, weight)| weight).collect(),
-            flows: plan.flows,
-            cores: plan.cores.len(),
-            burst: plan.burst,
-            poisson: plan.poisson,
-            gso: plan.gso,
-            seed: plan.seed,
-            timeout_seconds: plan.timeout.as_secs_f64(),
-        }
-    }
-}
-
 /// Everything about a measurement.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Summary {
@@ -215,9 +157,17 @@ fn is_slow_from_send(plan: &Plan, outcome: &Outcome) -> bool {
 
 fn missed(plan: &Plan, totals: &Totals) -> Vec<String> {
     let mut missed = Vec::new();
-    if let Some(max) = plan.max_loss.filter(|&max| totals.loss_percent > max) {
-        let loss = totals.loss_percent;
-        missed.push(format!("{loss:.4} % are lost, --max-loss allows {max} %"));
+    for (percent, what) in [
+        (totals.loss_percent, "lost"),
+        // What was never sent proves nothing about the target.
+        (totals.refused_percent, "refused by this host"),
+    ] {
+        let is_over = |&(percent, max): &(f64, f64)| percent > max;
+        if let Some((percent, max)) = percent.zip(plan.max_loss).filter(is_over) {
+            missed.push(format!(
+                "{percent:.4} % are {what}, --max-loss allows {max} %"
+            ));
+        }
     }
     let p99 = Duration::from_nanos((totals.rtt_us.p99 * 1000.0) as u64);
     if let Some(max) = plan.max_p99.filter(|&max| p99 > max) {
@@ -258,6 +208,7 @@ fn notes(plan: &Plan, summary: &Summary) -> Vec<String> {
     } else if summary.silent_flows.total > 0 {
         notes.push(silent(plan, &summary.silent_flows));
     }
+    notes.extend(refused(totals));
     notes.extend(cold(summary));
     notes.extend(limited(summary));
     let gaps = totals.departure_gaps.filter(|_| plan.poisson);
@@ -293,6 +244,30 @@ fn notes(plan: &Plan, summary: &Summary) -> Vec<String> {
         notes.push("the clock was set during the run: some times are unknown".to_owned());
     }
     notes
+}
+
+/// What this host would not send.
+fn refused(totals: &Totals) -> Option<String> {
+    let errors: Vec<_> = totals.send_errors.keys().map(String::as_str).collect();
+    let meaning = |errno: &&str| match *errno {
+        "EPERM" => Some("EPERM means a firewall on this host (`nft list ruleset`)"),
+        "ENOBUFS" => Some("ENOBUFS means that the queue of the device was full"),
+        _ => None,
+    };
+    let meanings: Vec<_> = errors.iter().filter_map(meaning).collect();
+    (totals.refused > 0 && totals.sent > 0).then(|| {
+        let mut note = format!(
+            "this host's kernel refused {} of {} datagrams ({}): they are neither lost nor timed",
+            totals.refused,
+            totals.sent + totals.refused,
+            errors.join(", "),
+        );
+        for meaning in meanings {
+            note += "; ";
+            note += meaning;
+        }
+        note
+    })
 }
 
 /// How much of the loss was before anything had come back.

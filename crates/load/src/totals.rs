@@ -33,8 +33,12 @@ pub(crate) struct Totals {
     pub(crate) received: u64,
     /// Datagrams not answered so.
     pub(crate) lost: u64,
-    /// Lost, or refused by our own kernel, in percent of both and of those received.
-    pub(crate) loss_percent: f64,
+    /// Lost in percent of what was sent and is received or lost; `None` where that is nothing.
+    pub(crate) loss_percent: Option<f64>,
+    /// Datagrams that our own kernel refused: neither sent nor lost.
+    pub(crate) refused: u64,
+    /// The same in percent of these and of those sent; `None` where that is nothing.
+    pub(crate) refused_percent: Option<f64>,
     /// Answers to a datagram that was answered already.
     pub(crate) duplicated: u64,
     /// Answers to a datagram that was sent before one that was answered already.
@@ -125,6 +129,8 @@ impl Totals {
             received,
             lost: counters.lost(),
             loss_percent: counters.loss_percent(),
+            refused: counters.refused(),
+            refused_percent: counters.refused_percent(),
             duplicated,
             reordered,
             late,

@@ -172,6 +172,8 @@ struct Limits {
     #[arg(value_parser = time(TIMEOUT_MIN..=TIMEOUT_MAX))]
     timeout: Duration,
     /// Exit with 5 if more than this is lost, such as 0.1
+    ///
+    /// So it does where this host refuses to send more than this: nothing is known of that.
     #[arg(long, value_name = "PERCENT")]
     max_loss: Option<Percent>,
     /// Exit with 5 if the 99th percentile of the latency is longer

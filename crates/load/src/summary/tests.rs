@@ -108,6 +108,29 @@ fn the_gravest_fault_is_the_exit_code() {
 }
 
 #[test]
+fn what_is_refused_is_no_loss_and_passes_no_limit() {
+    for (max_loss, exit) in [(None, Exit::Done), (Some(80.0), Exit::Done)]
+        .into_iter()
+        .chain([(Some(1.0), Exit::ThresholdMissed)])
+    {
+        let summary = summary(|options, it| {
+            options.max_loss = max_loss.map(Percent);
+            it.stats.counters.send_errors.insert(libc::EPERM, 300);
+        });
+        let totals = &summary.totals;
+        assert_eq!((totals.lost, totals.loss_percent), (0, Some(0.0)));
+        assert_eq!((totals.refused, totals.refused_percent), (300, Some(75.0)));
+        assert_eq!(totals.rtt_us.count, 100, "what was not sent has no time");
+        assert_eq!(summary.exit(), exit, "{:?}", summary.missed);
+        let note = &summary.notes[0];
+        assert!(
+            note.contains("300 of 400") && note.contains("nft"),
+            "{note}"
+        );
+    }
+}
+
+#[test]
 fn the_generator_says_when_it_was_the_limit_and_by_what() {
     for (unsent, lag_ns, window_waits, limited_by, said) in [
         (1, 1_000, 0, None, ""),
