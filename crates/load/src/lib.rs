@@ -25,6 +25,7 @@ mod plan;
 mod run;
 
 mod control;
+mod device;
 mod ended;
 mod socket;
 mod start_line;
@@ -41,6 +42,7 @@ pub mod wire;
 
 mod gaps;
 mod kept;
+mod missing;
 mod stats;
 
 mod find_rate;

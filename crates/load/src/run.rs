@@ -10,15 +10,17 @@ use std::time::{Duration, Instant};
 use core_affinity::CoreId;
 
 use crate::control::Control;
+use crate::device::{DeviceQueue, QueueCounts};
 use crate::ended::Ended;
 use crate::flow::Flow;
 use crate::options::Rate;
 use crate::plan::{Offer, Plan};
 use crate::schedule::{Schedule, Shape};
 use crate::start_line::{Place, StartLine};
-use crate::stats::Stats;
+use crate::stats::{Counters, Stats};
 use crate::worker::{Parts, Worker};
 use reflector_measure::clock::{self, Span, Timeline};
+use reflector_measure::drops::{Arrivals, Drops, Families};
 use reflector_measure::error::Error;
 use reflector_measure::handover::Counters as _;
 use reflector_measure::host;
@@ -54,10 +56,56 @@ pub(crate) struct Outcome {
     pub(crate) span: Span,
     /// What the workers knew at their end.
     pub(crate) ended: Ended,
-    /// UDP `SndbufErrors` of the host meanwhile, ours and others'.
-    pub(crate) sndbuf_errors: u64,
+    /// What this host lost, as far as it is known.
+    pub(crate) host: HostLoss,
     /// Whether it was stopped before its end.
     pub(crate) is_interrupted: bool,
+}
+
+/// What was lost on this host, as its kernel tells.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct HostLoss {
+    /// UDP `SndbufErrors` of the namespace meanwhile, ours and others'.
+    pub(crate) sndbuf_errors: u64,
+    /// What our sockets dropped.
+    pub(crate) drops: Drops,
+    /// What the queue of the device counted; `None` where it cannot be read.
+    pub(crate) queue: Option<QueueCounts>,
+}
+
+/// The kernel's counters before the first datagram.
+struct Before {
+    sndbuf_errors: u64,
+    /// `None` where what is counted then does not count here.
+    arrivals: Option<Arrivals>,
+    families: Families,
+    queue: Option<DeviceQueue>,
+}
+
+impl Before {
+    fn read(plan: &Plan) -> Self {
+        let families = Families {
+            v4: plan.target.is_ipv4(),
+            v6: plan.target.is_ipv6(),
+        };
+        Self {
+            sndbuf_errors: host::sndbuf_errors(),
+            families,
+            arrivals: Arrivals::read(families).filter(|_| plan.warmup.is_zero()),
+            queue: DeviceQueue::open(plan),
+        }
+    }
+
+    /// What was lost since, by a run that counted `counters`.
+    fn lost(self, counters: &Counters) -> HostLoss {
+        let arrivals = self.arrivals.zip(Arrivals::read(self.families));
+        let arrivals = arrivals.map(|(before, now)| now.since(before));
+        HostLoss {
+            sndbuf_errors: host::sndbuf_errors().saturating_sub(self.sndbuf_errors),
+            drops: Drops::new(counters.receive_drops, counters.arrived, arrivals),
+            queue: self.queue.and_then(DeviceQueue::counted),
+        }
+    }
 }
 
 /// Makes `offer` as `plan` says, until it is over or `stop` is set. Calls `on_interval` about as
@@ -91,7 +139,7 @@ pub(crate) fn measure(
         });
     }
     parts.reverse();
-    let sndbuf_errors_before = host::sndbuf_errors();
+    let before = Before::read(plan);
     thread::scope(|scope| {
         let mut start_line = StartLine::new();
         let (postbox, ended) = channel();
@@ -119,7 +167,7 @@ pub(crate) fn measure(
         }
         result
     })?;
-    gathering.outcome(host::sndbuf_errors().saturating_sub(sndbuf_errors_before))
+    gathering.outcome(before)
 }
 
 /// Why there is no thread for `worker`, counted from 0.
@@ -305,16 +353,16 @@ impl Gathering {
         reported
     }
 
-    fn outcome(self, sndbuf_errors: u64) -> Result<Outcome, Error> {
+    fn outcome(self, before: Before) -> Result<Outcome, Error> {
         if let Some(error) = self.failure {
             return Err(Error::system("cannot go on sending", &error));
         }
         Ok(Outcome {
+            host: before.lost(&self.total.counters),
             stats: self.total,
             seconds: self.ended.span_ns as f64 / 1e9,
             span: Span::between(self.start, self.interval_start),
             ended: self.ended,
-            sndbuf_errors,
             is_interrupted: self.is_interrupted,
         })
     }

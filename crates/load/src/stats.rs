@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use hdrhistogram::Histogram;
 
 use crate::gaps::Gaps;
+use reflector_measure::drops::Received;
 use reflector_measure::handover;
 
 /// Longest time that is told apart from longer ones, in nanoseconds: an hour.
@@ -134,6 +135,16 @@ pub(crate) struct Counters {
     pub(crate) wrong_source: Sources,
     /// Datagrams that the kernel refused, by error number.
     pub(crate) send_errors: BTreeMap<i32, u64>,
+    /// Of these, those that the queue of the device had no room for (`ENOBUFS`).
+    pub(crate) queue_refused: u64,
+    /// The same in messages, each a datagram or a train.
+    pub(crate) queue_refusals: u64,
+    /// Trains that the kernel took.
+    pub(crate) trains_sent: u64,
+    /// What came to our sockets, whatever it was.
+    pub(crate) arrived: Received,
+    /// Lost datagrams that an answer came to: late, corrupt, or from a wrong source.
+    pub(crate) answered_otherwise: u64,
     /// Times that sending had to wait for room in the send buffer.
     pub(crate) send_waits: u64,
     /// Times that no flow's window had room for what was due.
@@ -142,7 +153,7 @@ pub(crate) struct Counters {
     pub(crate) trains_refused: u64,
     /// ICMP errors, by what they say.
     pub(crate) icmp: BTreeMap<&'static str, u64>,
-    /// Datagrams that the kernel dropped because the receive buffer was full.
+    /// Datagrams and trains, each once, that found our receive buffers full.
     pub(crate) receive_drops: u64,
     /// Answers whose time is unknown because `CLOCK_REALTIME` was set meanwhile.
     pub(crate) clock_stepped: u64,
@@ -184,6 +195,12 @@ impl Counters {
         self.corrupt += other.corrupt;
         self.foreign += other.foreign;
         self.wrong_source.add(&other.wrong_source);
+        self.queue_refused += other.queue_refused;
+        self.queue_refusals += other.queue_refusals;
+        self.trains_sent += other.trains_sent;
+        self.arrived.datagrams += other.arrived.datagrams;
+        self.arrived.buffers += other.arrived.buffers;
+        self.answered_otherwise += other.answered_otherwise;
         self.send_waits += other.send_waits;
         self.window_waits += other.window_waits;
         self.trains_refused += other.trains_refused;

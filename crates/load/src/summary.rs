@@ -6,10 +6,12 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::kept::{self, Moved};
+use crate::missing::{Known, Missing};
 use crate::options::Rate;
 use crate::plan::{Offer, Plan};
 use crate::run::Outcome;
 use crate::totals::Totals;
+use reflector_measure::drops::Drops;
 use reflector_measure::exit::Exit;
 
 /// Part of the loss that may be before the first answer without being remarked upon.
@@ -31,9 +33,16 @@ pub(crate) struct Summary {
     pub(crate) totals: Totals,
     /// Datagrams that were due and not sent.
     pub(crate) unsent: u64,
-    /// Datagrams that the kernel dropped because the receive buffer was full.
-    pub(crate) kernel_drops: u64,
-    /// The host's UDP `SndbufErrors` meanwhile, ours and others'.
+    /// Where what did not come back is missing.
+    pub(crate) missing: Missing,
+    /// What our own sockets dropped for want of receive buffer.
+    #[serde(flatten)]
+    pub(crate) drops: Drops,
+    /// Packets that the queue of our device dropped, ours and others'; `None` if not known.
+    pub(crate) queue_drops: Option<u64>,
+    /// The device and its queue; `None` if not known.
+    pub(crate) queue: Option<Queue>,
+    /// UDP `SndbufErrors` of this network namespace meanwhile, ours and others'.
     pub(crate) sndbuf_errors: u64,
     /// Source ports that sent and never got an answer.
     pub(crate) silent_flows: SilentFlows,
@@ -64,6 +73,15 @@ pub(crate) struct Summary {
     pub(crate) exit_code: u8,
 }
 
+/// The queue that the datagrams leave by.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Queue {
+    /// The device.
+    pub(crate) device: String,
+    /// Its kind, as tc(8) names it.
+    pub(crate) kind: String,
+}
+
 /// Source ports that sent and never got an answer.
 #[derive(Clone, Debug, Default, Serialize)]
 pub(crate) struct SilentFlows {
@@ -92,6 +110,13 @@ impl Summary {
             0 => "generator",
             _ => "window",
         };
+        let counts = outcome.host.queue.as_ref();
+        let known = Known {
+            queue: counts,
+            drops: outcome.host.drops,
+            has_warmup: !plan.warmup.is_zero(),
+            train_max: plan.burst.into(),
+        };
         let mut ports = outcome.ended.silent_ports.clone();
         ports.truncate(SILENT_PORTS_MAX);
         let mut summary = Self {
@@ -99,8 +124,14 @@ impl Summary {
             address: plan.target,
             totals,
             unsent: outcome.ended.unsent,
-            kernel_drops: outcome.stats.counters.receive_drops,
-            sndbuf_errors: outcome.sndbuf_errors,
+            missing: Missing::new(counters, known),
+            drops: outcome.host.drops,
+            queue_drops: counts.map(|it| it.drops),
+            queue: counts.map(|it| Queue {
+                device: it.device.clone(),
+                kind: it.kind.clone(),
+            }),
+            sndbuf_errors: outcome.host.sndbuf_errors,
             silent_flows: SilentFlows {
                 total: outcome.ended.silent_ports.len(),
                 of: outcome.ended.used_flows,
@@ -209,6 +240,7 @@ fn notes(plan: &Plan, summary: &Summary) -> Vec<String> {
         notes.push(silent(plan, &summary.silent_flows));
     }
     notes.extend(refused(totals));
+    notes.extend(in_queue(summary));
     notes.extend(cold(summary));
     notes.extend(limited(summary));
     let gaps = totals.departure_gaps.filter(|_| plan.poisson);
@@ -226,13 +258,7 @@ fn notes(plan: &Plan, summary: &Summary) -> Vec<String> {
             totals.late
         ));
     }
-    if summary.kernel_drops > 0 {
-        notes.push(
-            "kernel drops happened on this host, not at the target: raise net.core.rmem_max, or \
-             add --cores"
-                .to_owned(),
-        );
-    }
+    notes.extend(at_sockets(summary));
     if totals.trains_refused > 0 {
         notes.push(
             "the kernel refused trains (longer than the MTU, or no UDP_SEGMENT on this path); \
@@ -267,6 +293,30 @@ fn refused(totals: &Totals) -> Option<String> {
             note += meaning;
         }
         note
+    })
+}
+
+/// What the queue of this host's own device dropped.
+fn in_queue(summary: &Summary) -> Option<String> {
+    let lost = summary.missing.queue.filter(|it| it.most > 0)?;
+    let (queue, drops) = summary.queue.as_ref().zip(summary.queue_drops)?;
+    Some(format!(
+        "the queue of this host's device {} ({}) dropped {drops} packets: {lost} of {} lost \
+         datagrams never left; a lower --rate or --burst avoids that, and `tc -s qdisc show dev \
+         {}` says more",
+        queue.device, queue.kind, summary.totals.lost, queue.device
+    ))
+}
+
+/// What was lost at the generator's own sockets.
+fn at_sockets(summary: &Summary) -> Option<String> {
+    let Drops { trains, .. } = summary.drops;
+    (trains > 0).then(|| {
+        format!(
+            "{} of {} lost datagrams were lost at this generator's own sockets, not at the target: \
+             raise net.core.rmem_max, or add --cores",
+            summary.missing.own_sockets, summary.totals.lost
+        )
     })
 }
 

@@ -60,9 +60,14 @@ impl Step {
     pub(crate) fn new(summary: &Summary, max_loss: f64) -> Self {
         let totals = &summary.totals;
         let loss_percent = totals.loss_percent.unwrap_or(0.0);
+        // What this host lost by itself says nothing about the target.
+        let here = summary.missing.lost_here() as f64;
+        let here_percent = 100.0 * here / totals.sent.max(1) as f64;
         let is_refused = kept::is_short(totals.refused, totals.sent + totals.refused);
         let verdict = if summary.is_short || is_refused {
             // Not by the achieved rate: one datagram that leaves late at the end stretches it.
+            Verdict::NotSent
+        } else if loss_percent > max_loss && loss_percent - here_percent <= max_loss {
             Verdict::NotSent
         } else if loss_percent > max_loss {
             // What a stall of ours held up, it sent at once when it was over: it may have cost each

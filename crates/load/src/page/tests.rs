@@ -4,6 +4,7 @@ use super::*;
 use crate::ended::Ended;
 use crate::find_rate::Step;
 use crate::options::{Options, Rate, Sizes};
+use crate::run::HostLoss;
 use crate::stats::Stats;
 use reflector_measure::clock::Span;
 
@@ -43,7 +44,7 @@ fn outcome(is_bad: bool) -> Outcome {
             used_flows: 64,
             ..Ended::default()
         },
-        sndbuf_errors: 0,
+        host: HostLoss::default(),
         is_interrupted: false,
     }
 }

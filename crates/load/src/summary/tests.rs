@@ -3,6 +3,7 @@
 use super::*;
 use crate::ended::Ended;
 use crate::options::Options;
+use crate::run::HostLoss;
 use crate::stats::Stats;
 use reflector_measure::clock::Span;
 use reflector_measure::percent::Percent;
@@ -21,7 +22,7 @@ fn summary(change: impl FnOnce(&mut Options, &mut Outcome)) -> Summary {
             used_flows: 16,
             ..Ended::default()
         },
-        sndbuf_errors: 0,
+        host: HostLoss::default(),
         is_interrupted: false,
     };
     let mut options = Options::new("127.0.0.1:7".parse().unwrap());
