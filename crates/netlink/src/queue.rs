@@ -3,10 +3,10 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 
+use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{LinkAttribute, LinkMessage};
-use netlink_packet_route::route::{RouteAttribute, RouteMessage};
+use netlink_packet_route::route::{RouteAttribute, RouteFlags};
 use netlink_packet_route::tc::{TcAttribute, TcHandle, TcMessage, TcStats2};
-use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use crate::route::{Intent, Netlink};
 
@@ -54,32 +54,14 @@ impl Netlink {
     /// # Errors
     /// ENETUNREACH and EHOSTUNREACH where there is no route.
     pub fn device_to(&mut self, target: SocketAddr, source: IpAddr) -> io::Result<u32> {
-        let mut message = RouteMessage::default();
-        let (family, prefix_len) = match target {
-            SocketAddr::V4(_) => (AddressFamily::Inet, 32),
-            SocketAddr::V6(_) => (AddressFamily::Inet6, 128),
+        let scope = match target {
+            SocketAddr::V6(target) => target.scope_id(),
+            SocketAddr::V4(_) => 0,
         };
-        message.header.address_family = family;
-        message.header.destination_prefix_length = prefix_len;
-        let attributes = &mut message.attributes;
-        attributes.push(RouteAttribute::Destination(target.ip().into()));
-        if !source.is_unspecified() {
-            message.header.source_prefix_length = prefix_len;
-            attributes.push(RouteAttribute::Source(source.into()));
-        }
-        if let SocketAddr::V6(v6) = target
-            && v6.scope_id() != 0
-        {
-            attributes.push(RouteAttribute::Oif(v6.scope_id()));
-        }
-        let answers = self.request(RouteNetlinkMessage::GetRoute(message), Intent::Change)?;
-        let mut devices = answers.iter().filter_map(|answer| match answer {
-            RouteNetlinkMessage::NewRoute(route) => {
-                route.attributes.iter().find_map(|it| match it {
-                    RouteAttribute::Oif(index) => Some(*index),
-                    _ => None,
-                })
-            }
+        let source = Some(source).filter(|ip| !ip.is_unspecified());
+        let route = self.route_to(target.ip(), source, scope, RouteFlags::empty())?;
+        let mut devices = route.attributes.iter().filter_map(|it| match it {
+            RouteAttribute::Oif(index) => Some(*index),
             _ => None,
         });
         devices
