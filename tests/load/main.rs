@@ -3,6 +3,7 @@
 //! Counts are asserted, and times only where a bound holds on a busy machine as well. What depends
 //! on an idle one is ignored here, and run by its name.
 
+mod addresses;
 mod answers;
 mod ends;
 mod missing;

@@ -28,7 +28,7 @@ impl DeviceQueue {
     /// Looks at the queue that datagrams of `plan` enter; `None` where it cannot be read.
     pub(crate) fn open(plan: &Plan) -> Option<Self> {
         let mut netlink = Netlink::open().ok()?;
-        let index = netlink.device_to(plan.target, plan.bind).ok()?;
+        let index = netlink.device_to(plan.target, plan.bind.ip()).ok()?;
         Some(Self {
             before: netlink.queue(index).ok()?.unwrap_or_else(none),
             name: netlink.device_name(index).ok()?,

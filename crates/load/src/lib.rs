@@ -20,6 +20,7 @@
 #[doc = include_str!("../README.md")]
 struct Readme;
 
+mod addresses;
 pub mod options;
 mod plan;
 mod run;
@@ -48,6 +49,7 @@ mod stats;
 mod find_rate;
 mod summary;
 mod totals;
+mod verdicts;
 
 mod page;
 mod progress;

@@ -11,6 +11,7 @@ use crate::options::Rate;
 use crate::plan::{Offer, Plan};
 use crate::run::Outcome;
 use crate::totals::Totals;
+use crate::verdicts;
 use reflector_measure::drops::Drops;
 use reflector_measure::exit::Exit;
 
@@ -150,7 +151,7 @@ impl Summary {
             seed: plan.seed,
             exit_code: 0,
         };
-        summary.missed = missed(plan, &summary.totals);
+        summary.missed = verdicts::missed(plan, &summary.totals);
         summary.notes = notes(plan, &summary);
         summary.exit_code = summary.exit() as u8;
         summary
@@ -186,28 +187,6 @@ fn is_slow_from_send(plan: &Plan, outcome: &Outcome) -> bool {
     plan.max_p99.is_some_and(|max| p99 > max)
 }
 
-fn missed(plan: &Plan, totals: &Totals) -> Vec<String> {
-    let mut missed = Vec::new();
-    for (percent, what) in [
-        (totals.loss_percent, "lost"),
-        // What was never sent proves nothing about the target.
-        (totals.refused_percent, "refused by this host"),
-    ] {
-        let is_over = |&(percent, max): &(f64, f64)| percent > max;
-        if let Some((percent, max)) = percent.zip(plan.max_loss).filter(is_over) {
-            missed.push(format!(
-                "{percent:.4} % are {what}, --max-loss allows {max} %"
-            ));
-        }
-    }
-    let p99 = Duration::from_nanos((totals.rtt_us.p99 * 1000.0) as u64);
-    if let Some(max) = plan.max_p99.filter(|&max| p99 > max) {
-        let (p99, max) = (totals.rtt_us.p99, max.as_secs_f64() * 1e6);
-        missed.push(format!("p99 is {p99:.1} us, --max-p99 allows {max:.1} us"));
-    }
-    missed
-}
-
 /// What a reader should know, most important first.
 fn notes(plan: &Plan, summary: &Summary) -> Vec<String> {
     let totals = &summary.totals;
@@ -235,11 +214,11 @@ fn notes(plan: &Plan, summary: &Summary) -> Vec<String> {
     } else if totals.sent == 0 && !summary.interrupted {
         notes.push("nothing was sent: at this rate no datagram was due in this time".to_owned());
     } else if totals.sent > 0 && !summary.is_answered() && totals.wrong_source.total == 0 {
-        notes.push(unanswered(plan, totals));
+        notes.push(verdicts::unanswered(plan, totals));
     } else if summary.silent_flows.total > 0 {
         notes.push(silent(plan, &summary.silent_flows));
     }
-    notes.extend(refused(totals));
+    notes.extend(verdicts::refused(totals));
     notes.extend(in_queue(summary));
     notes.extend(cold(summary));
     notes.extend(limited(summary));
@@ -270,30 +249,6 @@ fn notes(plan: &Plan, summary: &Summary) -> Vec<String> {
         notes.push("the clock was set during the run: some times are unknown".to_owned());
     }
     notes
-}
-
-/// What this host would not send.
-fn refused(totals: &Totals) -> Option<String> {
-    let errors: Vec<_> = totals.send_errors.keys().map(String::as_str).collect();
-    let meaning = |errno: &&str| match *errno {
-        "EPERM" => Some("EPERM means a firewall on this host (`nft list ruleset`)"),
-        "ENOBUFS" => Some("ENOBUFS means that the queue of the device was full"),
-        _ => None,
-    };
-    let meanings: Vec<_> = errors.iter().filter_map(meaning).collect();
-    (totals.refused > 0 && totals.sent > 0).then(|| {
-        let mut note = format!(
-            "this host's kernel refused {} of {} datagrams ({}): they are neither lost nor timed",
-            totals.refused,
-            totals.sent + totals.refused,
-            errors.join(", "),
-        );
-        for meaning in meanings {
-            note += "; ";
-            note += meaning;
-        }
-        note
-    })
 }
 
 /// What the queue of this host's own device dropped.
@@ -359,22 +314,6 @@ fn limited(summary: &Summary) -> Option<String> {
              that, and a host with less to do or a lower --rate avoids it"
         )),
         None => has_moved.then(|| format!("{figures}; uncorrected times are without that")),
-    }
-}
-
-fn unanswered(plan: &Plan, totals: &Totals) -> String {
-    let target = &plan.target_name;
-    if totals.icmp.contains_key("port_unreachable") {
-        format!("{target} never answered: nobody listens on this port")
-    } else if let Some(said) = totals.icmp.keys().next() {
-        format!("{target} never answered: ICMP says {said}")
-    } else if totals.corrupt + totals.foreign > 0 {
-        format!("{target} answers, but not with what it was sent: it is not an echo service")
-    } else {
-        format!(
-            "{target} never answered: it is not an echo service, or a firewall drops the datagrams \
-             or the answers; `reflector diagnose {target}` finds out more"
-        )
     }
 }
 
