@@ -132,6 +132,10 @@ struct Traffic {
     /// A train is a row of datagrams of one flow that the kernel takes in one piece and cuts into
     /// datagrams as late as possible, which costs less than one by one. --gso off sends the same
     /// datagrams at the same time, one by one.
+    ///
+    /// On its way a train is one packet to most counters (nft, iptables, interfaces, tcpdump) and
+    /// to limits of packets, which let N times as much pass, until a device or a queue cuts it.
+    /// What this command counts is datagrams, always.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = number::<u32>(1..=1_000_000))]
     burst: u32,
     /// Send at random times, as many independent peers would
