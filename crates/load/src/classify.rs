@@ -175,6 +175,7 @@ impl Classifier {
                 let corrected_ns = response.received_ns.saturating_sub(run.scheduled_ns);
                 let (corrected, uncorrected) = (&mut stats.rtt_ns, &mut stats.rtt_uncorrected_ns);
                 corrected.saturating_record_n(corrected_ns, received);
+                counters.rtt_max_ns = counters.rtt_max_ns.max(Some(corrected_ns));
                 uncorrected.saturating_record_n(uncorrected_ns, received);
                 if let Some(ns) = track.ipdv_ns(run.first, run.count, uncorrected_ns) {
                     counters.ipdv_count += 1;

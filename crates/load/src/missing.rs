@@ -87,7 +87,10 @@ impl Missing {
         let queue = known
             .queue
             .map(|it| in_queue(counters, known, it).at_most(unseen));
-        let own_sockets = at_sockets(counters, known).at_most(unseen);
+        // What the one has for certain, the other has not.
+        let of_queue = queue.map_or(0, |it| it.least);
+        let own_sockets = at_sockets(counters, known).at_most(unseen - of_queue);
+        let queue = queue.map(|it| it.at_most(unseen - own_sockets.least));
         let of_queue = queue.unwrap_or_default();
         let most_here = (of_queue.most + own_sockets.most).min(unseen);
         let least_here = (of_queue.least + own_sockets.least).min(unseen);
@@ -130,8 +133,9 @@ fn in_queue(counters: &Counters, known: Known<'_>, queue: &QueueCounts) -> Bound
         // well, so that it may be more.
         return Bounds {
             least: counters.sent.saturating_sub(queue.passed),
-            most: most_drops.saturating_mul(known.train_max),
-        };
+            most: u64::MAX,
+        }
+        .at_most(most_drops.saturating_mul(known.train_max));
     }
     // Each datagram by itself, in the queue's counters too: what is more than ours is others'.
     let ours = counters.sent + counters.queue_refused;

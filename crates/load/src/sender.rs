@@ -272,6 +272,8 @@ impl Sender {
             stats.counters.trains_sent += u64::from(count > 1);
             let lag_ns = sent_ns.saturating_sub(message.scheduled_ns);
             stats.send_lag_ns.saturating_record_n(lag_ns, count);
+            let longest_ns = &mut stats.counters.send_lag_max_ns;
+            *longest_ns = (*longest_ns).max(Some(lag_ns));
             if !self.is_counting {
                 continue;
             }

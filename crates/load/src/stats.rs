@@ -58,7 +58,18 @@ impl Stats {
         let all = received + self.counters.lost();
         let rank = ((quantile * all as f64).ceil() as u64).clamp(1, all.max(1));
         let in_received = rank as f64 / received as f64;
-        (rank <= received).then(|| self.rtt_ns.value_at_quantile(in_received))
+        let at = || self.rtt_ns.value_at_quantile(in_received);
+        (rank <= received).then(|| at().min(self.rtt_max_ns()))
+    }
+
+    /// The longest round trip from the scheduled time of what was received.
+    pub(crate) fn rtt_max_ns(&self) -> u64 {
+        self.counters.rtt_max_ns.unwrap_or(u64::MAX)
+    }
+
+    /// The longest time from the scheduled time to the actual send.
+    pub(crate) fn send_lag_max_ns(&self) -> u64 {
+        self.counters.send_lag_max_ns.unwrap_or(u64::MAX)
     }
 
     /// Round trips from the scheduled time, in which everything that was lost took `timeout_ns`: it
@@ -157,6 +168,10 @@ pub(crate) struct Counters {
     pub(crate) receive_drops: u64,
     /// Answers whose time is unknown because `CLOCK_REALTIME` was set meanwhile.
     pub(crate) clock_stepped: u64,
+    /// The longest round trip from the scheduled time, to the nanosecond.
+    pub(crate) rtt_max_ns: Option<u64>,
+    /// The longest time from the scheduled time to the actual send, to the nanosecond.
+    pub(crate) send_lag_max_ns: Option<u64>,
     /// Round trips that followed another one of their flow without a loss between.
     pub(crate) ipdv_count: u64,
     /// Sum of the differences between the two, in nanoseconds.
@@ -206,6 +221,8 @@ impl Counters {
         self.trains_refused += other.trains_refused;
         self.receive_drops += other.receive_drops;
         self.clock_stepped += other.clock_stepped;
+        self.rtt_max_ns = self.rtt_max_ns.max(other.rtt_max_ns);
+        self.send_lag_max_ns = self.send_lag_max_ns.max(other.send_lag_max_ns);
         self.ipdv_count += other.ipdv_count;
         self.ipdv_sum_ns += other.ipdv_sum_ns;
         for (&errno, count) in &other.send_errors {

@@ -340,4 +340,6 @@ fn silent(plan: &Plan, silent: &SilentFlows) -> String {
 }
 
 #[cfg(test)]
+mod sums;
+#[cfg(test)]
 mod tests;

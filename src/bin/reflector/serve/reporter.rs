@@ -102,6 +102,10 @@ impl<W: Write> Reporter<W> {
         self.lines_since_header = (self.lines_since_header + 1) % HEADER_EVERY;
         let per_second = |count: u64| count as f64 / totals.seconds;
         let us = &totals.residence_us;
+        let time = |time: f64| match us.count {
+            0 => "-".to_owned(),
+            _ => format!("{time:.1}"),
+        };
         self.write_columns([
             format!("{:.0}", per_second(totals.received)),
             format!("{:.0}", per_second(totals.replied)),
@@ -109,9 +113,9 @@ impl<W: Write> Reporter<W> {
             totals.dropped.values().sum::<u64>().to_string(),
             errors.to_string(),
             totals.kernel.drops.datagrams.to_string(),
-            format!("{:.1}", us.p50),
-            format!("{:.1}", us.p99),
-            format!("{:.1}", us.p99_9),
+            time(us.p50),
+            time(us.p99),
+            time(us.p99_9),
         ])
     }
 
