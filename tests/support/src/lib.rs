@@ -37,7 +37,7 @@ pub use client::Client;
 pub use engine::{Engine, io_uring};
 pub use hlog::HistogramLog;
 pub use program::{command, program, run_to_end, text, to_end};
-pub use rules::packets_counted;
+pub use rules::{counted, packets_counted};
 pub use server::{Reflector, own_lines};
 pub use tc::tc;
 pub use wait::{PATIENCE, wait_until};
