@@ -3,12 +3,14 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::config::Config;
+use crate::config::{Config, Listener};
 use crate::socket::SocketPair;
 use crate::stats::Stats;
+use crate::stats::counters::Counters;
 use crate::stats::report::{Interval, KernelLoss, Summary, Totals, WorkerShare};
 use crate::worker::control::Control;
 use reflector_measure::clock::Span;
+use reflector_measure::drops::{Arrivals, Drops, Families, Received};
 use reflector_measure::handover::Counters as _;
 use reflector_measure::host;
 
@@ -21,17 +23,29 @@ pub struct Accounting {
     collected: Stats,
     workers: Vec<Share>,
     /// The kernel's counters at the start of the interval, and at the very start.
-    interval_loss: KernelLoss,
-    first_loss: KernelLoss,
+    interval_loss: Losses,
+    first_loss: Losses,
     /// Set when the sockets are shut: what they refuse from then on is not lost but unwanted.
-    final_loss: Option<KernelLoss>,
+    final_loss: Option<Losses>,
+    families: Families,
+    /// Whether the kernel gives us trains whole, and counts a dropped one once.
+    has_trains: bool,
+}
+
+/// The kernel's counters of what it lost, at one moment.
+#[derive(Clone, Copy)]
+struct Losses {
+    /// Drops at our sockets, a train once.
+    trains: u64,
+    arrivals: Option<Arrivals>,
+    sndbuf_errors: u64,
 }
 
 struct Share {
     total: Stats,
     cpu: Option<usize>,
     sockets: Arc<[SocketPair]>,
-    kernel_drops: u64,
+    trains_dropped: u64,
     /// The kernel's counter of each socket when it was read last; it wraps.
     seen: Vec<u32>,
     /// Whether its counters were asked for, and have not been handed over.
@@ -55,7 +69,7 @@ impl Share {
             let Some(drops) = pair.receiver.drops() else {
                 continue;
             };
-            self.kernel_drops += u64::from(drops.wrapping_sub(*seen));
+            self.trains_dropped += u64::from(drops.wrapping_sub(*seen));
             *seen = drops;
         }
     }
@@ -68,14 +82,16 @@ impl Accounting {
             total: Stats::new(),
             cpu: config.workers[worker].map(|core| core.id),
             sockets: Arc::clone(sockets),
-            kernel_drops: 0,
+            trains_dropped: 0,
             seen: vec![0; sockets.len()],
             is_asked: false,
         };
-        let loss = KernelLoss {
-            kernel_drops: 0,
-            sndbuf_errors: host::sndbuf_errors(),
+        let is_v6 = |it: &Listener| it.addr.is_ipv6();
+        let families = Families {
+            v4: config.socket.dual_stack || !config.listen.iter().all(is_v6),
+            v6: config.listen.iter().any(is_v6),
         };
+        let loss = Losses::read(0, families);
         Self {
             start,
             interval_start: start,
@@ -85,6 +101,8 @@ impl Accounting {
             interval_loss: loss,
             first_loss: loss,
             final_loss: None,
+            families,
+            has_trains: config.socket.gro,
         }
     }
 
@@ -129,11 +147,29 @@ impl Accounting {
         }
     }
 
-    fn losses(&self) -> KernelLoss {
-        self.final_loss.unwrap_or_else(|| KernelLoss {
-            kernel_drops: self.workers.iter().map(|share| share.kernel_drops).sum(),
-            sndbuf_errors: host::sndbuf_errors(),
+    fn losses(&self) -> Losses {
+        self.final_loss.unwrap_or_else(|| {
+            let trains = self.workers.iter().map(|share| share.trains_dropped);
+            Losses::read(trains.sum(), self.families)
         })
+    }
+
+    /// What was lost from `before` to `now`, while `counters` were counted.
+    fn lost(&self, before: Losses, now: Losses, counters: &Counters) -> KernelLoss {
+        let trains = now.trains.saturating_sub(before.trains);
+        let received = Received {
+            datagrams: counters.received,
+            buffers: counters.buffers,
+        };
+        let arrivals = before.arrivals.zip(now.arrivals);
+        let arrivals = arrivals.map(|(before, now)| now.since(before));
+        KernelLoss {
+            drops: match self.has_trains {
+                true => Drops::new(trains, received, arrivals),
+                false => Drops::exact(trains),
+            },
+            sndbuf_errors: now.sndbuf_errors.saturating_sub(before.sndbuf_errors),
+        }
     }
 
     /// The interval until `now`, the last one or not; the next one begins.
@@ -147,7 +183,7 @@ impl Accounting {
             length.as_secs_f64(),
             &stats,
             self.total().counters.in_flight(),
-            difference(loss, self.interval_loss),
+            self.lost(self.interval_loss, loss, &stats.counters),
         );
         totals.span = Span::between(self.interval_start, now);
         let interval = Interval {
@@ -167,9 +203,14 @@ impl Accounting {
         let total = self.total();
         let seconds = now.duration_since(self.start).as_secs_f64();
         let in_flight = total.counters.in_flight();
-        let loss = difference(self.losses(), self.first_loss);
+        let loss = self.lost(self.first_loss, self.losses(), &total.counters);
         let share = |(worker, share): (usize, &Share)| {
-            WorkerShare::new(worker, share.cpu, &share.total.counters, share.kernel_drops)
+            WorkerShare::new(
+                worker,
+                share.cpu,
+                &share.total.counters,
+                share.trains_dropped,
+            )
         };
         let mut totals = Totals::new(seconds, &total, in_flight, loss);
         totals.span = Span::between(self.start, now);
@@ -188,9 +229,12 @@ impl Accounting {
     }
 }
 
-fn difference(now: KernelLoss, before: KernelLoss) -> KernelLoss {
-    KernelLoss {
-        kernel_drops: now.kernel_drops.saturating_sub(before.kernel_drops),
-        sndbuf_errors: now.sndbuf_errors.saturating_sub(before.sndbuf_errors),
+impl Losses {
+    fn read(trains: u64, families: Families) -> Self {
+        Self {
+            trains,
+            arrivals: Arrivals::read(families),
+            sndbuf_errors: host::sndbuf_errors(),
+        }
     }
 }

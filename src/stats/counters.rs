@@ -12,6 +12,8 @@ const ERRNO_COUNT: usize = 134;
 pub struct Counters {
     /// Datagrams received.
     pub received: u64,
+    /// Buffers that these came in, each with a datagram or a train.
+    pub buffers: u64,
     /// Replies that the kernel took.
     pub replied: u64,
     /// Payload bytes of `received`.
@@ -39,6 +41,7 @@ impl Default for Counters {
     fn default() -> Self {
         Self {
             received: 0,
+            buffers: 0,
             replied: 0,
             bytes_received: 0,
             bytes_replied: 0,
@@ -59,6 +62,7 @@ impl Counters {
     /// Counts one received buffer with `count` datagrams.
     pub fn receive(&mut self, count: u64, bytes: usize) {
         self.received += count;
+        self.buffers += 1;
         self.bytes_received += bytes as u64;
         self.trains_received += u64::from(count > 1);
     }
@@ -126,6 +130,7 @@ impl Counters {
     /// Adds `other`.
     pub fn add(&mut self, other: &Self) {
         self.received += other.received;
+        self.buffers += other.buffers;
         self.replied += other.replied;
         self.bytes_received += other.bytes_received;
         self.bytes_replied += other.bytes_replied;

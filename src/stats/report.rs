@@ -11,6 +11,7 @@ use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use reflector_measure::clock::Span;
+use reflector_measure::drops::Drops;
 use reflector_measure::errno;
 use reflector_measure::quantiles::Quantiles;
 
@@ -42,12 +43,12 @@ pub struct Ready {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct KernelLoss {
-    /// Datagrams and trains, each of which counts once, that were dropped at our sockets, for want
-    /// of receive buffer (SK_MEMINFO_DROPS, linux/sock_diag.h).
-    pub kernel_drops: u64,
+    /// What was dropped at our sockets, for want of receive buffer.
+    #[serde(flatten)]
+    pub drops: Drops,
     /// The UDP `SndbufErrors` of this network namespace, ours and others', without those messages
-    /// for which one of our sockets had no room: datagrams that a full device queue lost after
-    /// their send had succeeded count here.
+    /// for which one of our sockets had no room: datagrams and trains, each of which counts once,
+    /// that a full device queue lost after their send had succeeded count here.
     pub sndbuf_errors: u64,
 }
 
@@ -150,7 +151,7 @@ pub struct WorkerShare {
     /// Receives that brought something.
     pub batches: u64,
     /// Datagrams and trains, each of which counts once, that the kernel dropped at its sockets.
-    pub kernel_drops: u64,
+    pub trains_dropped: u64,
 }
 
 impl WorkerShare {
@@ -159,7 +160,7 @@ impl WorkerShare {
         worker: usize,
         cpu: Option<usize>,
         counters: &Counters,
-        kernel_drops: u64,
+        trains_dropped: u64,
     ) -> Self {
         let &Counters {
             received,
@@ -173,7 +174,7 @@ impl WorkerShare {
             received,
             replied,
             batches,
-            kernel_drops,
+            trains_dropped,
         }
     }
 }

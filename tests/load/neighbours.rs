@@ -5,20 +5,20 @@ use reflector_netlab::topology::{Namespace, in_force, in_namespaces, net, nft};
 use super::{Running, count};
 use reflector_testkit::{Engine, Reflector};
 
-/// A server and a client at the two ends of a link; the server answers no ARP and no neighbour
-/// solicitation until it is told to.
-struct Link {
-    server: Namespace,
-    client: Namespace,
+/// A server and a client at the two ends of a link.
+pub(super) struct Link {
+    pub(super) server: Namespace,
+    pub(super) client: Namespace,
 }
 
+/// The server answers no ARP and no neighbour solicitation until it is told to.
 const SILENCE: &str = "table arp quiet { chain in { type filter hook input priority 0; drop; }; }
      table ip6 quiet { chain in { type filter hook input priority 0;
      icmpv6 type nd-neighbor-solicit drop; }; }";
 const VOICE: &str = "delete table arp quiet; delete table ip6 quiet";
 
 impl Link {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let (server, client) = (Namespace::new().unwrap(), Namespace::new().unwrap());
         client.add_veth("eth0", &server, "eth0").unwrap();
         for (namespace, v4, v6) in [

@@ -1,8 +1,9 @@
 //! Reports and logs for programs: JSON lines and histograms.
 
 use hdrhistogram::Histogram;
-use reflector_netlab::topology::{Namespace, in_namespaces};
+use reflector_netlab::topology::{Namespace, in_namespaces, net};
 use reflector_testkit::queue::while_stopped;
+use reflector_testkit::train;
 use reflector_testkit::{Client, HistogramLog, Reflector, on_both_engines, run_to_end, text};
 use rustix::process::Signal;
 use serde_json::Value;
@@ -10,7 +11,7 @@ use serde_json::Value;
 use super::{FAILED, clients, count, reports};
 
 /// What every report of counts carries.
-const COUNTS: [&str; 17] = [
+const COUNTS: [&str; 20] = [
     "seconds",
     "received",
     "replied",
@@ -20,6 +21,9 @@ const COUNTS: [&str; 17] = [
     "dropped",
     "send_errors",
     "kernel_drops",
+    "kernel_drops_least",
+    "kernel_drops_most",
+    "trains_dropped",
     "sndbuf_errors",
     "trains_received",
     "trains_sent",
@@ -70,7 +74,7 @@ fn reports_are_json_lines_of_documented_keys() {
             "received",
             "replied",
             "batches",
-            "kernel_drops",
+            "trains_dropped",
         ];
         assert_keys(&summary["per_worker"][0], &share);
         assert!(summary["seconds"].as_f64().unwrap() >= 0.05);
@@ -158,9 +162,53 @@ on_both_engines! {
         assert!(drops > 0, "{summary}");
         assert_eq!(count(&summary["received"]) + drops, SENT as u64);
         let shares = summary["per_worker"].as_array().unwrap();
-        let of_workers = shares.iter().map(|share| count(&share["kernel_drops"]));
+        let of_workers = shares.iter().map(|share| count(&share["trains_dropped"]));
         assert!(of_workers.clone().all(|drops| drops > 0), "{summary}");
         assert_eq!(of_workers.sum::<u64>(), drops);
+    }
+
+    fn what_the_kernel_dropped_of_trains_is_counted_in_datagrams(engine: Engine) {
+        const SENT: u64 = 200 * 32;
+        let (host, peer) = (Namespace::new().unwrap(), Namespace::new().unwrap());
+        peer.add_veth("eth0", &host, "eth0").unwrap();
+        for (namespace, v4, v6) in
+            [(&host, "10.9.0.1/24", "fd09::1/64"), (&peer, "10.9.0.2/24", "fd09::2/64")]
+        {
+            namespace.set_up("eth0").unwrap();
+            namespace.add_address("eth0", net(v4)).unwrap();
+            namespace.add_address("eth0", net(v6)).unwrap();
+        }
+        peer.wait_ready("eth0").unwrap();
+        for (listen, gro) in
+            [("10.9.0.1:5151", "on"), ("10.9.0.1:5151", "off"), ("[fd09::1]:5151", "on")]
+        {
+            let args = ["--listen", listen, "--rcvbuf", "64KiB", "--gro", gro, "--cores", "1"];
+            let reflector = Reflector::start(&host, engine, &args);
+            let client = train::Client::any(&peer, reflector.listen(0));
+            // While it stands still, its socket takes a few trains and no more.
+            while_stopped(&reflector, || {
+                for _ in 0..200 {
+                    client.send_train(&[7; 3200], 100);
+                }
+            });
+            let summary = reflector.stop();
+            let [received, drops, least, most, trains] = [
+                "received", "kernel_drops", "kernel_drops_least", "kernel_drops_most",
+                "trains_dropped",
+            ]
+            .map(|key| count(&summary[key]));
+            let lost = SENT - received;
+            assert!(trains > 0 && least <= lost && lost <= most, "{summary}");
+            assert_eq!(drops, lost, "{summary}");
+            if gro == "off" {
+                assert_eq!(trains, lost, "{summary}");
+            } else {
+                assert_eq!(32 * trains, lost, "{summary}");
+            }
+            // In IPv6 there may be a packet of another kind.
+            assert!(least == most || listen.starts_with('['), "{summary}");
+            assert!(most - least <= 3 * 128, "{summary}");
+        }
     }
 
     fn residence_times_are_logged_for_other_tools(engine: Engine) {

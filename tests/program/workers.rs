@@ -44,7 +44,7 @@ on_both_engines! {
             assert_eq!(share["worker"], worker);
             assert!(count(&share["received"]) > 0, "{summary}");
         }
-        for key in ["received", "replied", "batches", "kernel_drops"] {
+        for key in ["received", "replied", "batches", "trains_dropped"] {
             let sum: u64 = shares.iter().map(|share| count(&share[key])).sum();
             assert_eq!(summary[key], sum, "{key}: {summary}");
         }

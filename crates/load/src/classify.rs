@@ -82,6 +82,8 @@ impl Classifier {
         let count = response.payload.len().div_ceil(segment_len).max(1);
         self.sample = self.sample.wrapping_add(1);
         let sample = self.sample % count;
+        stats.counters.arrived.buffers += 1;
+        stats.counters.arrived.datagrams += count as u64;
         if response.payload.is_empty() {
             stats.counters.foreign += 1;
         }
@@ -142,6 +144,7 @@ impl Classifier {
         if run.is_corrupt {
             counters.corrupt += counted;
             counters.given_up += answers.first;
+            counters.answered_otherwise += answers.first + answers.given_up;
             return;
         }
         if !response.source.is_some_and(|source| self.is_target(source)) {
@@ -149,6 +152,7 @@ impl Classifier {
                 counters.wrong_source.record(source, counted);
             }
             counters.given_up += answers.first;
+            counters.answered_otherwise += answers.first + answers.given_up;
             return;
         }
         counters.duplicated += answers.again;
@@ -156,6 +160,7 @@ impl Classifier {
         if rtt_ns.is_some_and(|rtt_ns| rtt_ns > self.timeout_ns) {
             counters.late += answers.first + answers.given_up + answers.forgotten;
             counters.given_up += answers.first;
+            counters.answered_otherwise += answers.first + answers.given_up;
             track.lose_answered(run.first, answers.first);
             return;
         }
@@ -170,6 +175,7 @@ impl Classifier {
                 let corrected_ns = response.received_ns.saturating_sub(run.scheduled_ns);
                 let (corrected, uncorrected) = (&mut stats.rtt_ns, &mut stats.rtt_uncorrected_ns);
                 corrected.saturating_record_n(corrected_ns, received);
+                counters.rtt_max_ns = counters.rtt_max_ns.max(Some(corrected_ns));
                 uncorrected.saturating_record_n(uncorrected_ns, received);
                 if let Some(ns) = track.ipdv_ns(run.first, run.count, uncorrected_ns) {
                     counters.ipdv_count += 1;

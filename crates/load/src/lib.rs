@@ -20,11 +20,13 @@
 #[doc = include_str!("../README.md")]
 struct Readme;
 
+mod addresses;
 pub mod options;
 mod plan;
 mod run;
 
 mod control;
+mod device;
 mod ended;
 mod socket;
 mod start_line;
@@ -40,15 +42,19 @@ mod track;
 pub mod wire;
 
 mod gaps;
+mod host_loss;
 mod kept;
+mod missing;
 mod stats;
 
 mod find_rate;
 mod summary;
 mod totals;
+mod verdicts;
 
 mod page;
 mod progress;
+mod ready;
 mod report;
 mod signals;
 

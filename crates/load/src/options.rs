@@ -40,7 +40,7 @@ pub struct Options {
     /// Whether bursts travel in trains.
     pub gso: bool,
     /// Address to send from.
-    pub bind: Option<IpAddr>,
+    pub bind: Option<Source>,
     /// Source ports that are not used, since servers may refuse what comes from them.
     pub avoided_ports: Vec<u16>,
     /// What is not answered within this is lost.
@@ -87,6 +87,53 @@ impl Options {
             json: false,
             hdr: None,
         }
+    }
+}
+
+/// An address to send from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Source {
+    /// The address.
+    pub ip: IpAddr,
+    /// The interface that it is meant on, by name or index; only of IPv6.
+    pub interface: Option<String>,
+}
+
+impl Source {
+    /// As it is typed.
+    pub(crate) fn name(&self) -> String {
+        match &self.interface {
+            Some(interface) => format!("{}%{interface}", self.ip),
+            None => self.ip.to_string(),
+        }
+    }
+}
+
+impl<T: Into<IpAddr>> From<T> for Source {
+    fn from(ip: T) -> Self {
+        Self {
+            ip: ip.into(),
+            interface: None,
+        }
+    }
+}
+
+impl FromStr for Source {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let wrong = "expected an IP address, such as 192.0.2.1, 2001:db8::1 or fe80::1%eth0";
+        let (ip, interface) = match text.split_once('%') {
+            Some((_, "")) => return Err(wrong),
+            Some((ip, interface)) => (ip, Some(interface.to_owned())),
+            None => (text, None),
+        };
+        let ip: IpAddr = ip.parse().map_err(|_| wrong)?;
+        if interface.is_some() && ip.is_ipv4() {
+            return Err("only an IPv6 address names its interface, as in fe80::1%eth0");
+        }
+        Ok(Self { ip, interface })
     }
 }
 

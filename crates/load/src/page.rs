@@ -4,9 +4,11 @@ mod interval;
 mod search;
 mod times;
 
+use crate::missing::Bounds;
 use crate::plan::Plan;
+use crate::ready::Ready;
 use crate::run::Outcome;
-use crate::summary::{Ready, Summary};
+use crate::summary::Summary;
 use crate::totals::Totals;
 pub(crate) use interval::interval;
 use reflector_measure::text::Align::{Left, Right};
@@ -103,8 +105,15 @@ fn counters(summary: &Summary) -> Table {
         let rate = count as f64 / totals.seconds.max(1e-9);
         table.row(&[&name, &count, &format!("{rate:.0}"), &"/s"]);
     }
-    let loss = format!("{:.4}", totals.loss_percent);
-    table.row(&[&"lost", &totals.lost, &loss, &"%"]);
+    let percent = |percent: Option<f64>| percent.map_or("-".to_owned(), |it| format!("{it:.4}"));
+    table.row(&[&"lost", &totals.lost, &percent(totals.loss_percent), &"%"]);
+    if totals.refused > 0 {
+        let share = percent(totals.refused_percent);
+        table.row(&[&"refused here", &totals.refused, &share, &"%"]);
+        for (errno, count) in &totals.send_errors {
+            table.row(&[&"", count, &errno]);
+        }
+    }
     let mut row = |name: &str, count: u64, meaning: &str| {
         if count > 0 {
             table.row(&[&name, &count, &meaning]);
@@ -125,27 +134,53 @@ fn counters(summary: &Summary) -> Table {
     for (source, &count) in &wrong.seen {
         row("", count, &format!("seen {source}"));
     }
+    parts(&mut table, summary);
+    let mut row = |name: &str, count: u64, meaning: &str| {
+        if count > 0 {
+            table.row(&[&name, &count, &meaning]);
+        }
+    };
     row("duplicated", totals.duplicated, "answered more than once");
     row("reordered", totals.reordered, "answered after a later one");
     row("foreign", totals.foreign, "not answers to these probes");
     row("unsent", summary.unsent, "due, but not sent");
     row(
-        "kernel drops",
-        summary.kernel_drops,
-        "on this host: receive buffers full",
-    );
-    row(
         "sndbuf errors",
         summary.sndbuf_errors,
-        "on this host, by any program: device queues full",
+        "in this network namespace, by any program",
     );
     for (name, &count) in &totals.icmp {
         row("icmp", count, name);
     }
-    for (errno, &count) in &totals.send_errors {
-        row("send errors", count, errno);
-    }
     table
+}
+
+/// Where what was lost and not answered otherwise was lost, where any of it was here.
+fn parts(table: &mut Table, summary: &Summary) {
+    let missing = &summary.missing;
+    let mut row = |name: &str, part: Bounds, meaning: &str| {
+        if part.most == 0 {
+            return;
+        }
+        let meaning = match part.is_exact() {
+            true => meaning.to_owned(),
+            false => format!("at least, {} at most; {meaning}", part.most),
+        };
+        table.row(&[&name, &part.least, &meaning]);
+    };
+    let queue = missing.queue.unwrap_or_default();
+    if queue.most + missing.own_sockets.most == 0 {
+        return;
+    }
+    if let Some(it) = &summary.queue {
+        row(
+            "  queue",
+            queue,
+            &format!("dropped by {} of {}", it.kind, it.device),
+        );
+    }
+    row("  own sockets", missing.own_sockets, "receive buffers full");
+    row("  elsewhere", missing.elsewhere, "not on this host");
 }
 
 #[cfg(test)]

@@ -1,18 +1,15 @@
 //! A measurement, checked against this machine.
 
-use std::io;
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::thread;
 use std::time::Duration;
 
 use core_affinity::CoreId;
 
+use crate::addresses::{self, Resolved};
 use crate::options::{Options, Rate};
 use crate::wire::HEADER_LEN;
-use reflector_measure::dad::{self, Unusable};
 use reflector_measure::error::Error;
-use reflector_measure::target::{Target, wildcard};
 use reflector_udp::{PAYLOAD_V4_MAX, PAYLOAD_V6_MAX};
 
 /// Datagrams per second where neither a rate nor a window is asked for.
@@ -55,7 +52,9 @@ pub(crate) struct Plan {
     /// The same, as typed.
     pub(crate) target_name: String,
     /// Address to send from; unspecified leaves it to the routing table.
-    pub(crate) bind: IpAddr,
+    pub(crate) bind: SocketAddr,
+    /// Addresses of the target's name that were asked as well, and did not answer either.
+    pub(crate) silent: Vec<SocketAddr>,
     /// Source ports.
     pub(crate) flows: usize,
     /// One entry per worker: the CPU that it is pinned to, if to any.
@@ -106,7 +105,8 @@ impl Plan {
     /// `EHOSTUNREACH` or `EACCES` for a target that cannot be sent to, `EADDRNOTAVAIL` for an
     /// address to send from that is none of this host's.
     pub(crate) fn new(options: &Options) -> Result<Self, Error> {
-        let target = resolve(&options.target, options.bind)?;
+        let source = options.bind.as_ref();
+        let Resolved { target, silent } = addresses::resolve(&options.target, source)?;
         let sizes = options.size.0.clone();
         check_sizes(&sizes, target)?;
         check_times(options)?;
@@ -137,7 +137,8 @@ impl Plan {
         Ok(Self {
             target,
             target_name: options.target.to_string(),
-            bind: options.bind.unwrap_or_else(|| wildcard(target.ip())),
+            bind: addresses::source(source, target)?,
+            silent,
             flows,
             cores,
             offer: Offer {
@@ -203,59 +204,6 @@ fn warnings(asked: usize, count: usize, allowed: usize) -> Vec<String> {
     flows.into_iter().chain(cpus).collect()
 }
 
-/// The first of the target's addresses that a route leads to, of the family of `bind` if that is
-/// given.
-fn resolve(target: &Target, bind: Option<IpAddr>) -> Result<SocketAddr, Error> {
-    let mut refused = None;
-    for addr in target.resolve(bind)? {
-        match reach(addr, bind) {
-            Ok(()) => return Ok(addr),
-            Err(error) => refused = refused.or(Some(error)),
-        }
-    }
-    Err(refused.expect("a target has at least one address"))
-}
-
-/// Asks the routing table whether `target` can be sent to. Nothing is sent.
-fn reach(target: SocketAddr, bind: Option<IpAddr>) -> Result<(), Error> {
-    let ip = target.ip();
-    let from = SocketAddr::new(bind.unwrap_or_else(|| wildcard(target.ip())), 0);
-    if let IpAddr::V6(ip) = from.ip() {
-        dad::waited_for(ip, 0, thread::sleep);
-    }
-    let socket = UdpSocket::bind(from).map_err(|e| cannot_bind(from.ip(), &e))?;
-    socket.connect(target).map_err(|e| {
-        let error = Error::system(format!("cannot reach {target}"), &e);
-        match e.raw_os_error() {
-            Some(libc::ENETUNREACH | libc::EHOSTUNREACH) => error.try_this(format!(
-                "no route leads there: `ip route get {ip}` says more"
-            )),
-            Some(libc::EACCES) => error.try_this("it is a broadcast address; ask a host"),
-            Some(libc::EINVAL) if target.is_ipv6() => error
-                .try_this("a link-local address needs its interface, as in [fe80::1%eth0]:9007"),
-            _ => error,
-        }
-    })
-}
-
-/// Why `ip` cannot be sent from.
-pub(crate) fn cannot_bind(ip: IpAddr, e: &io::Error) -> Error {
-    let error = Error::system(format!("cannot send from {ip}"), e);
-    match e.raw_os_error() {
-        Some(libc::EADDRNOTAVAIL) => {
-            let unusable = match ip {
-                IpAddr::V4(_) => None,
-                IpAddr::V6(ip) => dad::unusable(ip, 0),
-            };
-            error.try_this(unusable.map_or(
-                "this host does not have the address: `ip addr` lists those it has",
-                Unusable::remedy,
-            ))
-        }
-        _ => error,
-    }
-}
-
 fn check_sizes(sizes: &[(u16, u32)], target: SocketAddr) -> Result<(), Error> {
     let len_max = match target {
         SocketAddr::V4(_) => PAYLOAD_V4_MAX,
@@ -306,27 +254,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn targets_are_found_by_address_and_by_name() {
-        for target in ["127.0.0.1:7", "localhost:7", "[::ffff:127.0.0.1]:7"] {
-            let bind = Some([127, 0, 0, 1].into());
-            let addr = resolve(&target.parse().unwrap(), bind);
-            assert_eq!(addr.unwrap(), "127.0.0.1:7".parse().unwrap(), "{target}");
-        }
-    }
-
-    #[test]
-    fn a_foreign_address_cannot_be_sent_from() {
-        for (bind, said) in [
-            ("::1", "has no IPv6 address"),
-            ("192.0.2.1", "cannot send from 192.0.2.1"),
-        ] {
-            let target = "127.0.0.1:7".parse().unwrap();
-            let error = resolve(&target, Some(bind.parse().unwrap())).unwrap_err();
-            assert!(error.to_string().contains(said), "{error}");
-        }
-    }
-
-    #[test]
     fn fewer_threads_or_cpus_than_asked_for_are_told() {
         assert!(warnings(2, 2, 2).is_empty() && warnings(2, 2, 0).is_empty());
         let [flows] = &warnings(8, 2, 2)[..] else {
@@ -342,7 +269,7 @@ mod tests {
 
     #[test]
     fn sizes_hold_the_header_and_fit_a_datagram() {
-        let target = "127.0.0.1:7".parse().unwrap();
+        let target: SocketAddr = "127.0.0.1:7".parse().unwrap();
         assert!(check_sizes(&[(40, 1), (65_507, 1)], target).is_ok());
         assert!(check_sizes(&[(64, 1), (39, 1)], target).is_err());
         assert!(check_sizes(&[(65_508, 1)], target).is_err());

@@ -12,6 +12,7 @@ use core_affinity::CoreId;
 use crate::control::Control;
 use crate::ended::Ended;
 use crate::flow::Flow;
+use crate::host_loss::{Before, HostLoss};
 use crate::options::Rate;
 use crate::plan::{Offer, Plan};
 use crate::schedule::{Schedule, Shape};
@@ -21,7 +22,6 @@ use crate::worker::{Parts, Worker};
 use reflector_measure::clock::{self, Span, Timeline};
 use reflector_measure::error::Error;
 use reflector_measure::handover::Counters as _;
-use reflector_measure::host;
 
 /// How soon a stop is noticed.
 const STOP_LATENCY: Duration = Duration::from_millis(50);
@@ -54,8 +54,8 @@ pub(crate) struct Outcome {
     pub(crate) span: Span,
     /// What the workers knew at their end.
     pub(crate) ended: Ended,
-    /// UDP `SndbufErrors` of the host meanwhile, ours and others'.
-    pub(crate) sndbuf_errors: u64,
+    /// What this host lost, as far as it is known.
+    pub(crate) host: HostLoss,
     /// Whether it was stopped before its end.
     pub(crate) is_interrupted: bool,
 }
@@ -91,7 +91,7 @@ pub(crate) fn measure(
         });
     }
     parts.reverse();
-    let sndbuf_errors_before = host::sndbuf_errors();
+    let before = Before::read(plan);
     thread::scope(|scope| {
         let mut start_line = StartLine::new();
         let (postbox, ended) = channel();
@@ -119,7 +119,7 @@ pub(crate) fn measure(
         }
         result
     })?;
-    gathering.outcome(host::sndbuf_errors().saturating_sub(sndbuf_errors_before))
+    gathering.outcome(before)
 }
 
 /// The first multiple of `tick` from `start` on that is after `now`: who was late does not make
@@ -319,16 +319,16 @@ impl Gathering {
         reported
     }
 
-    fn outcome(self, sndbuf_errors: u64) -> Result<Outcome, Error> {
+    fn outcome(self, before: Before) -> Result<Outcome, Error> {
         if let Some(error) = self.failure {
             return Err(Error::system("cannot go on sending", &error));
         }
         Ok(Outcome {
+            host: before.lost(&self.total.counters),
             stats: self.total,
             seconds: self.ended.span_ns as f64 / 1e9,
             span: Span::between(self.start, self.interval_start),
             ended: self.ended,
-            sndbuf_errors,
             is_interrupted: self.is_interrupted,
         })
     }

@@ -269,8 +269,11 @@ impl Sender {
         for message in self.pending.drain(..sent) {
             let count = u64::from(message.count);
             stats.counters.sent += count;
+            stats.counters.trains_sent += u64::from(count > 1);
             let lag_ns = sent_ns.saturating_sub(message.scheduled_ns);
             stats.send_lag_ns.saturating_record_n(lag_ns, count);
+            let longest_ns = &mut stats.counters.send_lag_max_ns;
+            *longest_ns = (*longest_ns).max(Some(lag_ns));
             if !self.is_counting {
                 continue;
             }
@@ -308,7 +311,12 @@ impl Sender {
             return;
         }
         flow.track.take_back(message.first, message.count);
-        *stats.counters.send_errors.entry(errno).or_default() += u64::from(message.count);
+        let count = u64::from(message.count);
+        *stats.counters.send_errors.entry(errno).or_default() += count;
+        if errno == libc::ENOBUFS {
+            stats.counters.queue_refused += count;
+            stats.counters.queue_refusals += 1;
+        }
     }
 
     /// Gives up what is pending: the time is over. Returns how many datagrams it is.

@@ -1,11 +1,11 @@
 //! The socket of a flow, and what the system grants less than is asked for.
 
 use std::io;
-use std::net::SocketAddr;
 
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
-use crate::plan::{Plan, cannot_bind};
+use crate::addresses::cannot_bind;
+use crate::plan::Plan;
 use reflector_measure::error::Error;
 use reflector_udp::{errqueue, sockopt};
 
@@ -29,11 +29,11 @@ pub(crate) fn open(plan: &Plan) -> Result<(Socket, Vec<Lack>), Error> {
     let mut lacks = set_options(&socket, plan.target.is_ipv6());
     lacks.extend(set_buffers(&socket, buffer_len(plan.flows)));
     socket
-        .bind(&SockAddr::from(SocketAddr::new(plan.bind, 0)))
+        .bind(&SockAddr::from(plan.bind))
         .map_err(|e| match e.kind() {
             io::ErrorKind::AddrInUse => Error::system("cannot open that many source ports", &e)
                 .try_this("lower --flows, or widen net.ipv4.ip_local_port_range"),
-            _ => cannot_bind(plan.bind, &e),
+            _ => cannot_bind(plan.bind.ip(), &e),
         })?;
     Ok((socket, lacks))
 }

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use hdrhistogram::Histogram;
 
 use crate::gaps::Gaps;
+use reflector_measure::drops::Received;
 use reflector_measure::handover;
 
 /// Longest time that is told apart from longer ones, in nanoseconds: an hour.
@@ -50,18 +51,29 @@ impl Stats {
         }
     }
 
-    /// The round trip at `quantile` of everything that was sent or refused, in nanoseconds; `None`
-    /// if that was lost, and so took longer than any that was received.
+    /// The round trip at `quantile` of everything that was sent, in nanoseconds; `None` if that was
+    /// lost, and so took longer than any that was received.
     pub(crate) fn rtt_at(&self, quantile: f64) -> Option<u64> {
         let received = self.rtt_ns.len();
-        let all = received + self.counters.lost() + self.counters.refused();
+        let all = received + self.counters.lost();
         let rank = ((quantile * all as f64).ceil() as u64).clamp(1, all.max(1));
         let in_received = rank as f64 / received as f64;
-        (rank <= received).then(|| self.rtt_ns.value_at_quantile(in_received))
+        let at = || self.rtt_ns.value_at_quantile(in_received);
+        (rank <= received).then(|| at().min(self.rtt_max_ns()))
     }
 
-    /// Round trips from the scheduled time, in which everything that was lost or refused took
-    /// `timeout_ns`: it took at least that.
+    /// The longest round trip from the scheduled time of what was received.
+    pub(crate) fn rtt_max_ns(&self) -> u64 {
+        self.counters.rtt_max_ns.unwrap_or(u64::MAX)
+    }
+
+    /// The longest time from the scheduled time to the actual send.
+    pub(crate) fn send_lag_max_ns(&self) -> u64 {
+        self.counters.send_lag_max_ns.unwrap_or(u64::MAX)
+    }
+
+    /// Round trips from the scheduled time, in which everything that was lost took `timeout_ns`: it
+    /// took at least that. What the kernel refused was never under way.
     pub(crate) fn rtt_with_losses_ns(&self, timeout_ns: u64) -> Histogram<u64> {
         self.with_losses_ns(&self.rtt_ns, timeout_ns)
     }
@@ -73,7 +85,7 @@ impl Stats {
         timeout_ns: u64,
     ) -> Histogram<u64> {
         let mut times = times_ns.clone();
-        let lost = self.counters.lost() + self.counters.refused();
+        let lost = self.counters.lost();
         if lost > 0 {
             // Of a count of 0 the histogram would remember the value as its largest.
             times.saturating_record_n(timeout_ns, lost);
@@ -134,6 +146,16 @@ pub(crate) struct Counters {
     pub(crate) wrong_source: Sources,
     /// Datagrams that the kernel refused, by error number.
     pub(crate) send_errors: BTreeMap<i32, u64>,
+    /// Of these, those that the queue of the device had no room for (`ENOBUFS`).
+    pub(crate) queue_refused: u64,
+    /// The same in messages, each a datagram or a train.
+    pub(crate) queue_refusals: u64,
+    /// Trains that the kernel took.
+    pub(crate) trains_sent: u64,
+    /// What came to our sockets, whatever it was.
+    pub(crate) arrived: Received,
+    /// Lost datagrams that an answer came to: late, corrupt, or from a wrong source.
+    pub(crate) answered_otherwise: u64,
     /// Times that sending had to wait for room in the send buffer.
     pub(crate) send_waits: u64,
     /// Times that no flow's window had room for what was due.
@@ -142,10 +164,14 @@ pub(crate) struct Counters {
     pub(crate) trains_refused: u64,
     /// ICMP errors, by what they say.
     pub(crate) icmp: BTreeMap<&'static str, u64>,
-    /// Datagrams that the kernel dropped because the receive buffer was full.
+    /// Datagrams and trains, each once, that found our receive buffers full.
     pub(crate) receive_drops: u64,
     /// Answers whose time is unknown because `CLOCK_REALTIME` was set meanwhile.
     pub(crate) clock_stepped: u64,
+    /// The longest round trip from the scheduled time, to the nanosecond.
+    pub(crate) rtt_max_ns: Option<u64>,
+    /// The longest time from the scheduled time to the actual send, to the nanosecond.
+    pub(crate) send_lag_max_ns: Option<u64>,
     /// Round trips that followed another one of their flow without a loss between.
     pub(crate) ipdv_count: u64,
     /// Sum of the differences between the two, in nanoseconds.
@@ -163,10 +189,14 @@ impl Counters {
         self.send_errors.values().sum()
     }
 
-    /// Loss in percent of what was to be sent: lost, or refused by our own kernel.
-    pub(crate) fn loss_percent(&self) -> f64 {
-        let ended = self.received + self.lost() + self.refused();
-        100.0 * (self.lost() + self.refused()) as f64 / ended.max(1) as f64
+    /// Loss in percent of what was sent and is received or lost; `None` where that is nothing.
+    pub(crate) fn loss_percent(&self) -> Option<f64> {
+        percent(self.lost(), self.received + self.lost())
+    }
+
+    /// What our own kernel refused, in percent of what it was given; `None` where that is nothing.
+    pub(crate) fn refused_percent(&self) -> Option<f64> {
+        percent(self.refused(), self.sent + self.refused())
     }
 
     fn add(&mut self, other: &Self) {
@@ -180,11 +210,19 @@ impl Counters {
         self.corrupt += other.corrupt;
         self.foreign += other.foreign;
         self.wrong_source.add(&other.wrong_source);
+        self.queue_refused += other.queue_refused;
+        self.queue_refusals += other.queue_refusals;
+        self.trains_sent += other.trains_sent;
+        self.arrived.datagrams += other.arrived.datagrams;
+        self.arrived.buffers += other.arrived.buffers;
+        self.answered_otherwise += other.answered_otherwise;
         self.send_waits += other.send_waits;
         self.window_waits += other.window_waits;
         self.trains_refused += other.trains_refused;
         self.receive_drops += other.receive_drops;
         self.clock_stepped += other.clock_stepped;
+        self.rtt_max_ns = self.rtt_max_ns.max(other.rtt_max_ns);
+        self.send_lag_max_ns = self.send_lag_max_ns.max(other.send_lag_max_ns);
         self.ipdv_count += other.ipdv_count;
         self.ipdv_sum_ns += other.ipdv_sum_ns;
         for (&errno, count) in &other.send_errors {
@@ -194,6 +232,10 @@ impl Counters {
             *self.icmp.entry(name).or_default() += count;
         }
     }
+}
+
+fn percent(part: u64, of: u64) -> Option<f64> {
+    (of > 0).then(|| 100.0 * part as f64 / of as f64)
 }
 
 impl Default for Stats {
@@ -243,19 +285,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_lost_or_refused_took_the_timeout() {
+    fn what_is_lost_took_the_timeout_and_what_is_refused_took_none() {
         let mut stats = Stats::new();
         stats.counters.received = 90;
         stats.rtt_ns.record_n(20_000, 90).unwrap();
-        stats.counters.given_up = 9;
+        stats.counters.given_up = 11;
         stats.counters.recovered = 1;
-        stats.counters.send_errors.insert(libc::EPERM, 2);
+        stats.counters.sent = 100;
+        stats.counters.send_errors.insert(libc::EPERM, 300);
         assert!(stats.rtt_ns.max() < 30_000);
         let times = stats.rtt_with_losses_ns(1_000_000_000);
         assert_eq!(times.len(), 100);
         assert!(times.equivalent(times.value_at_quantile(0.9), 20_000));
         assert!(times.equivalent(times.value_at_quantile(0.91), 1_000_000_000));
-        assert!((stats.counters.loss_percent() - 10.0).abs() < 1e-9);
+        assert_eq!(stats.counters.loss_percent(), Some(10.0));
+        assert_eq!(stats.counters.refused_percent(), Some(75.0));
+        let nothing = Counters::default();
+        assert_eq!(
+            (nothing.loss_percent(), nothing.refused_percent()),
+            (None, None)
+        );
     }
 
     #[test]

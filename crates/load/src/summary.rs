@@ -6,10 +6,13 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::kept::{self, Moved};
+use crate::missing::{Known, Missing};
 use crate::options::Rate;
 use crate::plan::{Offer, Plan};
 use crate::run::Outcome;
 use crate::totals::Totals;
+use crate::verdicts;
+use reflector_measure::drops::Drops;
 use reflector_measure::exit::Exit;
 
 /// Part of the loss that may be before the first answer without being remarked upon.
@@ -18,64 +21,6 @@ const COLD_MAX: f64 = 0.1;
 const CV_OFF_MAX: f64 = 0.1;
 /// Source ports without an answer that are listed.
 const SILENT_PORTS_MAX: usize = 32;
-
-/// What the load is, said before it starts.
-#[derive(Clone, Debug, Serialize)]
-pub(crate) struct Ready {
-    /// The target, as typed.
-    pub(crate) target: String,
-    /// The address that this is.
-    pub(crate) address: SocketAddr,
-    /// Datagrams per second that are asked for; `None` is as many as can be sent.
-    pub(crate) offered_pps: Option<f64>,
-    /// How long to send.
-    pub(crate) duration_seconds: Option<f64>,
-    /// How many datagrams to send.
-    pub(crate) count: Option<u64>,
-    /// Unanswered datagrams per flow at most.
-    pub(crate) window: Option<u32>,
-    /// Payload lengths in bytes.
-    pub(crate) sizes: Vec<u16>,
-    /// Weight of each.
-    pub(crate) weights: Vec<u32>,
-    /// Source ports.
-    pub(crate) flows: usize,
-    /// Workers.
-    pub(crate) cores: usize,
-    /// Datagrams that are due together.
-    pub(crate) burst: u32,
-    /// Whether the times between bursts are random.
-    pub(crate) poisson: bool,
-    /// Whether bursts travel in trains.
-    pub(crate) gso: bool,
-    /// Seed of everything random.
-    pub(crate) seed: u64,
-    /// What is not answered within this is lost.
-    pub(crate) timeout_seconds: f64,
-}
-
-impl Ready {
-    /// What `plan` says.
-    pub(crate) fn new(plan: &Plan) -> Self {
-        Self {
-            target: plan.target_name.clone(),
-            address: plan.target,
-            offered_pps: plan.offer.pps(),
-            duration_seconds: plan.offer.duration.map(|it| it.as_secs_f64()),
-            count: plan.offer.count,
-            window: plan.window,
-            sizes: plan.sizes.iter().map(|&(size, _)| size).collect(),
-            weights: plan.sizes.iter().map(|&(_, weight)| weight).collect(),
-            flows: plan.flows,
-            cores: plan.cores.len(),
-            burst: plan.burst,
-            poisson: plan.poisson,
-            gso: plan.gso,
-            seed: plan.seed,
-            timeout_seconds: plan.timeout.as_secs_f64(),
-        }
-    }
-}
 
 /// Everything about a measurement.
 #[derive(Clone, Debug, Serialize)]
@@ -89,9 +34,16 @@ pub(crate) struct Summary {
     pub(crate) totals: Totals,
     /// Datagrams that were due and not sent.
     pub(crate) unsent: u64,
-    /// Datagrams that the kernel dropped because the receive buffer was full.
-    pub(crate) kernel_drops: u64,
-    /// The host's UDP `SndbufErrors` meanwhile, ours and others'.
+    /// Where what did not come back is missing.
+    pub(crate) missing: Missing,
+    /// What our own sockets dropped for want of receive buffer.
+    #[serde(flatten)]
+    pub(crate) drops: Drops,
+    /// Packets that the queue of our device dropped, ours and others'; `None` if not known.
+    pub(crate) queue_drops: Option<u64>,
+    /// The device and its queue; `None` if not known.
+    pub(crate) queue: Option<Queue>,
+    /// UDP `SndbufErrors` of this network namespace meanwhile, ours and others'.
     pub(crate) sndbuf_errors: u64,
     /// Source ports that sent and never got an answer.
     pub(crate) silent_flows: SilentFlows,
@@ -122,6 +74,15 @@ pub(crate) struct Summary {
     pub(crate) exit_code: u8,
 }
 
+/// The queue that the datagrams leave by.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Queue {
+    /// The device.
+    pub(crate) device: String,
+    /// Its kind, as tc(8) names it.
+    pub(crate) kind: String,
+}
+
 /// Source ports that sent and never got an answer.
 #[derive(Clone, Debug, Default, Serialize)]
 pub(crate) struct SilentFlows {
@@ -150,6 +111,13 @@ impl Summary {
             0 => "generator",
             _ => "window",
         };
+        let counts = outcome.host.queue.as_ref();
+        let known = Known {
+            queue: counts,
+            drops: outcome.host.drops,
+            has_warmup: !plan.warmup.is_zero(),
+            train_max: plan.burst.into(),
+        };
         let mut ports = outcome.ended.silent_ports.clone();
         ports.truncate(SILENT_PORTS_MAX);
         let mut summary = Self {
@@ -157,8 +125,14 @@ impl Summary {
             address: plan.target,
             totals,
             unsent: outcome.ended.unsent,
-            kernel_drops: outcome.stats.counters.receive_drops,
-            sndbuf_errors: outcome.sndbuf_errors,
+            missing: Missing::new(counters, known),
+            drops: outcome.host.drops,
+            queue_drops: counts.map(|it| it.drops),
+            queue: counts.map(|it| Queue {
+                device: it.device.clone(),
+                kind: it.kind.clone(),
+            }),
+            sndbuf_errors: outcome.host.sndbuf_errors,
             silent_flows: SilentFlows {
                 total: outcome.ended.silent_ports.len(),
                 of: outcome.ended.used_flows,
@@ -177,7 +151,7 @@ impl Summary {
             seed: plan.seed,
             exit_code: 0,
         };
-        summary.missed = missed(plan, &summary.totals);
+        summary.missed = verdicts::missed(plan, &summary.totals);
         summary.notes = notes(plan, &summary);
         summary.exit_code = summary.exit() as u8;
         summary
@@ -213,20 +187,6 @@ fn is_slow_from_send(plan: &Plan, outcome: &Outcome) -> bool {
     plan.max_p99.is_some_and(|max| p99 > max)
 }
 
-fn missed(plan: &Plan, totals: &Totals) -> Vec<String> {
-    let mut missed = Vec::new();
-    if let Some(max) = plan.max_loss.filter(|&max| totals.loss_percent > max) {
-        let loss = totals.loss_percent;
-        missed.push(format!("{loss:.4} % are lost, --max-loss allows {max} %"));
-    }
-    let p99 = Duration::from_nanos((totals.rtt_us.p99 * 1000.0) as u64);
-    if let Some(max) = plan.max_p99.filter(|&max| p99 > max) {
-        let (p99, max) = (totals.rtt_us.p99, max.as_secs_f64() * 1e6);
-        missed.push(format!("p99 is {p99:.1} us, --max-p99 allows {max:.1} us"));
-    }
-    missed
-}
-
 /// What a reader should know, most important first.
 fn notes(plan: &Plan, summary: &Summary) -> Vec<String> {
     let totals = &summary.totals;
@@ -254,10 +214,12 @@ fn notes(plan: &Plan, summary: &Summary) -> Vec<String> {
     } else if totals.sent == 0 && !summary.interrupted {
         notes.push("nothing was sent: at this rate no datagram was due in this time".to_owned());
     } else if totals.sent > 0 && !summary.is_answered() && totals.wrong_source.total == 0 {
-        notes.push(unanswered(plan, totals));
+        notes.push(verdicts::unanswered(plan, totals));
     } else if summary.silent_flows.total > 0 {
         notes.push(silent(plan, &summary.silent_flows));
     }
+    notes.extend(verdicts::refused(totals));
+    notes.extend(in_queue(summary));
     notes.extend(cold(summary));
     notes.extend(limited(summary));
     let gaps = totals.departure_gaps.filter(|_| plan.poisson);
@@ -275,13 +237,7 @@ fn notes(plan: &Plan, summary: &Summary) -> Vec<String> {
             totals.late
         ));
     }
-    if summary.kernel_drops > 0 {
-        notes.push(
-            "kernel drops happened on this host, not at the target: raise net.core.rmem_max, or \
-             add --cores"
-                .to_owned(),
-        );
-    }
+    notes.extend(at_sockets(summary));
     if totals.trains_refused > 0 {
         notes.push(
             "the kernel refused trains (longer than the MTU, or no UDP_SEGMENT on this path); \
@@ -293,6 +249,30 @@ fn notes(plan: &Plan, summary: &Summary) -> Vec<String> {
         notes.push("the clock was set during the run: some times are unknown".to_owned());
     }
     notes
+}
+
+/// What the queue of this host's own device dropped.
+fn in_queue(summary: &Summary) -> Option<String> {
+    let lost = summary.missing.queue.filter(|it| it.most > 0)?;
+    let (queue, drops) = summary.queue.as_ref().zip(summary.queue_drops)?;
+    Some(format!(
+        "the queue of this host's device {} ({}) dropped {drops} packets: {lost} of {} lost \
+         datagrams never left; a lower --rate or --burst avoids that, and `tc -s qdisc show dev \
+         {}` says more",
+        queue.device, queue.kind, summary.totals.lost, queue.device
+    ))
+}
+
+/// What was lost at the generator's own sockets.
+fn at_sockets(summary: &Summary) -> Option<String> {
+    let Drops { trains, .. } = summary.drops;
+    (trains > 0).then(|| {
+        format!(
+            "{} of {} lost datagrams were lost at this generator's own sockets, not at the target: \
+             raise net.core.rmem_max, or add --cores",
+            summary.missing.own_sockets, summary.totals.lost
+        )
+    })
 }
 
 /// How much of the loss was before anything had come back.
@@ -337,22 +317,6 @@ fn limited(summary: &Summary) -> Option<String> {
     }
 }
 
-fn unanswered(plan: &Plan, totals: &Totals) -> String {
-    let target = &plan.target_name;
-    if totals.icmp.contains_key("port_unreachable") {
-        format!("{target} never answered: nobody listens on this port")
-    } else if let Some(said) = totals.icmp.keys().next() {
-        format!("{target} never answered: ICMP says {said}")
-    } else if totals.corrupt + totals.foreign > 0 {
-        format!("{target} answers, but not with what it was sent: it is not an echo service")
-    } else {
-        format!(
-            "{target} never answered: it is not an echo service, or a firewall drops the datagrams \
-             or the answers; `reflector diagnose {target}` finds out more"
-        )
-    }
-}
-
 fn silent(plan: &Plan, silent: &SilentFlows) -> String {
     let &SilentFlows { total, of, .. } = silent;
     let first = silent.ports.first().copied().unwrap_or_default();
@@ -375,5 +339,7 @@ fn silent(plan: &Plan, silent: &SilentFlows) -> String {
     )
 }
 
+#[cfg(test)]
+mod sums;
 #[cfg(test)]
 mod tests;

@@ -33,8 +33,12 @@ pub(crate) struct Totals {
     pub(crate) received: u64,
     /// Datagrams not answered so.
     pub(crate) lost: u64,
-    /// Lost, or refused by our own kernel, in percent of both and of those received.
-    pub(crate) loss_percent: f64,
+    /// Lost in percent of what was sent and is received or lost; `None` where that is nothing.
+    pub(crate) loss_percent: Option<f64>,
+    /// Datagrams that our own kernel refused: neither sent nor lost.
+    pub(crate) refused: u64,
+    /// The same in percent of these and of those sent; `None` where that is nothing.
+    pub(crate) refused_percent: Option<f64>,
     /// Answers to a datagram that was answered already.
     pub(crate) duplicated: u64,
     /// Answers to a datagram that was sent before one that was answered already.
@@ -111,10 +115,18 @@ impl Totals {
         let errors = counters.send_errors.iter();
         let times_ns = &stats.rtt_uncorrected_ns;
         let received_us = |ns: f64| (!times_ns.is_empty()).then_some(ns / 1000.0);
-        let mut rtt_us = Quantiles::from_ns(&stats.rtt_with_losses_ns(plan.timeout_ns()));
+        let us = |ns: u64| ns as f64 / 1000.0;
+        let timeout_us = us(plan.timeout_ns());
+        let longest_us = match (counters.rtt_max_ns, counters.lost()) {
+            (None, _) if stats.rtt_ns.is_empty() => timeout_us,
+            (_, 0) => us(stats.rtt_max_ns()),
+            _ => us(stats.rtt_max_ns()).max(timeout_us),
+        };
+        let rtt_us = Quantiles::from_ns(&stats.rtt_with_losses_ns(plan.timeout_ns()));
+        let mut rtt_us = rtt_us.at_most(longest_us);
         if stats.rtt_ns.is_empty() && rtt_us.count > 0 {
             // A histogram gives the lower end of a bucket.
-            rtt_us.min = plan.timeout.as_secs_f64() * 1e6;
+            rtt_us.min = timeout_us;
         }
         Self {
             seconds,
@@ -125,6 +137,8 @@ impl Totals {
             received,
             lost: counters.lost(),
             loss_percent: counters.loss_percent(),
+            refused: counters.refused(),
+            refused_percent: counters.refused_percent(),
             duplicated,
             reordered,
             late,
@@ -142,12 +156,13 @@ impl Totals {
             trains_refused,
             clock_stepped,
             rtt_us,
-            rtt_uncorrected_us: Quantiles::from_ns(times_ns),
+            rtt_uncorrected_us: Quantiles::from_ns(times_ns).at_most(timeout_us),
             rtt_mean_us: received_us(times_ns.mean()),
             rtt_deviation_us: received_us(times_ns.stdev()),
             ipdv_us: (counters.ipdv_count > 0)
                 .then(|| counters.ipdv_sum_ns as f64 / counters.ipdv_count as f64 / 1000.0),
-            send_lag_us: Quantiles::from_ns(&stats.send_lag_ns),
+            send_lag_us: Quantiles::from_ns(&stats.send_lag_ns)
+                .at_most(us(stats.send_lag_max_ns())),
             stamp_to_wire_us: Quantiles::from_ns(&stats.stamp_to_wire_ns),
             departure_gaps: stats.gaps.summary().filter(|_| offer.rate != Rate::Max),
             sent_late: kept::sent_late(stats),

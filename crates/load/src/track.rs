@@ -26,6 +26,8 @@ pub(crate) struct Track {
     cold_lost: u64,
     /// The number that follows those whose round trip was told last, and how long that was.
     timed: Option<(u64, u64)>,
+    /// Numbers of datagrams that the kernel refused.
+    taken_back: u64,
     /// Highest number that was answered, plus one.
     answered_to: u64,
     /// Open and not settled.
@@ -74,6 +76,7 @@ impl Track {
             cold_to: u64::MAX,
             cold_lost: 0,
             timed: None,
+            taken_back: 0,
             answered_to: 0,
             outstanding: 0,
             timeout_ns,
@@ -102,7 +105,7 @@ impl Track {
 
     /// Whether anything was sent, the warm-up included.
     pub(crate) fn is_used(&self) -> bool {
-        self.next > 0
+        self.next > self.taken_back
     }
 
     /// Notes that the next `count` datagrams are sent at `now_ns`. Returns how many had to be given
@@ -139,6 +142,7 @@ impl Track {
         let to = first + u64::from(count);
         self.each_word(first, to, |word, mask| *word |= mask);
         self.outstanding -= u64::from(count);
+        self.taken_back += u64::from(count);
     }
 
     /// Notes answers to the `count` datagrams from `first` on, that came in this order.

@@ -83,7 +83,10 @@ fn resolver_said(text: &str) -> &str {
 }
 
 /// The index of an interface that is given by index or by name.
-fn interface_index(interface: &str) -> io::Result<u32> {
+///
+/// # Errors
+/// ENODEV where there is none of that name.
+pub fn interface_index(interface: &str) -> io::Result<u32> {
     if let Ok(index) = interface.parse() {
         return Ok(index);
     }

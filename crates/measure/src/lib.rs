@@ -31,6 +31,7 @@ pub mod target;
 pub mod text;
 
 pub mod dad;
+pub mod drops;
 pub mod host;
 pub mod snmp;
 

@@ -3,8 +3,10 @@
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
-/// Quantiles of measured times, in microseconds; all zero where `count` is.
+/// Quantiles of measured times, in microseconds; all zero where `count` is, and written as null
+/// then: nothing was measured.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(into = "Written", from = "Written")]
 #[non_exhaustive]
 pub struct Quantiles {
     /// Times measured.
@@ -20,10 +22,54 @@ pub struct Quantiles {
     /// 99.9th percentile.
     pub p99_9: f64,
     /// 99.99th percentile; `None` only where it was read from a report that does not have it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub p99_99: Option<f64>,
     /// Longest.
     pub max: f64,
+}
+
+/// The same as it is written, where a null is what was not measured.
+#[derive(Serialize, Deserialize)]
+struct Written {
+    count: u64,
+    min: Option<f64>,
+    p50: Option<f64>,
+    p90: Option<f64>,
+    p99: Option<f64>,
+    p99_9: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    p99_99: Option<Option<f64>>,
+    max: Option<f64>,
+}
+
+impl From<Quantiles> for Written {
+    fn from(times: Quantiles) -> Self {
+        let told = |us: f64| (times.count > 0).then_some(us);
+        Self {
+            count: times.count,
+            min: told(times.min),
+            p50: told(times.p50),
+            p90: told(times.p90),
+            p99: told(times.p99),
+            p99_9: told(times.p99_9),
+            p99_99: times.p99_99.map(told),
+            max: told(times.max),
+        }
+    }
+}
+
+impl From<Written> for Quantiles {
+    fn from(times: Written) -> Self {
+        Self {
+            count: times.count,
+            min: times.min.unwrap_or(0.0),
+            p50: times.p50.unwrap_or(0.0),
+            p90: times.p90.unwrap_or(0.0),
+            p99: times.p99.unwrap_or(0.0),
+            p99_9: times.p99_9.unwrap_or(0.0),
+            p99_99: times.p99_99.flatten(),
+            max: times.max.unwrap_or(0.0),
+        }
+    }
 }
 
 impl Quantiles {
@@ -40,6 +86,24 @@ impl Quantiles {
             p99_9: at(0.999),
             p99_99: Some(at(0.9999)),
             max: us(times_ns.max()),
+        }
+    }
+}
+
+impl Quantiles {
+    /// The same, none of them above `us`, which is known to be the longest: a histogram gives the
+    /// upper end of a bucket.
+    #[must_use]
+    pub fn at_most(self, us: f64) -> Self {
+        Self {
+            count: self.count,
+            min: self.min.min(us),
+            p50: self.p50.min(us),
+            p90: self.p90.min(us),
+            p99: self.p99.min(us),
+            p99_9: self.p99_9.min(us),
+            p99_99: self.p99_99.map(|it| it.min(us)),
+            max: self.max.min(us),
         }
     }
 }
@@ -108,13 +172,24 @@ mod tests {
     }
 
     #[test]
-    fn without_times_all_are_zero() {
-        let json = serde_json::to_value(Quantiles::from_ns(&histogram(0..0))).unwrap();
+    fn without_times_there_is_no_zero() {
+        let none = Quantiles::from_ns(&histogram(0..0));
+        let json = serde_json::to_value(none).unwrap();
         let keys = [
             "count", "min", "p50", "p90", "p99", "p99_9", "p99_99", "max",
         ];
         assert_eq!(json.as_object().unwrap().len(), keys.len());
-        assert!(keys.iter().all(|key| json[key].as_f64() == Some(0.0)));
+        assert!(keys[1..].iter().all(|key| json[key].is_null()), "{json}");
+        let read: Quantiles = serde_json::from_value(json).unwrap();
+        assert_eq!(
+            read,
+            Quantiles {
+                p99_99: None,
+                ..none
+            }
+        );
+        let zeros = r#"{"count":0,"min":0.0,"p50":0.0,"p90":0.0,"p99":0.0,"p99_9":0.0,"max":0.0}"#;
+        assert_eq!(serde_json::from_str::<Quantiles>(zeros).unwrap(), read);
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! The kernel's routing tables by rtnetlink(7): asked, changed, and followed as they change.
+//! The kernel's routing tables by rtnetlink(7): asked, changed, and followed as they change; and
+//! what the queues of devices have counted.
 //!
 //! The lab builds links, addresses and routes with it, `diagnose` reads those of this host, and the
 //! server follows the interfaces that it is bound to. Everything concerns the network namespace of
@@ -8,8 +9,10 @@
 
 mod changes;
 mod path;
+mod queue;
 mod route;
 
 pub use changes::{Change, Changes};
 pub use path::{Neighbour, Path};
+pub use queue::Queue;
 pub use route::{Intent, Netlink};

@@ -45,7 +45,7 @@ impl Netlink {
             SocketAddr::V4(_) => 0,
         };
         let through = if through == 0 { scope } else { through };
-        let route = self.route_to(peer.ip(), through, RouteFlags::empty())?;
+        let route = self.route_to(peer.ip(), None, through, RouteFlags::empty())?;
         let interface = (route.attributes.iter()).find_map(|attribute| match *attribute {
             RouteAttribute::Oif(interface) => Some(interface),
             _ => None,
@@ -69,7 +69,7 @@ impl Netlink {
     /// # Errors
     /// EPERM and the like.
     pub fn has_route(&mut self, peer: SocketAddr, through: u32) -> io::Result<bool> {
-        match self.route_to(peer.ip(), through, RouteFlags::FibMatch) {
+        match self.route_to(peer.ip(), None, through, RouteFlags::FibMatch) {
             Ok(_) => Ok(true),
             Err(error)
                 if matches!(
@@ -83,9 +83,11 @@ impl Netlink {
         }
     }
 
-    fn route_to(
+    /// The route to `ip`, from `source` if it is given, by the interface `through` if it is not 0.
+    pub(crate) fn route_to(
         &mut self,
         ip: IpAddr,
+        source: Option<IpAddr>,
         through: u32,
         flags: RouteFlags,
     ) -> io::Result<RouteMessage> {
@@ -95,6 +97,10 @@ impl Netlink {
         message.header.destination_prefix_length = if ip.is_ipv4() { 32 } else { 128 };
         let destination = RouteAddress::from(ip);
         let mut attributes = vec![RouteAttribute::Destination(destination)];
+        if let Some(source) = source {
+            message.header.source_prefix_length = message.header.destination_prefix_length;
+            attributes.push(RouteAttribute::Source(source.into()));
+        }
         if through != 0 {
             attributes.push(RouteAttribute::Oif(through));
         }

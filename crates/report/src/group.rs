@@ -209,9 +209,10 @@ fn is_other_half(a: &Run, b: &Run) -> bool {
     is_same && (is_half(a, b) || is_half(b, a))
 }
 
-/// Whether both are the same but for rounding. Not every report has the 99.99th percentile.
+/// Whether both are the same but for the width of a bucket: a summary knows the longest time, a
+/// histogram the end of its bucket. Not every report has the 99.99th percentile.
 fn is_same(a: &Quantiles, b: &Quantiles) -> bool {
-    let near = |(a, b): (f64, f64)| (a - b).abs() <= 1e-6 * a.abs().max(b.abs());
+    let near = |(a, b): (f64, f64)| (a - b).abs() <= 1e-3 * a.abs().max(b.abs());
     let all = |it: &Quantiles| [it.min, it.p50, it.p90, it.p99, it.p99_9, it.max];
     a.count == b.count && all(a).into_iter().zip(all(b)).all(near)
 }

@@ -95,6 +95,9 @@ struct Total {
     limited_by: Option<String>,
     is_interrupted: bool,
     is_cut: bool,
+    /// Whether a train counts once among what the kernel dropped, as in files without
+    /// `trains_dropped`.
+    drops_trains: bool,
 }
 
 impl Total {
@@ -112,6 +115,7 @@ impl Total {
             limited_by: None,
             is_interrupted: false,
             is_cut: false,
+            drops_trains: false,
         }
     }
 
@@ -122,6 +126,7 @@ impl Total {
         self.target = self.target.take().or_else(|| short(&totals.target));
         self.limited_by = short(&totals.limited_by);
         self.is_interrupted |= totals.interrupted;
+        self.drops_trains |= totals.trains_dropped.is_none() && totals.kernel_drops > 0;
         let span = totals.start_unix_seconds.zip(totals.end_unix_seconds);
         self.span = match (self.span, span) {
             (Some((start, _)), Some((_, end))) => Some((start, end)),
@@ -267,8 +272,8 @@ impl Total {
         };
         let rate = (self.seconds > 0.0).then(|| good as f64 / self.seconds);
         let drops = self.counters.kernel_drops;
-        let has_drops = matches!(self.kind, Kind::Residence) && drops > 0;
-        let note = has_drops.then(|| {
+        let is_less = matches!(self.kind, Kind::Residence) && self.drops_trains;
+        let note = is_less.then(|| {
             format!(
                 "{name}: of what was lost, {drops} did not fit its receive buffers, where a train \
                  counts once: with trains it is more"

@@ -304,8 +304,8 @@ mod tests {
         let text = page(&gather(vec![run], Vec::new()), &[], 80);
         let expected = "\
 round trip
-  seconds       sent   received   lost %  received/s  file
-   10.000  120000000  119000000  10.0840    11900000  a
+  seconds       sent   received  lost %  received/s  file
+   10.000  120000000  119000000  0.8333    11900000  a
             12345678  refused by the sender's own kernel
 
   p50 us  p90 us  p99 us    p99.9 us      max us  file

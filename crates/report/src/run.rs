@@ -106,8 +106,8 @@ impl Counters {
         }
     }
 
-    /// Lost or refused, in percent of what was to be sent; or, by the reflector, not replied to or
-    /// not even received, in percent of what came to its sockets. `None` of nothing.
+    /// Lost, in percent of what was sent; or, by the reflector, not replied to or not even
+    /// received, in percent of what came to its sockets. `None` of nothing.
     pub(crate) fn loss_percent(&self, kind: &Kind) -> Option<f64> {
         let (lost, of) = match kind {
             Kind::Residence => {
@@ -117,10 +117,7 @@ impl Counters {
                     self.received.saturating_add(self.kernel_drops),
                 )
             }
-            _ => (
-                self.lost.saturating_add(self.refused),
-                self.sent.saturating_add(self.refused),
-            ),
+            _ => (self.lost, self.sent),
         };
         (of > 0).then(|| 100.0 * (lost as f64 / of as f64))
     }

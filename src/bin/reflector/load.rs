@@ -1,12 +1,11 @@
 //! `reflector load`: its options, as typed, and what they come to.
 
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
 use reflector::DEFAULT_DENY_PORTS;
-use reflector_load::options::{Options, Rate, Sizes};
+use reflector_load::options::{Options, Rate, Sizes, Source};
 use reflector_measure::duration;
 use reflector_measure::error::Error;
 use reflector_measure::exit::Exit;
@@ -76,7 +75,8 @@ pub struct LoadArgs {
     /// Echo service to load: HOST:PORT, or HOST for port 9007
     ///
     /// HOST is a name, an IPv4 address, or an IPv6 address, which stands in brackets before a port,
-    /// as in [2001:db8::7]:9007.
+    /// as in [2001:db8::7]:9007. Of a name with several addresses the first one that answers is
+    /// asked.
     #[arg(value_name = "TARGET")]
     target: Target,
     #[command(flatten)]
@@ -132,6 +132,10 @@ struct Traffic {
     /// A train is a row of datagrams of one flow that the kernel takes in one piece and cuts into
     /// datagrams as late as possible, which costs less than one by one. --gso off sends the same
     /// datagrams at the same time, one by one.
+    ///
+    /// On its way a train is one packet to most counters (nft, iptables, interfaces, tcpdump) and
+    /// to limits of packets, which let N times as much pass, until a device or a queue cuts it.
+    /// What this command counts is datagrams, always.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = number::<u32>(1..=1_000_000))]
     burst: u32,
     /// Send at random times, as many independent peers would
@@ -161,8 +165,11 @@ struct Sender {
     #[arg(default_value_t = Switch::On)]
     gso: Switch,
     /// Address to send from [default: chosen by the routing table]
-    #[arg(long, value_name = "ADDR", value_parser = parse_address)]
-    bind: Option<IpAddr>,
+    ///
+    /// A link-local one may name its interface, as fe80::2%eth0 does; otherwise it is on that of
+    /// the target.
+    #[arg(long, value_name = "ADDR")]
+    bind: Option<Source>,
 }
 
 #[derive(Args, Clone, Debug)]
@@ -172,6 +179,8 @@ struct Limits {
     #[arg(value_parser = time(TIMEOUT_MIN..=TIMEOUT_MAX))]
     timeout: Duration,
     /// Exit with 5 if more than this is lost, such as 0.1
+    ///
+    /// So it does where this host refuses to send more than this: nothing is known of that.
     #[arg(long, value_name = "PERCENT")]
     max_loss: Option<Percent>,
     /// Exit with 5 if the 99th percentile of the latency is longer
@@ -230,7 +239,7 @@ impl LoadArgs {
             warmup: traffic.warmup,
             cores: sender.cores,
             gso: sender.gso.is_on(),
-            bind: sender.bind,
+            bind: sender.bind.clone(),
             avoided_ports: DEFAULT_DENY_PORTS.to_vec(),
             timeout: limits.timeout,
             max_loss: limits.max_loss,
@@ -246,9 +255,4 @@ impl LoadArgs {
 /// Loads the target.
 pub fn run(args: &LoadArgs) -> Result<Exit, Error> {
     reflector_load::run(&args.options())
-}
-
-fn parse_address(text: &str) -> Result<IpAddr, &'static str> {
-    text.parse()
-        .map_err(|_| "expected an IP address, such as 192.0.2.1 or 2001:db8::1")
 }

@@ -2,7 +2,7 @@
 
 use reflector_netlab::observe::{counter, counter6};
 use reflector_netlab::topology::Namespace;
-use rustix::process::{Pid, Signal, WaitOptions, waitpid};
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 
 use crate::{Reflector, wait_until};
 
@@ -16,9 +16,13 @@ pub fn while_stopped<T>(reflector: &Reflector, send: impl FnOnce() -> T) -> T {
 
 /// Stops every thread of `reflector` by SIGSTOP.
 pub fn stop(reflector: &Reflector) {
-    reflector.signal(Signal::STOP);
-    let pid = Pid::from_raw(reflector.pid() as i32);
-    let (_, status) = waitpid(pid, WaitOptions::UNTRACED)
+    stop_child(Pid::from_raw(reflector.pid() as i32).expect("no process is 0"));
+}
+
+/// The same of any child of this process; it has stopped on return.
+pub fn stop_child(pid: Pid) {
+    kill_process(pid, Signal::STOP).expect("the child is ours");
+    let (_, status) = waitpid(Some(pid), WaitOptions::UNTRACED)
         .expect("it is our child")
         .expect("it was waited for");
     assert!(status.stopped(), "{status:?}");

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use crate::kept;
 use crate::summary::Summary;
 use reflector_measure::clock::Span;
 
@@ -17,7 +18,7 @@ pub(crate) struct Step {
     pub(crate) achieved_pps: f64,
     /// Datagrams per second that were answered.
     pub(crate) received_pps: f64,
-    /// Lost, or refused by our own kernel, in percent.
+    /// Lost, in percent of what was sent.
     pub(crate) loss_percent: f64,
     /// 99th percentile of the round trips, what is lost included.
     pub(crate) rtt_p99_us: f64,
@@ -62,15 +63,21 @@ impl Step {
     /// may be missed. The target is judged only by what the generator sent in time.
     pub(crate) fn new(summary: &Summary, max_loss: f64) -> Self {
         let totals = &summary.totals;
-        let verdict = if summary.is_short {
+        let loss_percent = totals.loss_percent.unwrap_or(0.0);
+        // What this host lost by itself says nothing about the target.
+        let here = summary.missing.lost_here() as f64;
+        let here_percent = 100.0 * here / totals.sent.max(1) as f64;
+        let is_refused = kept::is_short(totals.refused, totals.sent + totals.refused);
+        let verdict = if summary.is_short || is_refused {
             // Not by the achieved rate: one datagram that leaves late at the end stretches it.
             Verdict::NotSent
-        } else if totals.loss_percent > max_loss {
+        } else if loss_percent > max_loss && loss_percent - here_percent <= max_loss {
+            Verdict::NotSent
+        } else if loss_percent > max_loss {
             // What a stall of ours held up, it sent at once when it was over: it may have cost each
             // of these its place at the target, or that of another, and no more.
-            let due = (totals.sent + totals.send_errors.values().sum::<u64>()).max(1);
-            let late_percent = 100.0 * totals.sent_late as f64 / due as f64;
-            if totals.loss_percent - late_percent > max_loss {
+            let late_percent = 100.0 * totals.sent_late as f64 / totals.sent.max(1) as f64;
+            if loss_percent - late_percent > max_loss {
                 Verdict::TooMuchLost
             } else {
                 Verdict::SentLate
@@ -87,7 +94,7 @@ impl Step {
             offered_pps: totals.offered_pps,
             achieved_pps: totals.achieved_pps,
             received_pps: totals.received as f64 / totals.seconds.max(1e-9),
-            loss_percent: totals.loss_percent,
+            loss_percent,
             rtt_p99_us: totals.rtt_us.p99,
             sent_late: totals.sent_late,
             send_lag_max_us: totals.send_lag_us.max,

@@ -3,6 +3,7 @@
 use super::*;
 use crate::ended::Ended;
 use crate::find_rate::Step;
+use crate::host_loss::HostLoss;
 use crate::options::{Options, Rate, Sizes};
 use crate::stats::Stats;
 use reflector_measure::clock::Span;
@@ -43,7 +44,7 @@ fn outcome(is_bad: bool) -> Outcome {
             used_flows: 64,
             ..Ended::default()
         },
-        sndbuf_errors: 0,
+        host: HostLoss::default(),
         is_interrupted: false,
     }
 }
@@ -65,12 +66,13 @@ fn no_number_runs_into_the_next_at_twelve_million_a_second() {
     for line in [
         "  sent            120000000  12000000  /s",
         "  received        118000000  11800000  /s",
-        "  lost              2000000   10.8396  %",
+        "  lost              2000000    1.6667  %",
+        "  refused here     12345678    9.3284  %",
         "    late            1000000  answered after the timeout",
         "    wrong source    1000000  expected 127.0.0.1:9007",
         "                    1000000  seen 172.17.0.1:9007",
         "  reordered       120000000  answered after a later one",
-        "  send errors      12345678  EPERM",
+        "                   12345678  EPERM",
     ] {
         assert!(page.lines().any(|it| it == line), "{line}:\n{page}");
     }

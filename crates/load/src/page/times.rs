@@ -32,8 +32,11 @@ pub(super) fn table(stats: &Stats, timeout_ns: u64, width: usize) -> String {
             if value_at(&all, quantile).is_none() {
                 continue;
             }
-            let [uncorrected, lag] =
-                [&stats.rtt_uncorrected_ns, &stats.send_lag_ns].map(|it| value_at(it, quantile));
+            let [uncorrected, lag] = [
+                (&stats.rtt_uncorrected_ns, timeout_ns),
+                (&stats.send_lag_ns, stats.send_lag_max_ns()),
+            ]
+            .map(|(times_ns, longest)| value_at(times_ns, quantile).map(|ns| ns.min(longest)));
             let (round_trip, bar) = match stats.rtt_at(quantile) {
                 Some(ns) => (us(Some(ns)), bar(measured, ns, bar_len)),
                 None => (lost.clone(), bar(measured, u64::MAX, bar_len) + " lost"),

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::ended::Ended;
+use crate::host_loss::HostLoss;
 use crate::options::Options;
 use crate::stats::Stats;
 use reflector_measure::clock::Span;
@@ -21,7 +22,7 @@ fn summary(change: impl FnOnce(&mut Options, &mut Outcome)) -> Summary {
             used_flows: 16,
             ..Ended::default()
         },
-        sndbuf_errors: 0,
+        host: HostLoss::default(),
         is_interrupted: false,
     };
     let mut options = Options::new("127.0.0.1:7".parse().unwrap());
@@ -104,6 +105,29 @@ fn the_gravest_fault_is_the_exit_code() {
         });
         assert_eq!(summary.exit(), Exit::WrongSource, "case {index}");
         assert!(summary.notes[0].contains("pktinfo"));
+    }
+}
+
+#[test]
+fn what_is_refused_is_no_loss_and_passes_no_limit() {
+    for (max_loss, exit) in [(None, Exit::Done), (Some(80.0), Exit::Done)]
+        .into_iter()
+        .chain([(Some(1.0), Exit::ThresholdMissed)])
+    {
+        let summary = summary(|options, it| {
+            options.max_loss = max_loss.map(Percent);
+            it.stats.counters.send_errors.insert(libc::EPERM, 300);
+        });
+        let totals = &summary.totals;
+        assert_eq!((totals.lost, totals.loss_percent), (0, Some(0.0)));
+        assert_eq!((totals.refused, totals.refused_percent), (300, Some(75.0)));
+        assert_eq!(totals.rtt_us.count, 100, "what was not sent has no time");
+        assert_eq!(summary.exit(), exit, "{:?}", summary.missed);
+        let note = &summary.notes[0];
+        assert!(
+            note.contains("300 of 400") && note.contains("nft"),
+            "{note}"
+        );
     }
 }
 

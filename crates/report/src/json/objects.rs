@@ -137,6 +137,8 @@ pub(crate) struct Totals {
     pub(crate) lost: u64,
     #[serde(default)]
     pub(crate) kernel_drops: u64,
+    /// As the sockets count, a train once; `None` where `kernel_drops` counts so.
+    pub(crate) trains_dropped: Option<u64>,
     #[serde(default)]
     pub(crate) dropped: BTreeMap<String, u64>,
     #[serde(default)]

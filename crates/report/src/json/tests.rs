@@ -70,6 +70,13 @@ fn what_a_server_dropped_for_want_of_buffer_is_lost_and_told() {
     let run = &saved.runs[0];
     assert!(run.loss_percent().unwrap() > 99.0, "{run:?}");
     assert!(run.notes[0].contains("a train counts once"), "{run:?}");
+    // Since then these are datagrams.
+    let dropped = dropped.replace("\"kernel_drops\"", "\"trains_dropped\":9,\"kernel_drops\"");
+    let run = &read_text(&dropped).unwrap().runs[0];
+    assert!(
+        run.loss_percent().unwrap() > 99.0 && run.notes.is_empty(),
+        "{run:?}"
+    );
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::io::{self, Write};
 use std::net::SocketAddr;
 
 use reflector::report::{KernelLoss, Ready, Report, Summary, Totals, WorkerShare};
+use reflector_measure::drops::Drops;
 use reflector_measure::json::write_line;
 use reflector_measure::text::{Align, Table, paragraph};
 
@@ -101,16 +102,20 @@ impl<W: Write> Reporter<W> {
         self.lines_since_header = (self.lines_since_header + 1) % HEADER_EVERY;
         let per_second = |count: u64| count as f64 / totals.seconds;
         let us = &totals.residence_us;
+        let time = |time: f64| match us.count {
+            0 => "-".to_owned(),
+            _ => format!("{time:.1}"),
+        };
         self.write_columns([
             format!("{:.0}", per_second(totals.received)),
             format!("{:.0}", per_second(totals.replied)),
             format!("{:.3}", per_second(totals.bytes_replied * 8) / 1e9),
             totals.dropped.values().sum::<u64>().to_string(),
             errors.to_string(),
-            totals.kernel.kernel_drops.to_string(),
-            format!("{:.1}", us.p50),
-            format!("{:.1}", us.p99),
-            format!("{:.1}", us.p99_9),
+            totals.kernel.drops.datagrams.to_string(),
+            time(us.p50),
+            time(us.p99),
+            time(us.p99_9),
         ])
     }
 
@@ -192,7 +197,8 @@ fn counters(totals: &Totals, bytes_beside: bool, width: usize) -> String {
     for (errno, &count) in &totals.receive_errors {
         row("receive errors", count, errno);
     }
-    row("kernel drops", totals.kernel.kernel_drops, "");
+    let drops = &totals.kernel.drops;
+    row("kernel drops", drops.datagrams, &known(drops));
     row("sndbuf errors", totals.kernel.sndbuf_errors, "");
     row("trains received", totals.trains_received, "");
     row("trains sent", totals.trains_sent, "");
@@ -202,6 +208,14 @@ fn counters(totals: &Totals, bytes_beside: bool, width: usize) -> String {
         return counters(totals, false, width);
     }
     table.fitted(width)
+}
+
+/// How far the number of dropped datagrams is known.
+fn known(drops: &Drops) -> String {
+    match drops.is_exact() {
+        true => format!("{} counting a train once", drops.trains),
+        false => format!("about: {} at least, {} at most", drops.least, drops.most),
+    }
 }
 
 /// Workers that a summary has rows for.
@@ -245,7 +259,7 @@ fn workers(shown: &[&WorkerShare], received: u64) -> Table {
         &"share",
         &"replied",
         &"batches",
-        &"kernel drops",
+        &"trains dropped",
     ]);
     for share in shown {
         let of_all = 100.0 * share.received as f64 / received;
@@ -257,7 +271,7 @@ fn workers(shown: &[&WorkerShare], received: u64) -> Table {
             &format!("{of_all:.1} %"),
             &share.replied,
             &share.batches,
-            &share.kernel_drops,
+            &share.trains_dropped,
         ]);
     }
     table
@@ -315,7 +329,7 @@ mod tests {
         totals.residence_us.max = 9_999_999.9;
         reporter.write_interval(&totals).unwrap();
         totals.dropped = [("not_allowed", 12_345_678_901)].into();
-        totals.kernel.kernel_drops = 12_345_678_901;
+        totals.kernel.drops.datagrams = 12_345_678_901;
         let mut summary = Summary::default();
         summary.totals = totals;
         reporter.write_summary(&summary).unwrap();

@@ -1,0 +1,151 @@
+//! The queues of devices, and which device leads to an address.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::link::{LinkAttribute, LinkMessage};
+use netlink_packet_route::route::{RouteAttribute, RouteFlags};
+use netlink_packet_route::tc::{TcAttribute, TcHandle, TcMessage, TcStats2};
+
+use crate::route::{Intent, Netlink};
+
+/// The queue of a device, its root queueing discipline (tc(8)), and what it has counted since it
+/// was made. The counters wrap.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Queue {
+    /// Its kind, such as `fq_codel`; `noqueue` where the device has none.
+    pub kind: String,
+    /// Its handle, by which another one of the same kind is told.
+    pub handle: u32,
+    /// Packets that have left it, each datagram of a train.
+    pub packets: u32,
+    /// Packets that it has dropped: a train once, unless it cuts trains.
+    pub drops: u32,
+    /// Packets that wait in it.
+    pub waiting: u32,
+}
+
+impl Netlink {
+    /// The queue of the device with this index; `None` where it has none that is listed. Asking
+    /// needs no privilege.
+    ///
+    /// # Errors
+    /// EOPNOTSUPP in a sandbox without queues.
+    pub fn queue(&mut self, device: u32) -> io::Result<Option<Queue>> {
+        let mut message = TcMessage::default();
+        message.header.index = device as i32;
+        let request = RouteNetlinkMessage::GetQueueDiscipline(message);
+        let answers = self.request(request, Intent::Dump)?;
+        Ok(answers.iter().find_map(|answer| match answer {
+            RouteNetlinkMessage::NewQueueDiscipline(message)
+                if message.header.index == device as i32
+                    && message.header.parent == TcHandle::ROOT =>
+            {
+                Some(queue(message))
+            }
+            _ => None,
+        }))
+    }
+
+    /// The index of the device by which datagrams from `source` to `target` leave; an unspecified
+    /// source is one that the routing table chooses.
+    ///
+    /// # Errors
+    /// ENETUNREACH and EHOSTUNREACH where there is no route.
+    pub fn device_to(&mut self, target: SocketAddr, source: IpAddr) -> io::Result<u32> {
+        let scope = match target {
+            SocketAddr::V6(target) => target.scope_id(),
+            SocketAddr::V4(_) => 0,
+        };
+        let source = Some(source).filter(|ip| !ip.is_unspecified());
+        let route = self.route_to(target.ip(), source, scope, RouteFlags::empty())?;
+        let mut devices = route.attributes.iter().filter_map(|it| match it {
+            RouteAttribute::Oif(index) => Some(*index),
+            _ => None,
+        });
+        devices
+            .next()
+            .ok_or_else(|| io::Error::from_raw_os_error(libc::ENETUNREACH))
+    }
+
+    /// The name of the device with this index.
+    ///
+    /// # Errors
+    /// ENODEV when there is none.
+    pub fn device_name(&mut self, device: u32) -> io::Result<String> {
+        let mut message = LinkMessage::default();
+        message.header.index = device;
+        let answers = self.request(RouteNetlinkMessage::GetLink(message), Intent::Change)?;
+        let mut names = answers.into_iter().filter_map(|answer| match answer {
+            RouteNetlinkMessage::NewLink(link) => {
+                link.attributes.into_iter().find_map(|it| match it {
+                    LinkAttribute::IfName(name) => Some(name),
+                    _ => None,
+                })
+            }
+            _ => None,
+        });
+        names
+            .next()
+            .ok_or_else(|| io::Error::from_raw_os_error(libc::ENODEV))
+    }
+}
+
+fn queue(message: &TcMessage) -> Queue {
+    let mut queue = Queue {
+        kind: String::new(),
+        handle: message.header.handle.into(),
+        packets: 0,
+        drops: 0,
+        waiting: 0,
+    };
+    for attribute in &message.attributes {
+        match attribute {
+            TcAttribute::Kind(kind) => queue.kind.clone_from(kind),
+            TcAttribute::Stats2(stats) => {
+                for stat in stats {
+                    match stat {
+                        TcStats2::Basic(basic) => queue.packets = basic.packets,
+                        TcStats2::Queue(counted) => {
+                            (queue.drops, queue.waiting) = (counted.drops, counted.qlen);
+                        }
+                        _ => {}
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    queue
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn loopback_leads_to_this_host_and_has_no_queue() {
+        let Ok(mut netlink) = Netlink::open() else {
+            return;
+        };
+        for target in ["127.0.0.1:7", "[::1]:7"] {
+            let target: SocketAddr = target.parse().unwrap();
+            let unspecified = unspecified_like(target);
+            let Ok(device) = netlink.device_to(target, unspecified) else {
+                continue;
+            };
+            assert_eq!(netlink.device_to(target, target.ip()).unwrap(), device);
+            assert_eq!(netlink.device_name(device).unwrap(), "lo");
+            let queue = netlink.queue(device).unwrap();
+            assert!(queue.is_none_or(|it| it.kind == "noqueue" && it.drops == 0));
+        }
+    }
+
+    fn unspecified_like(target: SocketAddr) -> IpAddr {
+        match target {
+            SocketAddr::V4(_) => IpAddr::from([0; 4]),
+            SocketAddr::V6(_) => IpAddr::from([0; 16]),
+        }
+    }
+}
