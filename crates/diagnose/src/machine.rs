@@ -5,6 +5,7 @@
 
 pub(crate) mod check;
 mod network;
+mod offload;
 
 use std::fs;
 use std::path::{Path, PathBuf};
