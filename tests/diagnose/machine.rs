@@ -1,13 +1,16 @@
 //! Without a target: the checks of the machine.
 
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{self, Command};
 use std::thread;
 
 use reflector_netlab::ethtool::set_feature;
-use reflector_netlab::topology::{DockerHost, Namespace, in_namespaces};
+use reflector_netlab::topology::{DockerHost, Namespace, in_namespaces, skip};
 use serde_json::Value;
 
 use super::{diagnose, run};
-use reflector_testkit::{command, xdp};
+use reflector_testkit::{command, program, xdp};
 
 /// The check of that name, as `diagnose --json` says it in `namespace`.
 fn check(namespace: &Namespace, name: &str) -> Value {
@@ -218,4 +221,100 @@ fn a_loopback_that_cuts_trains_is_no_old_kernel() {
             );
         },
     );
+}
+
+/// A cgroup of its own, gone when dropped; its limits are those of the version that has `cpu` here.
+struct Cgroup(PathBuf);
+
+impl Cgroup {
+    /// Below `parent`, or at the top.
+    fn new(parent: Option<&Cgroup>) -> std::io::Result<Self> {
+        let top = [
+            "/sys/fs/cgroup/cpu",
+            "/sys/fs/cgroup/cpu,cpuacct",
+            "/sys/fs/cgroup",
+        ];
+        let top = top
+            .map(Path::new)
+            .into_iter()
+            .find(|it| it.join("cgroup.procs").exists());
+        let top = top.ok_or(std::io::ErrorKind::NotFound)?;
+        let parent = parent.map_or(top, |it| &it.0);
+        let path = parent.join(format!("reflector-quota-{}", process::id()));
+        fs::create_dir(&path)?;
+        Ok(Self(path))
+    }
+
+    fn is_version_1(&self) -> bool {
+        self.0.join("cpu.cfs_quota_us").exists()
+    }
+
+    /// Hands the controller on to cgroups below, which version 1 always does.
+    fn hand_on(&self) -> std::io::Result<()> {
+        if self.is_version_1() {
+            return Ok(());
+        }
+        fs::write(self.0.join("cgroup.subtree_control"), "+cpu")
+    }
+
+    /// Allows `quota` microseconds of 100 ms; without, all of them.
+    fn limit(&self, quota: Option<u32>) {
+        let quota = quota.map(|it| it.to_string());
+        if self.is_version_1() {
+            let quota = quota.unwrap_or("-1".to_owned());
+            fs::write(self.0.join("cpu.cfs_quota_us"), quota).unwrap();
+        } else {
+            let quota = quota.unwrap_or("max".to_owned());
+            fs::write(self.0.join("cpu.max"), format!("{quota} 100000")).unwrap();
+        }
+    }
+
+    /// What the check of CPUs says in it.
+    fn cpus(&self) -> Value {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "echo $$ > \"$0\" && exec \"$1\" diagnose --json"]);
+        let output = shell
+            .arg(self.0.join("cgroup.procs"))
+            .arg(program())
+            .output()
+            .unwrap();
+        let object: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let checks = object["checks"].as_array().unwrap();
+        checks
+            .iter()
+            .find(|it| it["name"] == "CPUs")
+            .unwrap()
+            .clone()
+    }
+}
+
+impl Drop for Cgroup {
+    fn drop(&mut self) {
+        let removed = fs::remove_dir(&self.0);
+        assert!(removed.is_ok() || thread::panicking(), "{removed:?}");
+    }
+}
+
+#[test]
+fn a_quota_of_the_cgroup_or_of_one_above_is_found() {
+    let made = Cgroup::new(None).and_then(|above| {
+        above.hand_on()?;
+        let own = Cgroup::new(Some(&above))?;
+        Ok((above, own))
+    });
+    // The inner one goes first.
+    let (above, own) = match made {
+        Ok(cgroups) => cgroups,
+        Err(error) => {
+            let name = "machine::a_quota_of_the_cgroup_or_of_one_above_is_found";
+            return skip(name, "cgroup", &error.to_string());
+        }
+    };
+    let found = |cpus: Value| cpus["found"].as_str().unwrap().to_owned();
+    let before = found(own.cpus());
+    assert!(!before.contains("quota is 0.50"), "{before}");
+    above.limit(Some(50_000));
+    assert_warns(&own.cpus(), "quota is 0.50 CPUs", "resources.limits.cpu");
+    own.limit(Some(20_000));
+    assert_warns(&own.cpus(), "quota is 0.20 CPUs", "resources.limits.cpu");
 }

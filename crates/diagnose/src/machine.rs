@@ -6,9 +6,9 @@
 pub(crate) mod check;
 mod network;
 mod offload;
+mod quota;
 
 use std::fs;
-use std::path::{Path, PathBuf};
 
 use socket2::{Domain, Socket, Type};
 
@@ -78,7 +78,7 @@ fn cpus() -> Check {
     let allowed = core_affinity::get_core_ids().map_or(0, |ids| ids.len());
     let online = fs::read_to_string("/sys/devices/system/cpu/online").unwrap_or_default();
     let found = format!("{allowed} to run on, of {} online", online.trim());
-    match cpu_quota() {
+    match quota::cpu_quota() {
         Some(quota) if quota < 1.0 => Check::warn(
             "CPUs",
             format!("{found}; the cgroup's quota is {quota:.2} CPUs, less than one worker"),
@@ -90,23 +90,6 @@ fn cpus() -> Check {
         ),
         _ => Check::ok("CPUs", format!("{found}, no quota")),
     }
-}
-
-/// The smallest quota of this process's cgroup and those above it, in CPUs (cgroup-v2.rst,
-/// `cpu.max`).
-fn cpu_quota() -> Option<f64> {
-    let cgroup = fs::read_to_string("/proc/self/cgroup").ok()?;
-    let path = cgroup.lines().find_map(|line| line.strip_prefix("0::/"))?;
-    let full = PathBuf::from("/sys/fs/cgroup").join(path);
-    full.ancestors()
-        .take_while(|it| it.starts_with(Path::new("/sys/fs/cgroup")))
-        .filter_map(|it| parse_quota(&fs::read_to_string(it.join("cpu.max")).ok()?))
-        .reduce(f64::min)
-}
-
-fn parse_quota(cpu_max: &str) -> Option<f64> {
-    let (quota, period) = cpu_max.trim().split_once(' ')?;
-    Some(quota.parse::<f64>().ok()? / period.parse::<f64>().ok()?)
 }
 
 #[derive(Clone, Copy)]
@@ -177,13 +160,6 @@ fn control_memory() -> Check {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn quotas_are_read() {
-        assert_eq!(parse_quota("max 100000\n"), None);
-        assert_eq!(parse_quota("150000 100000\n"), Some(1.5));
-        assert_eq!(parse_quota(""), None);
-    }
 
     #[test]
     fn every_warning_has_a_remedy_and_makes_the_exit_code() {
