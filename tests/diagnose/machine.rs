@@ -1,6 +1,7 @@
 //! Without a target: the checks of the machine.
 
 use std::fs;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{self, Command};
 use std::thread;
@@ -10,7 +11,7 @@ use reflector_netlab::topology::{DockerHost, Namespace, in_namespaces, skip};
 use serde_json::Value;
 
 use super::{diagnose, run};
-use reflector_testkit::{command, program, xdp};
+use reflector_testkit::{command, io_uring, program, xdp};
 
 /// The check of that name, as `diagnose --json` says it in `namespace`.
 fn check(namespace: &Namespace, name: &str) -> Value {
@@ -317,4 +318,41 @@ fn a_quota_of_the_cgroup_or_of_one_above_is_found() {
     assert_warns(&own.cpus(), "quota is 0.50 CPUs", "resources.limits.cpu");
     own.limit(Some(20_000));
     assert_warns(&own.cpus(), "quota is 0.20 CPUs", "resources.limits.cpu");
+}
+
+/// Rings are charged to the user, who may lock too little for all of them and enough for one.
+#[test]
+fn memory_for_a_trial_ring_but_not_for_all_is_told() {
+    let name = "machine::memory_for_a_trial_ring_but_not_for_all_is_told";
+    if let Err(blocker) = io_uring() {
+        return skip(name, "uring", &blocker.what);
+    }
+    // A user who has no other rings, and may not reach the program by its path.
+    let user = 60_000 + process::id() % 5_000;
+    let found = |limit: &str| {
+        let script = format!("ulimit -l {limit} && exec /proc/self/fd/0 diagnose --json");
+        let mut shell = Command::new("sh");
+        shell
+            .args(["-c", &script])
+            .stdin(fs::File::open(program()).unwrap());
+        if rustix::process::geteuid().is_root() {
+            shell.uid(user).gid(user);
+        }
+        let output = shell.output().unwrap();
+        let object: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert!(output.stderr.is_empty(), "{output:?}");
+        let checks = object["checks"].as_array().unwrap();
+        checks
+            .iter()
+            .find(|it| it["name"] == "io_uring")
+            .unwrap()
+            .clone()
+    };
+    // In KiB: one ring takes 16, and those of a server 48 for its first worker.
+    assert_warns(
+        &found("24"),
+        "limit on locked memory is too low",
+        "ulimit -l unlimited",
+    );
+    assert_eq!(found("\"$(ulimit -H -l)\"")["is_ok"], true);
 }

@@ -27,7 +27,8 @@ pub struct Blocked {
     pub remedy: String,
 }
 
-/// All checks, in the order to read them; `ring` is what came of trying io_uring out.
+/// All checks, in the order to read them; `ring` is what came of trying io_uring out, with a ring
+/// for each worker.
 pub(crate) fn check(ring: Result<(), Blocked>) -> Vec<Check> {
     let mut checks = vec![
         kernel(),
@@ -65,7 +66,7 @@ fn kernel() -> Check {
 
 fn io_uring(ring: Result<(), Blocked>) -> Check {
     match ring {
-        Ok(()) => Check::ok("io_uring", "allowed: a trial ring worked"),
+        Ok(()) => Check::ok("io_uring", "allowed: a ring for each worker was opened"),
         Err(blocker) => Check::warn(
             "io_uring",
             format!("blocked: {}; the mmsg engine is used instead", blocker.what),
