@@ -1,17 +1,18 @@
 //! Without a target: the checks of the machine.
 
+mod network;
+
 use std::fs;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{self, Command};
 use std::thread;
 
-use reflector_netlab::ethtool::set_feature;
 use reflector_netlab::topology::{DockerHost, Namespace, in_namespaces, skip};
 use serde_json::Value;
 
 use super::{diagnose, run};
-use reflector_testkit::{command, io_uring, program, xdp};
+use reflector_testkit::{command, io_uring, program};
 
 /// The check of that name, as `diagnose --json` says it in `namespace`.
 fn check(namespace: &Namespace, name: &str) -> Value {
@@ -111,117 +112,6 @@ fn a_seccomp_profile_that_hinders_is_named() {
         "{text}"
     );
     assert!(text.contains("hindered: io_uring"), "{text}");
-}
-
-const SEGMENTATION: &str = "segmentation offload";
-
-/// A veth pair that is up, with its ends `v0` and `v1` in a namespace each.
-fn cable() -> (Namespace, Namespace) {
-    let (near, far) = (Namespace::new().unwrap(), Namespace::new().unwrap());
-    near.add_veth("v0", &far, "v1").unwrap();
-    near.set_up("v0").unwrap();
-    far.set_up("v1").unwrap();
-    (near, far)
-}
-
-#[test]
-fn a_veth_that_cuts_trains_is_named_with_what_switches_it_on_again() {
-    let name = "machine::a_veth_that_cuts_trains_is_named_with_what_switches_it_on_again";
-    in_namespaces(name, || {
-        let (near, far) = cable();
-        let set = |name, on| near.run(|| set_feature("v0", name, on).unwrap());
-        assert_eq!(check(&near, SEGMENTATION)["is_ok"], true);
-
-        set("tx-udp-segmentation", false);
-        let off = check(&near, SEGMENTATION);
-        assert_warns(
-            &off,
-            "off: v0; trains leave v0 in pieces",
-            "-K v0 tx-udp-segmentation on`",
-        );
-        assert_warns(
-            &off,
-            "3.7 times the CPU",
-            "`gro on rx-udp-gro-forwarding on`",
-        );
-        assert_fits(&near);
-        assert_eq!(
-            check(&far, SEGMENTATION)["is_ok"],
-            true,
-            "v1 sends trains whole"
-        );
-        set("tx-udp-segmentation", true);
-
-        // Without checksums the kernel takes the other away as well.
-        set("tx-checksum-ip-generic", false);
-        let off = check(&near, SEGMENTATION);
-        assert_warns(&off, "trains leave v0 in pieces", "`ethtool -K v0 tx on`");
-        set("tx-checksum-ip-generic", true);
-
-        // These look alike and cut nothing.
-        set("tx-generic-segmentation", false);
-        set("tx-tcp-segmentation", false);
-        assert_eq!(check(&near, SEGMENTATION)["is_ok"], true);
-    });
-}
-
-#[test]
-fn native_xdp_on_a_veth_is_told_at_both_ends_and_generic_xdp_at_none() {
-    let name = "machine::native_xdp_on_a_veth_is_told_at_both_ends_and_generic_xdp_at_none";
-    in_namespaces(name, || {
-        let (near, far) = cable();
-        assert_eq!(check(&near, "XDP")["found"], "no program on an interface");
-
-        near.run(|| xdp::attach("v0", "xdpdrv"));
-        let native = check(&near, "XDP");
-        assert_warns(
-            &native,
-            "native: v0; trains to v0 come in pieces",
-            "-K v0 gro on`, 4 times",
-        );
-        assert_warns(&native, "10 times", "generic XDP");
-        assert_fits(&near);
-        assert_fits(&far);
-        assert_eq!(check(&near, SEGMENTATION)["is_ok"], true);
-        let facing = check(&far, SEGMENTATION);
-        assert_warns(
-            &facing,
-            "v1 cannot send trains whole, since the other end has",
-            "gro on`",
-        );
-
-        near.run(|| set_feature("v0", "rx-gro", true).unwrap());
-        let joined = check(&near, "XDP");
-        assert_warns(&joined, "4 times the CPU with GRO", "generic XDP");
-
-        near.run(|| xdp::detach("v0", "xdpdrv"));
-        near.run(|| xdp::attach("v0", "xdpgeneric"));
-        let generic = check(&near, "XDP");
-        assert_eq!(
-            (&generic["is_ok"], &generic["found"]),
-            (&true.into(), &"generic: v0".into())
-        );
-        assert_eq!(check(&far, SEGMENTATION)["is_ok"], true);
-    });
-}
-
-#[test]
-fn a_loopback_that_cuts_trains_is_no_old_kernel() {
-    in_namespaces(
-        "machine::a_loopback_that_cuts_trains_is_no_old_kernel",
-        || {
-            let alone = Namespace::new().unwrap();
-            alone.set_up("lo").unwrap();
-            assert_eq!(check(&alone, "UDP_GRO, UDP_SEGMENT")["is_ok"], true);
-            alone.run(|| set_feature("lo", "tx-udp-segmentation", false).unwrap());
-            let cut = check(&alone, "UDP_GRO, UDP_SEGMENT");
-            assert_warns(
-                &cut,
-                "of lo is off",
-                "`ethtool -K lo tx-udp-segmentation on`",
-            );
-        },
-    );
 }
 
 /// A cgroup of its own, gone when dropped; its limits are those of the version that has `cpu` here.

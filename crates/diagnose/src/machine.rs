@@ -3,6 +3,7 @@
 //! What can be tried is tried, on sockets of its own, rather than read from a setting. A check
 //! that finds nothing wrong still says what it found.
 
+mod bridge;
 pub(crate) mod check;
 mod network;
 mod offload;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use socket2::{Domain, Socket, Type};
 
+use super::bridge;
 use super::check::Check;
 use super::offload::{self, names};
 use crate::host::{self, Interface, Tables};
@@ -24,7 +25,7 @@ pub(crate) fn check() -> Vec<Check> {
                 .cloned()
                 .collect();
             checks.extend(offload::check(&up));
-            checks.push(rp_filter(&up));
+            checks.extend([bridge::check(&up), rp_filter(&up)]);
         }
         Err(error) => checks.push(Check::ok(
             "interfaces",
@@ -69,8 +70,8 @@ fn trains() -> Check {
     let remedy = "run Linux 5.0 or newer without a sandbox that hides these options; until then \
                   --gro off --gso off";
     match send_a_train() {
-        Ok(Some(true)) => Check::ok(name, "a train of three datagrams passed whole"),
-        Ok(Some(false)) => match ethtool::feature("lo", "tx-udp-segmentation") {
+        Ok(Trial::Whole) => Check::ok(name, "a train of three datagrams passed whole"),
+        Ok(Trial::InPieces) => match ethtool::feature("lo", "tx-udp-segmentation") {
             Ok(false) => Check::warn(
                 name,
                 "a train arrived in pieces: tx-udp-segmentation of lo is off",
@@ -78,13 +79,28 @@ fn trains() -> Check {
             ),
             _ => Check::warn(name, "a train arrived in pieces", remedy),
         },
-        Ok(None) => Check::ok(name, "accepted; not tried, since lo is down"),
+        Ok(Trial::NoLoopback) => Check::ok(name, "accepted; not tried, since lo is down"),
+        Ok(Trial::Lost) => Check::ok(
+            name,
+            "accepted; could not be tried, since lo passes no datagram, perhaps for a rule or a \
+             full connection tracking table",
+        ),
         Err(error) => Check::warn(name, format!("refused: {error}"), remedy),
     }
 }
 
-/// Whether a train sent over loopback arrives as one; `None` where there is no loopback.
-fn send_a_train() -> io::Result<Option<bool>> {
+/// What became of a train sent over loopback.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Trial {
+    Whole,
+    InPieces,
+    NoLoopback,
+    /// Refused by a rule, or gone.
+    Lost,
+}
+
+/// Whether a train sent over loopback arrives as one.
+fn send_a_train() -> io::Result<Trial> {
     const SEGMENT_LEN: usize = 100;
     let receiver = Socket::new(Domain::IPV4, Type::DGRAM, None)?;
     let sender = Socket::new(Domain::IPV4, Type::DGRAM, None)?;
@@ -97,16 +113,23 @@ fn send_a_train() -> io::Result<Option<bool>> {
     )?;
     let loopback = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     if receiver.bind(&loopback.into()).is_err() {
-        return Ok(None);
+        return Ok(Trial::NoLoopback);
     }
     receiver.set_read_timeout(Some(Duration::from_secs(1)))?;
     let train = [0; 3 * SEGMENT_LEN];
     match sender.send_to(&train, &receiver.local_addr()?) {
-        Err(error) if error.raw_os_error() == Some(libc::ENETUNREACH) => return Ok(None),
+        Err(error) if error.raw_os_error() == Some(libc::ENETUNREACH) => {
+            return Ok(Trial::NoLoopback);
+        }
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Ok(Trial::Lost),
         result => result?,
     };
-    let len = UdpSocket::from(receiver).recv(&mut [0; 2 * 3 * SEGMENT_LEN])?;
-    Ok(Some(len == train.len()))
+    match UdpSocket::from(receiver).recv(&mut [0; 2 * 3 * SEGMENT_LEN]) {
+        Ok(len) if len == train.len() => Ok(Trial::Whole),
+        Ok(_) => Ok(Trial::InPieces),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Trial::Lost),
+        Err(error) => Err(error),
+    }
 }
 
 fn rp_filter(interfaces: &[Interface]) -> Check {
@@ -206,6 +229,6 @@ mod tests {
     #[test]
     fn sockets_are_tried() {
         share_a_port().unwrap();
-        assert_ne!(send_a_train().unwrap(), Some(false));
+        assert_ne!(send_a_train().unwrap(), Trial::InPieces);
     }
 }
