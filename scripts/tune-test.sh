@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Tries scripts/tune.sh on a veth pair in a network namespace of its own: a dry run changes nothing,
-# --apply changes what it says, --undo brings everything back.
+# --apply changes what it says, --undo brings everything back. Without --force a veth is refused.
 #
 #   scripts/tune-test.sh
 #
@@ -19,15 +19,23 @@ main() {
     ip -n "$SPACE" link add v0 type veth peer name v1
     local before after
     before=$(settings)
-    tune v0 > "$WORK/dry"
+    for mode in "" --apply; do
+        # shellcheck disable=SC2086 # none is no argument
+        ! tune $mode v0 2> "$WORK/refused" || fail "a veth was accepted"
+        grep -q 'v0 is no network card' "$WORK/refused" || fail "it is not said why"
+        [[ ! -e $WORK/state && $(settings) == "$before" ]] || fail "a refusal changed something"
+    done
+    names_bridge_filter
+
+    tune --force v0 > "$WORK/dry"
     [[ $(settings) == "$before" ]] || fail "a dry run changed something"
     grep -q 'rx-udp-gro-forwarding: off -> on' "$WORK/dry" || fail "the dry run says nothing of trains"
 
-    tune --apply v0 > "$WORK/apply"
+    tune --apply --force v0 > "$WORK/apply"
     after=$(settings)
     [[ $after != "$before" ]] || fail "--apply changed nothing"
     [[ $after == *"rx-udp-gro-forwarding: on"* ]] || fail "--apply did not do what it said"
-    ! tune --apply v0 2> "$WORK/again" || fail "a second --apply would forget the first values"
+    ! tune --apply --force v0 2> "$WORK/again" || fail "a second --apply would forget the first values"
 
     tune --undo v0 > "$WORK/undo"
     [[ $(settings) == "$before" ]] || fail "--undo left something changed: $(settings)"
@@ -36,6 +44,21 @@ main() {
     grep -q 'no interface nothere' "$WORK/unknown" || fail "it is not said what is wrong"
     cat "$WORK/apply"
     echo "tune: dry run, --apply and --undo do what they say"
+}
+
+# The bridge filter is named where there is a bridge and it is on.
+names_bridge_filter() {
+    local filter=/proc/sys/net/bridge/bridge-nf-call-iptables value
+    ip netns exec "$SPACE" test -e "$filter" || return 0
+    ! tune v0 2> "$WORK/refused" || fail "a veth was accepted"
+    ! grep -q 'bridge-nf' "$WORK/refused" || fail "there is no bridge that it would concern"
+    ip -n "$SPACE" link add br0 type bridge
+    for value in 1 0; do
+        ip netns exec "$SPACE" sh -c "echo $value > $filter"
+        ! tune v0 2> "$WORK/refused" || fail "a veth was accepted"
+        [[ $(grep -c 'bridge-nf-call-iptables is 1' "$WORK/refused") == "$value" ]] \
+            || fail "bridge-nf-call-iptables = $value is not told right"
+    done
 }
 
 tune() {

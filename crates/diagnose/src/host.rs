@@ -4,13 +4,15 @@
 //! All of it is read as far as it can be; what cannot be read is left out, and an explanation the
 //! less is given.
 
+mod interface;
+
 use std::fs;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 use netlink_packet_route::address::{AddressAttribute, AddressMessage};
-use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
+use netlink_packet_route::link::LinkMessage;
 use netlink_packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState,
 };
@@ -21,20 +23,8 @@ use reflector_measure::snmp;
 use reflector_netlab::conntrack::{self, ConntrackEntry};
 use reflector_netlink::{Intent, Netlink};
 
-/// A network device.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Interface {
-    /// Its index.
-    pub(crate) index: u32,
-    /// Its name.
-    pub(crate) name: String,
-    /// Its kind as `ip -d link` says it (`veth`, `bridge`); empty for hardware and `lo`.
-    pub(crate) kind: String,
-    /// Whether it is the loopback device.
-    pub(crate) is_loopback: bool,
-    /// Whether it is up.
-    pub(crate) is_up: bool,
-}
+use interface::interface;
+pub(crate) use interface::{Interface, Xdp};
 
 /// An address of this host.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -254,32 +244,6 @@ impl Tables {
             is_it && matches!(state, NeighbourState::Incomplete | NeighbourState::Failed)
         }))
     }
-}
-
-fn interface(message: LinkMessage) -> Option<Interface> {
-    let mut name = None;
-    let mut kind = String::new();
-    for attribute in message.attributes {
-        match attribute {
-            LinkAttribute::IfName(it) => name = Some(it),
-            LinkAttribute::LinkInfo(infos) => {
-                let found = infos.into_iter().find_map(|info| match info {
-                    LinkInfo::Kind(kind) => Some(kind.to_string()),
-                    _ => None,
-                });
-                kind = found.unwrap_or_default();
-            }
-            _ => {}
-        }
-    }
-    let flags = message.header.flags;
-    Some(Interface {
-        index: message.header.index,
-        name: name?,
-        kind,
-        is_loopback: flags.contains(LinkFlags::Loopback),
-        is_up: flags.contains(LinkFlags::Up),
-    })
 }
 
 fn ip_of(address: &RouteAddress) -> Option<IpAddr> {

@@ -3,11 +3,13 @@
 //! What can be tried is tried, on sockets of its own, rather than read from a setting. A check
 //! that finds nothing wrong still says what it found.
 
+mod bridge;
 pub(crate) mod check;
 mod network;
+mod offload;
+mod quota;
 
 use std::fs;
-use std::path::{Path, PathBuf};
 
 use socket2::{Domain, Socket, Type};
 
@@ -26,7 +28,8 @@ pub struct Blocked {
     pub remedy: String,
 }
 
-/// All checks, in the order to read them; `ring` is what came of trying io_uring out.
+/// All checks, in the order to read them; `ring` is what came of trying io_uring out, with a ring
+/// for each worker.
 pub(crate) fn check(ring: Result<(), Blocked>) -> Vec<Check> {
     let mut checks = vec![
         kernel(),
@@ -64,7 +67,7 @@ fn kernel() -> Check {
 
 fn io_uring(ring: Result<(), Blocked>) -> Check {
     match ring {
-        Ok(()) => Check::ok("io_uring", "allowed: a trial ring worked"),
+        Ok(()) => Check::ok("io_uring", "allowed: a ring for each worker was opened"),
         Err(blocker) => Check::warn(
             "io_uring",
             format!("blocked: {}; the mmsg engine is used instead", blocker.what),
@@ -77,7 +80,7 @@ fn cpus() -> Check {
     let allowed = core_affinity::get_core_ids().map_or(0, |ids| ids.len());
     let online = fs::read_to_string("/sys/devices/system/cpu/online").unwrap_or_default();
     let found = format!("{allowed} to run on, of {} online", online.trim());
-    match cpu_quota() {
+    match quota::cpu_quota() {
         Some(quota) if quota < 1.0 => Check::warn(
             "CPUs",
             format!("{found}; the cgroup's quota is {quota:.2} CPUs, less than one worker"),
@@ -89,23 +92,6 @@ fn cpus() -> Check {
         ),
         _ => Check::ok("CPUs", format!("{found}, no quota")),
     }
-}
-
-/// The smallest quota of this process's cgroup and those above it, in CPUs (cgroup-v2.rst,
-/// `cpu.max`).
-fn cpu_quota() -> Option<f64> {
-    let cgroup = fs::read_to_string("/proc/self/cgroup").ok()?;
-    let path = cgroup.lines().find_map(|line| line.strip_prefix("0::/"))?;
-    let full = PathBuf::from("/sys/fs/cgroup").join(path);
-    full.ancestors()
-        .take_while(|it| it.starts_with(Path::new("/sys/fs/cgroup")))
-        .filter_map(|it| parse_quota(&fs::read_to_string(it.join("cpu.max")).ok()?))
-        .reduce(f64::min)
-}
-
-fn parse_quota(cpu_max: &str) -> Option<f64> {
-    let (quota, period) = cpu_max.trim().split_once(' ')?;
-    Some(quota.parse::<f64>().ok()? / period.parse::<f64>().ok()?)
 }
 
 #[derive(Clone, Copy)]
@@ -176,13 +162,6 @@ fn control_memory() -> Check {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn quotas_are_read() {
-        assert_eq!(parse_quota("max 100000\n"), None);
-        assert_eq!(parse_quota("150000 100000\n"), Some(1.5));
-        assert_eq!(parse_quota(""), None);
-    }
 
     #[test]
     fn every_warning_has_a_remedy_and_makes_the_exit_code() {

@@ -26,6 +26,19 @@ pub fn feature(interface: &str, name: &str) -> io::Result<bool> {
         )))
 }
 
+/// Whether feature `name` of device `interface` can be switched at all: not where the device has no
+/// such feature, nor where the kernel took it away (`[fixed]` in `ethtool -k`).
+///
+/// # Errors
+/// Those of [`feature`].
+pub fn can_switch(interface: &str, name: &str) -> io::Result<bool> {
+    Ethtool::open()
+        .and_then(|ethtool| ethtool.can_switch(interface, name))
+        .map_err(attempting(format_args!(
+            "read feature {name} of {interface}"
+        )))
+}
+
 /// Switches feature `name` of device `interface` on or off.
 ///
 /// # Errors
@@ -56,6 +69,7 @@ const TYPE_MASK: u16 = 0x3fff;
 const FEATURES_GET: u8 = 11;
 const FEATURES_SET: u8 = 12;
 const FEATURES_HEADER: u16 = 1;
+const FEATURES_HARDWARE: u16 = 2;
 const FEATURES_WANTED: u16 = 3;
 const FEATURES_ACTIVE: u16 = 4;
 const HEADER_DEVICE_NAME: u16 = 2;
@@ -89,12 +103,30 @@ impl Ethtool {
     }
 
     fn is_active(&self, interface: &str, name: &str) -> io::Result<bool> {
+        // Without a mask: only bits that are on are listed.
+        self.has_bit(interface, FEATURES_ACTIVE, name, |_| true)
+    }
+
+    fn can_switch(&self, interface: &str, name: &str) -> io::Result<bool> {
+        // All that the kernel knows are listed; those that can be switched have a value.
+        let is_on = |bit: &[u8]| find(bit, BIT_VALUE).is_some();
+        self.has_bit(interface, FEATURES_HARDWARE, name, is_on)
+    }
+
+    /// Whether bit set `set` lists a bit of that name for which `is_on` holds.
+    fn has_bit(
+        &self,
+        interface: &str,
+        set: u16,
+        name: &str,
+        is_on: impl Fn(&[u8]) -> bool,
+    ) -> io::Result<bool> {
         let answer = self.ask(FEATURES_GET, &header(interface))?;
-        // Named bits, of which only those that are on are listed.
-        let bits = find(&answer, FEATURES_ACTIVE).and_then(|bits| find(bits, BITSET_BITS));
-        let mut names = attributes(bits.unwrap_or_default())
-            .filter_map(|(_, bit)| find(bit, BIT_NAME)?.strip_suffix(b"\0"));
-        Ok(names.any(|it| it == name.as_bytes()))
+        let bits = find(&answer, set).and_then(|bits| find(bits, BITSET_BITS));
+        let has_name = |bit| {
+            find(bit, BIT_NAME).and_then(|it| it.strip_suffix(b"\0")) == Some(name.as_bytes())
+        };
+        Ok(attributes(bits.unwrap_or_default()).any(|(_, bit)| has_name(bit) && is_on(bit)))
     }
 
     fn switch(&self, interface: &str, name: &str, enabled: bool) -> io::Result<()> {
@@ -216,12 +248,14 @@ mod tests {
                     for enabled in [false, true, false] {
                         set_feature("v0", name, enabled).unwrap();
                         assert_eq!(feature("v0", name).unwrap(), enabled, "{name}");
+                        assert!(can_switch("v0", name).unwrap(), "{name}");
                     }
                 }
                 // Unknown to every kernel; known to every kernel and not available on a veth.
                 for name in ["tx-nonsense", "loopback"] {
                     let error = set_feature("v0", name, true).unwrap_err();
                     assert_eq!(error.kind(), io::ErrorKind::Unsupported, "{error}");
+                    assert!(!can_switch("v0", name).unwrap(), "{name}");
                 }
             });
         });

@@ -4,7 +4,7 @@
 //! machine's own network is touched, nothing is left behind by a program that dies, and no program
 //! is needed besides this one, except `nft` for NAT and filter rules.
 //!
-//! [`sniffer`], [`conntrack`] and [`ethtool`] know no namespace: they read those of
+//! [`sniffer`], [`conntrack`], [`ethtool`] and [`netfilter`] know no namespace: they read those of
 //! the calling thread, and `diagnose` uses them on the host that it runs on.
 //!
 //! Not here: the right server, and load (the wrong server answers one datagram at a time).
@@ -26,3 +26,4 @@ pub mod observe;
 
 pub mod conntrack;
 pub mod ethtool;
+pub mod netfilter;

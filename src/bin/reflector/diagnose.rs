@@ -1,10 +1,16 @@
 //! `reflector diagnose`: its options, as typed, and what they come to.
 
 use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use clap::Args;
+use reflector::config::{Config, Listener};
 use reflector::probe::{self, Blocker};
+use reflector::report::Report;
+use reflector::responder::{Request, Responder};
+use reflector::server::Server;
+use reflector::{DropReason, Verdict};
 use reflector_diagnose::Options;
 use reflector_diagnose::machine::Blocked;
 use reflector_diagnose::question::{DnsName, Question};
@@ -147,5 +153,46 @@ fn parse_hex(text: &str) -> Result<Payload, String> {
 
 fn try_io_uring() -> Result<(), Blocked> {
     let blocked = |Blocker { what, remedy, .. }| Blocked { what, remedy };
-    probe::probe().map(drop).map_err(blocked)
+    probe::probe().map_err(blocked)?;
+    // What it says of its settings is no answer to the question asked.
+    let nobody = tracing::subscriber::NoSubscriber::default();
+    match tracing::subscriber::with_default(nobody, why_without_ring) {
+        Ok(Some(_)) => {
+            // What alone is found out this late: memory for the rings of all workers.
+            let short = io::Error::from_raw_os_error(libc::ENOMEM);
+            Err(blocked(probe::blocker(&short)))
+        }
+        // Sockets that cannot be opened are another check's.
+        Ok(None) | Err(_) => Ok(()),
+    }
+}
+
+/// Why a server with the default settings runs without io_uring, if it does: a trial ring is far
+/// smaller than those of all workers. The server is at ports that the kernel chooses, answers
+/// nobody, and ends as soon as it is ready.
+fn why_without_ring() -> Result<Option<String>, Error> {
+    let any_v4 = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
+    let any_v6 = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0));
+    let mut v6 = Listener::new(any_v6);
+    v6.is_optional = true;
+    let config = Config::builder().listen(any_v4).listener(v6);
+    let server = Server::open(config.build()?, |_| Silent)?;
+    let handle = server.handle();
+    let mut reason = None;
+    server.run(|report| {
+        if let Report::Ready(ready) = report {
+            reason = ready.engine_reason.clone();
+            handle.stop();
+        }
+    })?;
+    Ok(reason)
+}
+
+/// Answers nobody.
+struct Silent;
+
+impl Responder for Silent {
+    fn respond(&mut self, _: &Request, _: &mut [u8]) -> Verdict {
+        Verdict::Drop(DropReason::Malformed)
+    }
 }

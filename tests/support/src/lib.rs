@@ -31,6 +31,7 @@ pub mod threads;
 pub mod train;
 mod wait;
 pub mod wire;
+pub mod xdp;
 
 pub use addresses::{ASKED, LISTEN, PORT, at};
 pub use client::Client;

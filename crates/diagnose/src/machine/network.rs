@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use socket2::{Domain, Socket, Type};
 
+use super::bridge;
 use super::check::Check;
+use super::offload::{self, names};
 use crate::host::{self, Interface, Tables};
 use reflector_netlab::ethtool;
 use reflector_udp::sockopt;
@@ -22,11 +24,8 @@ pub(crate) fn check() -> Vec<Check> {
                 .filter(|it| it.is_up && !it.is_loopback)
                 .cloned()
                 .collect();
-            checks.extend([
-                receive_offload(&with_feature(&up, "rx-gro")),
-                send_offload(&with_feature(&up, "tx-udp-segmentation")),
-                rp_filter(&up),
-            ]);
+            checks.extend(offload::check(&up));
+            checks.extend([bridge::check(&up), rp_filter(&up)]);
         }
         Err(error) => checks.push(Check::ok(
             "interfaces",
@@ -71,15 +70,37 @@ fn trains() -> Check {
     let remedy = "run Linux 5.0 or newer without a sandbox that hides these options; until then \
                   --gro off --gso off";
     match send_a_train() {
-        Ok(Some(true)) => Check::ok(name, "a train of three datagrams passed whole"),
-        Ok(Some(false)) => Check::warn(name, "a train arrived in pieces", remedy),
-        Ok(None) => Check::ok(name, "accepted; not tried, since lo is down"),
+        Ok(Trial::Whole) => Check::ok(name, "a train of three datagrams passed whole"),
+        Ok(Trial::InPieces) => match ethtool::feature("lo", "tx-udp-segmentation") {
+            Ok(false) => Check::warn(
+                name,
+                "a train arrived in pieces: tx-udp-segmentation of lo is off",
+                "`ethtool -K lo tx-udp-segmentation on`",
+            ),
+            _ => Check::warn(name, "a train arrived in pieces", remedy),
+        },
+        Ok(Trial::NoLoopback) => Check::ok(name, "accepted; not tried, since lo is down"),
+        Ok(Trial::Lost) => Check::ok(
+            name,
+            "accepted; could not be tried, since lo passes no datagram, perhaps for a rule or a \
+             full connection tracking table",
+        ),
         Err(error) => Check::warn(name, format!("refused: {error}"), remedy),
     }
 }
 
-/// Whether a train sent over loopback arrives as one; `None` where there is no loopback.
-fn send_a_train() -> io::Result<Option<bool>> {
+/// What became of a train sent over loopback.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Trial {
+    Whole,
+    InPieces,
+    NoLoopback,
+    /// Refused by a rule, or gone.
+    Lost,
+}
+
+/// Whether a train sent over loopback arrives as one.
+fn send_a_train() -> io::Result<Trial> {
     const SEGMENT_LEN: usize = 100;
     let receiver = Socket::new(Domain::IPV4, Type::DGRAM, None)?;
     let sender = Socket::new(Domain::IPV4, Type::DGRAM, None)?;
@@ -92,77 +113,23 @@ fn send_a_train() -> io::Result<Option<bool>> {
     )?;
     let loopback = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     if receiver.bind(&loopback.into()).is_err() {
-        return Ok(None);
+        return Ok(Trial::NoLoopback);
     }
     receiver.set_read_timeout(Some(Duration::from_secs(1)))?;
     let train = [0; 3 * SEGMENT_LEN];
     match sender.send_to(&train, &receiver.local_addr()?) {
-        Err(error) if error.raw_os_error() == Some(libc::ENETUNREACH) => return Ok(None),
+        Err(error) if error.raw_os_error() == Some(libc::ENETUNREACH) => {
+            return Ok(Trial::NoLoopback);
+        }
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Ok(Trial::Lost),
         result => result?,
     };
-    let len = UdpSocket::from(receiver).recv(&mut [0; 2 * 3 * SEGMENT_LEN])?;
-    Ok(Some(len == train.len()))
-}
-
-/// The interfaces of which it is known, with the state of a feature.
-fn with_feature(interfaces: &[Interface], name: &str) -> Vec<(Interface, bool)> {
-    let state = |it: &Interface| Some((it.clone(), ethtool::feature(&it.name, name).ok()?));
-    interfaces.iter().filter_map(state).collect()
-}
-
-/// The names of those for which `wanted` holds; `None` without any.
-fn names<'a>(interfaces: impl Iterator<Item = &'a Interface>) -> Option<String> {
-    let names: Vec<_> = interfaces.map(|it| it.name.as_str()).collect();
-    (!names.is_empty()).then(|| names.join(", "))
-}
-
-fn on_and_off(interfaces: &[(Interface, bool)]) -> String {
-    let of = |wanted: bool| {
-        names(
-            interfaces
-                .iter()
-                .filter(|it| it.1 == wanted)
-                .map(|it| &it.0),
-        )
-    };
-    match (of(true), of(false)) {
-        (Some(on), Some(off)) => format!("on: {on}; off: {off}"),
-        (Some(on), None) => format!("on: {on}"),
-        (None, Some(off)) => format!("off: {off}"),
-        (None, None) => "no interface besides lo is up".to_owned(),
+    match UdpSocket::from(receiver).recv(&mut [0; 2 * 3 * SEGMENT_LEN]) {
+        Ok(len) if len == train.len() => Ok(Trial::Whole),
+        Ok(_) => Ok(Trial::InPieces),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Trial::Lost),
+        Err(error) => Err(error),
     }
-}
-
-/// GRO joins datagrams of the wire into trains; software devices pass trains on as they are sent.
-fn receive_offload(interfaces: &[(Interface, bool)]) -> Check {
-    let name = "GRO of interfaces";
-    let found = on_and_off(interfaces);
-    let hardware = interfaces.iter().filter(|it| !it.1 && it.0.kind.is_empty());
-    match names(hardware.map(|it| &it.0)) {
-        None if interfaces.iter().any(|it| !it.1) => Check::ok(
-            name,
-            format!("{found} (software devices pass trains on without)"),
-        ),
-        None => Check::ok(name, found),
-        Some(without) => Check::warn(
-            name,
-            format!("{found}; datagrams that arrive there form no trains"),
-            format!(
-                "`ethtool -K {} gro on`",
-                without.split(", ").next().unwrap_or_default()
-            ),
-        ),
-    }
-}
-
-fn send_offload(interfaces: &[(Interface, bool)]) -> Check {
-    let found = on_and_off(interfaces);
-    let note = if interfaces.iter().any(|it| !it.1) {
-        " (there the kernel cuts trains itself)"
-    } else {
-        ""
-    };
-    Check::ok("segmentation offload", format!("{found}{note}"))
 }
 
 fn rp_filter(interfaces: &[Interface]) -> Check {
@@ -227,6 +194,7 @@ fn conntrack(count: Option<u64>, max: Option<u64>, timeouts: [Option<u64>; 2]) -
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::host::Xdp;
 
     fn interface(name: &str, kind: &str) -> Interface {
         Interface {
@@ -235,6 +203,7 @@ mod tests {
             kind: kind.to_owned(),
             is_loopback: false,
             is_up: true,
+            xdp: Xdp::None,
         }
     }
 
@@ -245,16 +214,6 @@ mod tests {
         let full = conntrack(Some(800), Some(1000), timeouts);
         assert!(!full.is_ok && full.remedy.unwrap().contains("nf_conntrack_max=4000"));
         assert!(conntrack(None, None, [None, None]).is_ok);
-    }
-
-    #[test]
-    fn only_hardware_needs_gro() {
-        let (eth0, veth1) = (interface("eth0", ""), interface("veth1", "veth"));
-        let check = receive_offload(&[(eth0.clone(), true), (veth1.clone(), false)]);
-        assert!(check.is_ok && check.found.starts_with("on: eth0; off: veth1"));
-        let check = receive_offload(&[(eth0, false), (veth1, true)]);
-        assert_eq!(check.remedy.as_deref(), Some("`ethtool -K eth0 gro on`"));
-        assert!(receive_offload(&[]).is_ok);
     }
 
     #[test]
@@ -270,6 +229,6 @@ mod tests {
     #[test]
     fn sockets_are_tried() {
         share_a_port().unwrap();
-        assert_ne!(send_a_train().unwrap(), Some(false));
+        assert_ne!(send_a_train().unwrap(), Trial::InPieces);
     }
 }
