@@ -50,6 +50,29 @@ pub fn table() -> io::Result<Vec<ConntrackEntry>> {
         .collect()
 }
 
+/// Packets that connection tracking has dropped in the calling thread's network namespace since it
+/// was made: those of a new flow for which the table had no room, most of all.
+///
+/// # Errors
+/// `NotFound` without connection tracking or on kernels without CONFIG_NF_CONNTRACK_PROCFS.
+pub fn drops() -> io::Result<u64> {
+    let path = "/proc/thread-self/net/stat/nf_conntrack";
+    let table = fs::read_to_string(path).map_err(attempting(format_args!("read {path}")))?;
+    sum_of(&table, "drop").ok_or_else(|| {
+        let message = format!("no column `drop` in {path}");
+        io::Error::new(io::ErrorKind::InvalidData, message)
+    })
+}
+
+/// The sum of a column that has a name in the first line, and a hexadecimal number for each CPU in
+/// the others.
+fn sum_of(table: &str, name: &str) -> Option<u64> {
+    let (names, rows) = table.split_once('\n')?;
+    let column = names.split_whitespace().position(|it| it == name)?;
+    let number = |row: &str| u64::from_str_radix(row.split_whitespace().nth(column)?, 16).ok();
+    rows.lines().map(number).sum()
+}
+
 /// One line of nf_conntrack: family and protocol, each by name and number, the seconds left, then
 /// `key=value` words of the original tuple, those of the reply, and `[FLAGS]` between.
 fn parse_entry(line: &str) -> Option<ConntrackEntry> {
@@ -106,6 +129,14 @@ mod tests {
             "172.16.13.13:40000".parse().unwrap()
         );
         assert!(!entry.is_replied);
+    }
+
+    #[test]
+    fn a_column_is_summed_over_the_cpus() {
+        let table = "entries  clashres drop early_drop\n0a 00 0000000f 01\n0a 00 00000002 01\n";
+        assert_eq!(sum_of(table, "drop"), Some(17));
+        assert_eq!(sum_of(table, "found"), None);
+        assert_eq!(sum_of("entries drop\n0a\n", "drop"), None);
     }
 
     #[test]
