@@ -119,7 +119,7 @@ diagnose_naive_server() {
     run_in_container reflector diagnose 172.16.13.13:5151 |
         awk '/^ +2  connected/{ print "…"; is_left_out = 1 }
              /^What to do/{ is_left_out = 0 }
-             /^  3[.] /{ print "…"; is_left_out = 1 }
+             /^  4[.] /{ print "…"; is_left_out = 1 }
              !is_left_out'
 }
 

@@ -7,7 +7,7 @@ use reflector_netlab::naive::{NaiveServer, Wildcard};
 use reflector_netlab::topology::{DockerHost, Route, in_force, in_namespaces, net, nft, skip};
 use reflector_testkit::{PORT, at};
 
-use super::{BRIEF, PATIENT, SHORT, ask, diagnose, kinds, outcomes, run};
+use super::{BRIEF, PATIENT, SHORT, ask, diagnose, kinds, outcomes};
 
 #[test]
 fn what_this_hosts_firewall_drops_is_told_from_silence() {
@@ -38,7 +38,10 @@ fn what_this_hosts_firewall_drops_is_told_from_silence() {
             (4, &"wrong_source".into()),
             "{object}"
         );
-        assert_eq!(kinds(&object), ["gateway", "dropped_here"]);
+        assert_eq!(
+            kinds(&object),
+            ["gateway", "possible_causes", "dropped_here"]
+        );
 
         let _server = NaiveServer::start(&docker.host, Wildcard::Ipv4, 5152).unwrap();
         let target = [&SHORT[..], &["172.17.0.1:5152"]].concat();
@@ -50,10 +53,20 @@ fn what_this_hosts_firewall_drops_is_told_from_silence() {
         );
         assert_eq!(kinds(&object), ["dropped_here"]);
 
-        let output = run(&docker.container, &["172.17.0.1:5153"]);
-        assert_eq!(output.status.code(), Some(1));
-        let stderr = String::from_utf8_lossy(&output.stderr);
-        assert!(stderr.contains("own firewall"), "{stderr}");
+        // It tracks connections, and its table has room.
+        let (exit, object) = diagnose(&docker.container, &["172.17.0.1:5153"]);
+        assert_eq!(
+            (exit, &object["verdict"]),
+            (1, &"unsent".into()),
+            "{object}"
+        );
+        assert_eq!(kinds(&object), ["not_permitted"]);
+        let text = object["findings"][0]["text"].as_str().unwrap();
+        assert!(
+            text.contains("own firewall") && text.contains("is not why"),
+            "{text}"
+        );
+        assert_eq!(object["remedies"][0]["command"], "nft list ruleset");
     });
 }
 
@@ -139,7 +152,7 @@ fn a_strict_reverse_path_filter_is_caught() {
             (4, &"wrong_source".into()),
             "{object}"
         );
-        assert_eq!(kinds(&object)[1], "rp_filter", "{object}");
+        assert_eq!(kinds(&object)[2], "rp_filter", "{object}");
         assert_eq!(object["route"]["rp_filter"], 1);
         assert!(object["reverse_path_filtered"].as_u64().unwrap() >= 4);
     });
@@ -184,7 +197,10 @@ fn a_stale_flow_is_found_by_its_port_and_deleted_by_the_command() {
             (3, &"flow_silent".into()),
             "{object}"
         );
-        assert_eq!(outcomes(&object), ["silent", "answered", "answered"]);
+        assert_eq!(
+            outcomes(&object),
+            ["silent", "answered", "answered", "silent"]
+        );
         let remedy = object["remedies"][0]["command"].as_str().unwrap();
         assert_eq!(
             remedy,

@@ -1,7 +1,9 @@
 //! `reflector diagnose` against right, wrong, silent and absent servers, in namespaces; with NAT
 //! and filters on the way; and without a target.
 
+mod causes;
 mod filters;
+mod flows;
 mod machine;
 
 use std::fs;
@@ -185,7 +187,10 @@ fn moby_15127_is_named_and_explained() {
             assert_eq!(object["attempts"][1]["from"], seen_at.as_str());
             assert_eq!(object["udp_no_ports"], 1);
             assert_eq!(object["route"]["gateway"], seen.to_string());
-            assert_eq!(kinds(&object), ["gateway", "connected_socket"]);
+            assert_eq!(
+                kinds(&object),
+                ["gateway", "possible_causes", "connected_socket"]
+            );
             let gateway = object["findings"][0]["text"].as_str().unwrap();
             assert!(gateway.contains("docker0"), "{gateway}");
             assert!(gateway.contains(&seen.to_string()) && gateway.contains(&asked.to_string()));
@@ -211,7 +216,8 @@ fn people_read_it_in_eighty_columns() {
             "from 172.17.0.3 by eth0 through 172.17.0.1.",
             "answered FROM 172.17.0.1:5151 after",
             "docker0's address",
-            "  1. Bind the address itself",
+            "  1. See on the host that was asked who has the port",
+            "  2. If it is the server: bind the address itself",
             "       reflector --listen 0.0.0.0:5151\n",
             "       conntrack -D -p udp --orig-dst 172.16.13.13 --dport 5151\n",
         ] {
@@ -232,7 +238,10 @@ fn another_address_of_a_neighbour_is_told() {
         let _server = NaiveServer::start(&docker.outside, Wildcard::Ipv4, PORT).unwrap();
         let (exit, object) = ask(&docker.host, DockerHost::OUTSIDE_SECOND, &BRIEF);
         assert_eq!(exit, 4, "{object}");
-        assert_eq!(kinds(&object), ["same_network", "connected_socket"]);
+        assert_eq!(
+            kinds(&object),
+            ["same_network", "possible_causes", "connected_socket"]
+        );
     });
 }
 

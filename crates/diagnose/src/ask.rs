@@ -1,34 +1,51 @@
 //! Asking once: one datagram from one socket.
 
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::attempt::{Attempt, Outcome, Refusal, SocketKind};
-use crate::question::Question;
+use crate::question::{Answer, Question};
 use reflector_measure::clock;
 use reflector_measure::error::Error;
 use reflector_measure::target::wildcard;
 use reflector_udp::errqueue::{self, Origin, QueuedError};
 
 /// Whom to ask what, and how long to wait.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Plan {
     /// Whom.
-    pub(crate) asked: SocketAddr,
+    asked: SocketAddr,
     /// What.
-    pub(crate) question: Question,
+    question: Question,
     /// How long to wait for each answer.
-    pub(crate) timeout: Duration,
+    timeout: Duration,
+    /// The number that questions are told apart by starts here.
+    first: u64,
+    /// How many have been asked.
+    count: AtomicU16,
 }
 
 impl Plan {
+    /// A plan of which nothing has been done yet.
+    pub(crate) fn new(asked: SocketAddr, question: Question, timeout: Duration) -> Self {
+        Self {
+            asked,
+            question,
+            timeout,
+            // A random number: the standard library seeds its hashers with one.
+            first: RandomState::new().build_hasher().finish(),
+            count: AtomicU16::new(0),
+        }
+    }
+
     /// Asks by both kinds of socket at the same time, from fresh ports.
     ///
     /// # Errors
-    /// EMFILE where there is no descriptor left, EAGAIN where there may be no more threads;
-    /// ENETUNREACH, EHOSTUNREACH, EPERM, EACCES or EMSGSIZE where this host refuses to send.
+    /// EMFILE where there is no descriptor left, EAGAIN where there may be no more threads.
     pub(crate) fn try_once(&self, number: u16) -> Result<[Attempt; 2], Error> {
         thread::scope(|scope| {
             let connected = thread::Builder::new()
@@ -42,7 +59,7 @@ impl Plan {
         })
     }
 
-    /// Asks by an unconnected socket from `port`.
+    /// Asks by an unconnected socket from `port`; the attempt's number is 0.
     ///
     /// # Errors
     /// EADDRINUSE where the port is taken, EACCES where it is below 1024; else as
@@ -54,39 +71,57 @@ impl Plan {
     fn ask(&self, number: u16, kind: SocketKind, port: u16) -> Result<Attempt, Error> {
         let asked = self.asked;
         let socket = open(asked, port)?;
-        let cannot_send = |error: io::Error| send_error(asked, &error);
-        let payload = self.question.payload();
+        let serial = self.count.fetch_add(1, Ordering::Relaxed);
+        let mut local = socket
+            .local_addr()
+            .map_err(|error| Error::system(format!("cannot ask {asked}"), &error))?;
         // Connecting a socket of its own tells the source address without fixing the asking one.
-        let local = source_of(asked)
-            .or_else(|_| socket.local_addr().map(|addr| addr.ip()))
-            .map_err(cannot_send)?;
-        let local_port = socket.local_addr().map_err(cannot_send)?.port();
-        if kind == SocketKind::Connected {
-            socket.connect(asked).map_err(cannot_send)?;
+        if let Ok(source) = source_of(asked) {
+            local.set_ip(source);
         }
+        let payload = self.question.payload(self.first, serial);
+        let connected = match kind {
+            SocketKind::Connected => socket.connect(asked),
+            SocketKind::Unconnected => Ok(()),
+        };
         let sent = clock::monotonic();
-        match kind {
+        let result = connected.and_then(|()| match kind {
             SocketKind::Connected => socket.send(&payload),
             SocketKind::Unconnected => socket.send_to(&payload, asked),
-        }
-        .map_err(cannot_send)?;
+        });
+        let outcome = match result {
+            Ok(_) => self.wait(&socket, serial, sent)?,
+            Err(error) => Outcome::Unsent(error.raw_os_error().unwrap_or(0)),
+        };
+        Ok(Attempt {
+            number,
+            socket: kind,
+            local,
+            outcome,
+        })
+    }
+
+    /// Waits for what becomes of question `serial`, which has been `sent`.
+    fn wait(&self, socket: &UdpSocket, serial: u16, sent: Instant) -> Result<Outcome, Error> {
+        let asked = self.asked;
         let outcome = loop {
             let waited = clock::monotonic().duration_since(sent);
             let Some(left) = self.timeout.checked_sub(waited).filter(|it| !it.is_zero()) else {
                 break Outcome::Silent;
             };
-            let received = receive(&socket, left).map_err(|error| {
+            let received = receive(socket, left).map_err(|error| {
                 Error::system(format!("cannot receive an answer of {asked}"), &error)
             })?;
             let after = clock::monotonic().duration_since(sent);
             match received {
                 Received::Datagram { bytes, from } => {
-                    let is_expected = self.question.is_answered_by(&payload, &bytes);
-                    if is_expected || is_related(from, asked) {
+                    let count = self.count.load(Ordering::Relaxed);
+                    let answer = self.question.answer(self.first, serial, count, &bytes);
+                    if answer != Answer::Other || is_related(from, asked) {
                         break Outcome::Answered {
                             from,
                             after,
-                            is_expected,
+                            answer,
                         };
                     }
                 }
@@ -94,12 +129,7 @@ impl Plan {
                 Received::Nothing => {}
             }
         };
-        Ok(Attempt {
-            number,
-            socket: kind,
-            local: SocketAddr::new(local, local_port),
-            outcome,
-        })
+        Ok(outcome)
     }
 }
 
@@ -170,21 +200,20 @@ fn source_of(asked: SocketAddr) -> io::Result<IpAddr> {
     Ok(socket.local_addr()?.ip())
 }
 
-fn send_error(asked: SocketAddr, error: &io::Error) -> Error {
-    let cannot = Error::system(format!("cannot send to {asked}"), error);
-    match error.raw_os_error() {
-        Some(libc::ENETUNREACH | libc::EHOSTUNREACH) => cannot.try_this(format!(
+/// What it means that nothing can be sent to `asked` for error number `errno`.
+pub(crate) fn send_error(asked: SocketAddr, errno: i32) -> Error {
+    let error = io::Error::from_raw_os_error(errno);
+    let cannot = Error::system(format!("cannot send to {asked}"), &error);
+    match errno {
+        libc::ENETUNREACH | libc::EHOSTUNREACH => cannot.try_this(format!(
             "this host has no route to it: `ip route get {}` says the same",
             asked.ip()
         )),
-        Some(libc::EPERM) => cannot.try_this(
-            "this host's own firewall drops what it sends: look at the output chains of \
-             `nft list ruleset`",
+        libc::EACCES => cannot.try_this(
+            "a broadcast address cannot answer: ask one of the host's own; or a \
+                             route forbids it: see `ip route`",
         ),
-        Some(libc::EACCES) => {
-            cannot.try_this("a broadcast address cannot answer; ask one of the host's own")
-        }
-        Some(libc::EMSGSIZE) => cannot.try_this("ask with fewer bytes"),
+        libc::EMSGSIZE => cannot.try_this("ask with fewer bytes"),
         _ => cannot,
     }
 }
@@ -196,11 +225,7 @@ mod tests {
     use super::*;
 
     fn plan(asked: SocketAddr) -> Plan {
-        Plan {
-            asked,
-            question: Question::Echo,
-            timeout: Duration::from_millis(100),
-        }
+        Plan::new(asked, Question::Echo, Duration::from_millis(100))
     }
 
     #[test]

@@ -3,6 +3,8 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use crate::question::Answer;
+
 /// The kind of socket that asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SocketKind {
@@ -31,11 +33,13 @@ pub(crate) enum Outcome {
         from: SocketAddr,
         /// The round-trip time.
         after: Duration,
-        /// Whether it was the answer that the question asks for, not just any.
-        is_expected: bool,
+        /// What it is an answer to.
+        answer: Answer,
     },
     /// An ICMP error came.
     Refused(Refusal),
+    /// This host's kernel did not send it, for this error number.
+    Unsent(i32),
     /// Nothing came in time.
     Silent,
 }
@@ -110,9 +114,21 @@ pub(crate) struct Attempt {
 }
 
 impl Attempt {
+    /// Whether it came from the port that the user chose.
+    pub(crate) fn is_chosen(&self) -> bool {
+        self.number == 0
+    }
+
     /// Whether it was answered from the address asked.
     pub(crate) fn is_right(&self, asked: SocketAddr) -> bool {
         matches!(self.outcome, Outcome::Answered { from, .. } if is_same(from, asked))
+    }
+}
+
+impl Outcome {
+    /// Whether an answer came, from wherever.
+    pub(crate) fn is_answered(&self) -> bool {
+        matches!(self, Self::Answered { .. })
     }
 }
 

@@ -19,10 +19,14 @@ pub(crate) enum Verdict {
     FlowSilent,
     /// An answer came from another address.
     WrongSource,
+    /// An answer came to a question of another socket.
+    MixedUp,
     /// Nothing but ICMP errors.
     Refused,
     /// Nothing at all.
     Silent,
+    /// This host did not send any question.
+    Unsent,
 }
 
 impl Verdict {
@@ -31,7 +35,8 @@ impl Verdict {
         match self {
             Self::Answered | Self::Partly => Exit::Done,
             Self::WrongSource => Exit::WrongSource,
-            Self::FlowSilent | Self::Refused | Self::Silent => Exit::Unanswered,
+            Self::FlowSilent | Self::MixedUp | Self::Refused | Self::Silent => Exit::Unanswered,
+            Self::Unsent => Exit::Failed,
         }
     }
 }
@@ -60,6 +65,16 @@ pub(crate) struct Finding {
     pub(crate) text: String,
 }
 
+impl Finding {
+    /// One of this kind.
+    pub(crate) fn new(kind: &'static str, text: impl Into<String>) -> Self {
+        Self {
+            kind,
+            text: text.into(),
+        }
+    }
+}
+
 /// One thing to try.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Remedy {
@@ -67,4 +82,22 @@ pub(crate) struct Remedy {
     pub(crate) text: String,
     /// As a command, where it is one.
     pub(crate) command: Option<String>,
+}
+
+impl Remedy {
+    /// One that is done by hand.
+    pub(crate) fn new(text: impl Into<String>) -> Self {
+        Self {
+            text: text.into(),
+            command: None,
+        }
+    }
+
+    /// One that is a command.
+    pub(crate) fn by(text: impl Into<String>, command: impl Into<String>) -> Self {
+        Self {
+            command: Some(command.into()),
+            ..Self::new(text)
+        }
+    }
 }

@@ -58,6 +58,9 @@ pub(crate) struct Counters {
     /// Packets dropped because the route to their source is another
     /// (`TcpExtIPReversePathFilter`).
     pub(crate) reverse_path_filter: u64,
+    /// Packets that connection tracking dropped, for want of room most of all; 0 where that cannot
+    /// be read.
+    pub(crate) untrackable: u64,
 }
 
 impl Counters {
@@ -72,6 +75,7 @@ impl Counters {
         Self {
             no_ports: find("snmp", "Udp", "NoPorts").unwrap_or(0) + v6.unwrap_or(0),
             reverse_path_filter: find("netstat", "TcpExt", "IPReversePathFilter").unwrap_or(0),
+            untrackable: conntrack::drops().unwrap_or(0),
         }
     }
 
@@ -82,7 +86,32 @@ impl Counters {
             reverse_path_filter: self
                 .reverse_path_filter
                 .saturating_sub(earlier.reverse_path_filter),
+            untrackable: self.untrackable.saturating_sub(earlier.untrackable),
         }
+    }
+}
+
+/// How full the connection tracking table is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Occupancy {
+    /// Entries of this network namespace.
+    pub(crate) count: u64,
+    /// Entries that any namespace may have.
+    pub(crate) max: u64,
+}
+
+impl Occupancy {
+    /// As it is now; `None` where nothing is tracked.
+    pub(crate) fn read() -> Option<Self> {
+        Some(Self {
+            count: sysctl("netfilter/nf_conntrack_count")?,
+            max: sysctl("netfilter/nf_conntrack_max")?,
+        })
+    }
+
+    /// Whether more than `percent` of the room is taken. A maximum of 0 is none.
+    pub(crate) fn is_above(self, percent: u64) -> bool {
+        self.max > 0 && self.count.saturating_mul(100) >= self.max.saturating_mul(percent)
     }
 }
 
@@ -312,16 +341,19 @@ mod tests {
         let earlier = Counters {
             no_ports: 2,
             reverse_path_filter: 1,
+            untrackable: 4,
         };
         let now = Counters {
             no_ports: 5,
             reverse_path_filter: 1,
+            untrackable: 4,
         };
         assert_eq!(
             now.since(earlier),
             Counters {
                 no_ports: 3,
-                reverse_path_filter: 0
+                reverse_path_filter: 0,
+                untrackable: 0,
             }
         );
     }

@@ -10,8 +10,8 @@ use crate::attempt::{Attempt, Outcome};
 use crate::diagnosis::{Diagnosis, Finding, Remedy, Verdict};
 use crate::facts::Facts;
 use crate::machine::check::Check;
-use crate::question::Question;
-use reflector_measure::json;
+use crate::question::{Answer, Question};
+use reflector_measure::{errno, json};
 
 /// Prints a diagnosis of a target.
 ///
@@ -41,7 +41,9 @@ pub(crate) fn machine(checks: &[Check], out: &mut impl Write) -> io::Result<()> 
 struct Object<'a> {
     target: &'a str,
     asked: SocketAddr,
-    not_asked: &'a [SocketAddr],
+    not_asked: Vec<SocketAddr>,
+    /// Other addresses of the name that were asked, and whether they answered from themselves.
+    also_asked: BTreeMap<SocketAddr, bool>,
     question: &'static str,
     timeout_ms: f64,
     verdict: Verdict,
@@ -53,6 +55,9 @@ struct Object<'a> {
     udp_no_ports: u64,
     reverse_path_filtered: u64,
     conntrack_udp_entries: Option<usize>,
+    conntrack_entries: Option<u64>,
+    conntrack_max: Option<u64>,
+    conntrack_drops: u64,
     seen_on_interface: Option<&'a [SocketAddr]>,
     findings: &'a [Finding],
     remedies: &'a [Remedy],
@@ -74,12 +79,16 @@ enum OutcomeObject {
         from: SocketAddr,
         rtt_us: f64,
         is_expected: bool,
+        is_to_another: bool,
     },
     Refused {
         by: Option<IpAddr>,
         icmp_type: u8,
         icmp_code: u8,
         meaning: String,
+    },
+    Unsent {
+        error: String,
     },
     Silent,
 }
@@ -106,7 +115,8 @@ fn object<'a>(facts: &'a Facts, diagnosis: &'a Diagnosis) -> Object<'a> {
     Object {
         target: &facts.target,
         asked: facts.asked,
-        not_asked: &facts.others,
+        not_asked: facts.not_asked().collect(),
+        also_asked: facts.also_asked().collect(),
         question: match facts.question {
             Question::Echo => "echo",
             Question::Bytes(_) => "bytes",
@@ -121,6 +131,9 @@ fn object<'a>(facts: &'a Facts, diagnosis: &'a Diagnosis) -> Object<'a> {
         udp_no_ports: facts.counted.no_ports,
         reverse_path_filtered: facts.counted.reverse_path_filter,
         conntrack_udp_entries: facts.tracked.as_ref().map(Vec::len),
+        conntrack_entries: facts.occupancy.map(|it| it.count),
+        conntrack_max: facts.occupancy.map(|it| it.max),
+        conntrack_drops: facts.counted.untrackable,
         seen_on_interface: facts.seen_on_interface.as_deref(),
         findings: &diagnosis.findings,
         remedies: &diagnosis.remedies,
@@ -132,17 +145,21 @@ fn attempt_object(attempt: &Attempt) -> AttemptObject {
         Outcome::Answered {
             from,
             after,
-            is_expected,
+            answer,
         } => OutcomeObject::Answered {
             from: *from,
             rtt_us: after.as_nanos() as f64 / 1e3,
-            is_expected: *is_expected,
+            is_expected: *answer == Answer::Expected,
+            is_to_another: *answer == Answer::ToAnother,
         },
         Outcome::Refused(refusal) => OutcomeObject::Refused {
             by: refusal.by,
             icmp_type: refusal.icmp_type,
             icmp_code: refusal.icmp_code,
             meaning: refusal.meaning(),
+        },
+        Outcome::Unsent(errno) => OutcomeObject::Unsent {
+            error: errno::name(*errno),
         },
         Outcome::Silent => OutcomeObject::Silent,
     };

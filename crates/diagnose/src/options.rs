@@ -18,6 +18,8 @@ pub struct Options {
     pub timeout: Duration,
     /// The port to ask first from.
     pub source_port: Option<u16>,
+    /// Source ports from which the reflector answers nobody, unless it is told otherwise.
+    pub denied_ports: &'static [u16],
     /// JSON instead of text.
     pub json: bool,
 }

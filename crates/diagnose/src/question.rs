@@ -1,6 +1,5 @@
 //! What is asked, and whether an answer is one to it.
 
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::str::FromStr;
 
 use reflector_measure::payload::Payload;
@@ -52,7 +51,7 @@ impl FromStr for DnsName {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Question {
-    /// A line of text with a random number in it, to be echoed.
+    /// A line of text with a number in it, to be echoed.
     Echo,
     /// The user's bytes; any answer is one.
     Bytes(Payload),
@@ -70,28 +69,54 @@ impl Question {
         }
     }
 
-    /// The payload of one datagram, unlike any other's where the question allows it.
-    pub(crate) fn payload(&self) -> Vec<u8> {
+    /// The payload of one datagram: of question `serial` of those that start at `first`, unlike
+    /// any other's where the question allows it.
+    pub(crate) fn payload(&self, first: u64, serial: u16) -> Vec<u8> {
+        let number = first.wrapping_add(serial.into());
         match self {
-            Self::Echo => format!("reflector diagnose {:016x}\n", random()).into_bytes(),
+            Self::Echo => format!("{ECHO_PREFIX}{number:016x}\n").into_bytes(),
             Self::Bytes(Payload(bytes)) => bytes.clone(),
-            Self::Dns(name) => dns_query(name, random() as u16),
+            Self::Dns(name) => dns_query(name, number as u16),
         }
     }
 
-    /// Whether `answer` is an answer to `payload`.
-    pub(crate) fn is_answered_by(&self, payload: &[u8], answer: &[u8]) -> bool {
+    /// What `bytes` are an answer to, where question `serial` of `asked` that start at `first`
+    /// waits for one.
+    pub(crate) fn answer(&self, first: u64, serial: u16, asked: u16, bytes: &[u8]) -> Answer {
+        let own = self.payload(first, serial);
         match self {
-            Self::Echo => payload == answer,
-            Self::Bytes(_) => true,
-            // The same ID, and QR set.
-            Self::Dns(_) => {
-                answer.len() >= DNS_HEADER_LEN
-                    && answer[..2] == payload[..2]
-                    && answer[2] & 0x80 != 0
+            Self::Echo if bytes == own => Answer::Expected,
+            // Of this run or of another client's.
+            Self::Echo if bytes.len() == own.len() && bytes.starts_with(ECHO_PREFIX.as_bytes()) => {
+                Answer::ToAnother
             }
+            Self::Bytes(_) => Answer::Expected,
+            // QR is set.
+            Self::Dns(_) if bytes.len() >= DNS_HEADER_LEN && bytes[2] & 0x80 != 0 => {
+                let id = u16::from_be_bytes([bytes[0], bytes[1]]);
+                match id.wrapping_sub(first as u16) {
+                    it if it == serial => Answer::Expected,
+                    it if it < asked => Answer::ToAnother,
+                    _ => Answer::Other,
+                }
+            }
+            _ => Answer::Other,
         }
     }
+}
+
+/// What an echo request begins with.
+const ECHO_PREFIX: &str = "reflector diagnose ";
+
+/// What an answer is, as far as the question tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// That to the question of the socket it came to.
+    Expected,
+    /// That to a question of another socket.
+    ToAnother,
+    /// Something else.
+    Other,
 }
 
 fn dns_query(name: &DnsName, id: u16) -> Vec<u8> {
@@ -102,11 +127,6 @@ fn dns_query(name: &DnsName, id: u16) -> Vec<u8> {
     query.extend(&name.wire);
     query.extend([0, 1, 0, 1]); // Type A, class IN.
     query
-}
-
-/// A random number: the standard library seeds its hashers with one.
-fn random() -> u64 {
-    RandomState::new().build_hasher().finish()
 }
 
 #[cfg(test)]
@@ -132,19 +152,25 @@ mod tests {
 
     #[test]
     fn answers_are_told_from_strangers() {
-        let payload = Question::Echo.payload();
-        assert_ne!(payload, Question::Echo.payload());
-        assert!(Question::Echo.is_answered_by(&payload, &payload));
-        assert!(!Question::Echo.is_answered_by(&payload, b"hello"));
+        let echo = |bytes: &[u8]| Question::Echo.answer(u64::MAX, 1, 2, bytes);
+        let [own, other] = [1, 0].map(|serial| Question::Echo.payload(u64::MAX, serial));
+        assert_eq!(echo(&own), Answer::Expected);
+        assert_eq!(echo(&other), Answer::ToAnother);
+        assert_eq!(echo(&Question::Echo.payload(7, 0)), Answer::ToAnother);
+        assert_eq!(echo(b"hello"), Answer::Other);
         let dns = Question::Dns("example.com".parse().unwrap());
-        let payload = dns.payload();
-        let mut answer = payload.clone();
-        assert!(!dns.is_answered_by(&payload, &answer));
+        let judge = |bytes: &[u8]| dns.answer(0xffff, 1, 2, bytes);
+        let mut answer = dns.payload(0xffff, 1);
+        assert_eq!(judge(&answer), Answer::Other, "a query is no answer");
         answer[2] |= 0x80;
-        assert!(dns.is_answered_by(&payload, &answer));
-        assert!(!dns.is_answered_by(&payload, &answer[..11]));
+        assert_eq!(judge(&answer), Answer::Expected);
+        assert_eq!(judge(&answer[..11]), Answer::Other);
+        let mut other = dns.payload(0xffff, 0);
+        other[2] |= 0x80;
+        assert_eq!(judge(&other), Answer::ToAnother);
         answer[0] ^= 1;
-        assert!(!dns.is_answered_by(&payload, &answer));
-        assert!(Question::Bytes(Payload(Vec::new())).is_answered_by(b"", b"anything"));
+        assert_eq!(judge(&answer), Answer::Other);
+        let bytes = Question::Bytes(Payload(Vec::new()));
+        assert_eq!(bytes.answer(0, 0, 1, b"anything"), Answer::Expected);
     }
 }

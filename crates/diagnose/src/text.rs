@@ -7,7 +7,7 @@ use crate::attempt::{Attempt, Outcome, is_same};
 use crate::diagnosis::Diagnosis;
 use crate::facts::Facts;
 use crate::machine::check::Check;
-use crate::question::Question;
+use crate::question::{Answer, Question};
 use reflector_measure::text::{paragraph, width};
 
 /// Prints a diagnosis of a target.
@@ -90,6 +90,9 @@ impl Page {
                 let label = format!("{:len$}try: ", "", len = first.len());
                 text += &self.paragraph(&label, remedy);
             }
+            if let Some(command) = &check.command {
+                text += &self.command(&format!("{:len$}", "", len = first.len() + 5), command);
+            }
         }
         let hindering: Vec<_> = checks
             .iter()
@@ -123,10 +126,13 @@ impl Page {
     /// A command, over several lines with a backslash at their ends where it is long: a shell
     /// takes it as it stands.
     fn command(self, indent: &str, command: &str) -> String {
-        const CONTINUED: &str = " \\";
-        let text = paragraph(indent, command, self.columns - CONTINUED.len());
+        const CONTINUED: &str = " \\\n";
+        const INDENT: &str = "  ";
+        // The line end takes no column.
+        let columns = self.columns - (CONTINUED.len() - 1) - INDENT.len();
+        let text = paragraph(indent, command, columns);
         let lines: Vec<&str> = text.lines().collect();
-        lines.join(" \\\n  ") + "\n"
+        lines.join(&format!("{CONTINUED}{INDENT}")) + "\n"
     }
 }
 
@@ -147,11 +153,11 @@ fn way(facts: &Facts) -> String {
         }
     }
     text.push('.');
-    if !facts.others.is_empty() {
-        let others: Vec<_> = facts.others.iter().map(ToString::to_string).collect();
+    let not_asked: Vec<_> = facts.not_asked().map(|it| it.to_string()).collect();
+    if !not_asked.is_empty() {
         text += &format!(
             " Not asked, though the name has them: {}.",
-            others.join(", ")
+            not_asked.join(", ")
         );
     }
     text
@@ -162,17 +168,18 @@ fn outcome(attempt: &Attempt, facts: &Facts) -> String {
         Outcome::Answered {
             from,
             after,
-            is_expected,
+            answer,
         } => {
             let from_text = if is_same(*from, facts.asked) {
                 "from the address asked".to_owned()
             } else {
                 format!("FROM {from}")
             };
-            let odd = match (is_expected, &facts.question) {
-                (true, _) => "",
-                (false, Question::Dns(_)) => ", no DNS answer",
-                (false, _) => ", no echo",
+            let odd = match (answer, &facts.question) {
+                (Answer::Expected, _) => "",
+                (Answer::ToAnother, _) => ", to another's question",
+                (Answer::Other, Question::Dns(_)) => ", no DNS answer",
+                (Answer::Other, _) => ", no echo",
             };
             format!("answered {from_text} after {}{odd}", ms(*after))
         }
@@ -181,6 +188,10 @@ fn outcome(attempt: &Attempt, facts: &Facts) -> String {
                 .by
                 .map_or_else(String::new, |ip| format!(" by {ip}"));
             format!("refused{by}: {}", refusal.short_meaning())
+        }
+        Outcome::Unsent(errno) => {
+            let error = io::Error::from_raw_os_error(*errno);
+            format!("could not be sent: {error}")
         }
         Outcome::Silent => format!("silent for {}", humantime::format_duration(facts.timeout)),
     }
@@ -217,6 +228,8 @@ mod tests {
         );
         let expected = "  conntrack -D -p udp --orig-dst \\\n    172.16.13.13 --dport 53\n";
         assert_eq!(text, expected);
+        let longest = page.command("  ", &"word ".repeat(30));
+        assert!(longest.lines().all(|line| line.len() <= 40), "{longest}");
         assert_eq!(
             page.command("  ", "nft list ruleset"),
             "  nft list ruleset\n"

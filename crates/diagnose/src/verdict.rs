@@ -21,20 +21,21 @@ pub(crate) fn diagnose(facts: &Facts) -> Diagnosis {
         .count();
     let is_refused = |it: &&Attempt| matches!(it.outcome, Outcome::Refused(_));
     let refused = facts.attempts.iter().filter(is_refused).count();
-    let chosen_is_dead = facts
-        .attempts
-        .first()
-        .is_some_and(|it| it.number == 0 && !matches!(it.outcome, Outcome::Answered { .. }));
+    let is_unsent = |it: &Attempt| matches!(it.outcome, Outcome::Unsent(_));
     let verdict = if !seen.is_empty() {
         Verdict::WrongSource
+    } else if facts.mixed_up() > 0 {
+        Verdict::MixedUp
     } else if right == facts.attempts.len() {
         Verdict::Answered
-    } else if right > 0 && chosen_is_dead {
+    } else if facts.only_chosen_is_wrong() {
         Verdict::FlowSilent
     } else if right > 0 {
         Verdict::Partly
     } else if refused > 0 {
         Verdict::Refused
+    } else if facts.attempts.iter().all(is_unsent) {
+        Verdict::Unsent
     } else {
         Verdict::Silent
     };
@@ -71,6 +72,11 @@ fn headline(
                 seen.join(" and ")
             )
         }
+        Verdict::MixedUp => format!(
+            "{asked} answers, but {} of {total} questions with the answer to another's.",
+            facts.mixed_up()
+        ),
+        Verdict::Unsent => format!("{asked} was not asked: this host does not let it be sent."),
         Verdict::Refused => {
             let refusal = facts.first_refusal();
             let by = refusal.and_then(|it| it.by);

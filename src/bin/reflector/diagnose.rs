@@ -10,7 +10,7 @@ use reflector::probe::{self, Blocker};
 use reflector::report::Report;
 use reflector::responder::{Request, Responder};
 use reflector::server::Server;
-use reflector::{DropReason, Verdict};
+use reflector::{DEFAULT_DENY_PORTS, DropReason, Verdict};
 use reflector_diagnose::Options;
 use reflector_diagnose::machine::Blocked;
 use reflector_diagnose::question::{DnsName, Question};
@@ -56,7 +56,7 @@ const ENDING: Ending = Ending {
                 "0  answered from the address asked; nothing hinders this host",
                 "1  failed; something hinders this host",
                 "2  wrong usage",
-                "3  silent or refused",
+                "3  silent, refused, or answered with what another client asked for",
                 "4  answered from another address",
             ],
         ),
@@ -105,7 +105,8 @@ pub struct DiagnoseArgs {
     /// Send the first try from this port
     ///
     /// The port of a client that gets no answer shows whether connection tracking holds a stale
-    /// flow.
+    /// flow. Where every fresh port is answered and this one is not, it is asked from again, as
+    /// often as there are tries.
     #[arg(long, value_name = "PORT")]
     #[arg(value_parser = port, requires = "target")]
     source_port: Option<u16>,
@@ -137,6 +138,7 @@ impl DiagnoseArgs {
             tries: self.tries,
             timeout: self.timeout,
             source_port: self.source_port,
+            denied_ports: DEFAULT_DENY_PORTS,
             json: self.json,
         }
     }

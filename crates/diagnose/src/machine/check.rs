@@ -13,6 +13,8 @@ pub(crate) struct Check {
     pub(crate) found: String,
     /// What to do about it, where it hinders.
     pub(crate) remedy: Option<String>,
+    /// That as a command, where it is a long one.
+    pub(crate) command: Option<String>,
 }
 
 impl Check {
@@ -23,6 +25,7 @@ impl Check {
             is_ok: true,
             found: found.into(),
             remedy: None,
+            command: None,
         }
     }
 
@@ -37,6 +40,13 @@ impl Check {
             is_ok: false,
             found: found.into(),
             remedy: Some(remedy.into()),
+            command: None,
         }
+    }
+
+    /// The same with the remedy as a command.
+    pub(crate) fn by(mut self, command: String) -> Self {
+        self.command = Some(command);
+        self
     }
 }

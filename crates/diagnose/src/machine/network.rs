@@ -9,7 +9,9 @@ use socket2::{Domain, Socket, Type};
 use super::bridge;
 use super::check::Check;
 use super::offload::{self, names};
-use crate::host::{self, Interface, Tables};
+use crate::host::{self, Interface, Occupancy, Tables};
+use crate::remedies::commands::{Side, untracked};
+use reflector_measure::host_port::DEFAULT_PORT;
 use reflector_netlab::ethtool;
 use reflector_udp::sockopt;
 
@@ -33,8 +35,7 @@ pub(crate) fn check() -> Vec<Check> {
         )),
     }
     checks.push(conntrack(
-        host::sysctl("netfilter/nf_conntrack_count"),
-        host::sysctl("netfilter/nf_conntrack_max"),
+        Occupancy::read(),
         [
             host::sysctl("netfilter/nf_conntrack_udp_timeout"),
             host::sysctl("netfilter/nf_conntrack_udp_timeout_stream"),
@@ -166,29 +167,32 @@ fn rp_filter_check(settings: &[(&Interface, u64)]) -> Check {
     }
 }
 
-fn conntrack(count: Option<u64>, max: Option<u64>, timeouts: [Option<u64>; 2]) -> Check {
+fn conntrack(occupancy: Option<Occupancy>, timeouts: [Option<u64>; 2]) -> Check {
     let name = "conntrack";
-    let (Some(count), Some(max)) = (count, max) else {
+    let Some(table) = occupancy else {
         return Check::ok(name, "no connection tracking here");
     };
-    let mut found = format!("{count} of {max} entries");
+    let mut found = format!("{} of {} entries", table.count, table.max);
     if let [Some(first), Some(stream)] = timeouts {
-        found += &format!("; those of UDP last {first} s unanswered, {stream} s answered");
-    }
-    // From 95 % on the kernel drops entries early; new flows come in bursts.
-    if max > 0 && count.saturating_mul(5) >= max.saturating_mul(4) {
-        let remedy = format!(
-            "`sysctl -w net.netfilter.nf_conntrack_max={}`, or do not track the reflector's port \
-             (`notrack` in an nft raw chain)",
-            max * 4
-        );
-        return Check::warn(
-            name,
-            format!("{found}: nearly full, new flows get lost"),
-            remedy,
+        found += &format!(
+            "; those of UDP last {first} s, and {stream} s only once a packet of an answered flow \
+             comes more than 2 s after its first"
         );
     }
-    Check::ok(name, found)
+    // New flows come in bursts.
+    let state = match (table.is_above(100), table.is_above(80)) {
+        (true, _) => "full, new flows are dropped",
+        (_, true) => "nearly full, new flows get lost",
+        _ => return Check::ok(name, found),
+    };
+    let remedy = format!(
+        "`sysctl -w net.netfilter.nf_conntrack_max={}` in the network namespace of the machine; or \
+         do not track the reflector's port (here {DEFAULT_PORT}), neither questions nor answers, \
+         where no NAT publishes it:",
+        table.max * 4
+    );
+    let check = Check::warn(name, format!("{state}: {found}"), remedy);
+    check.by(untracked(DEFAULT_PORT, Side::Server))
 }
 
 #[cfg(test)]
@@ -210,10 +214,16 @@ mod tests {
     #[test]
     fn a_full_table_hinders() {
         let timeouts = [Some(30), Some(120)];
-        assert!(conntrack(Some(799), Some(1000), timeouts).is_ok);
-        let full = conntrack(Some(800), Some(1000), timeouts);
-        assert!(!full.is_ok && full.remedy.unwrap().contains("nf_conntrack_max=4000"));
-        assert!(conntrack(None, None, [None, None]).is_ok);
+        let check = |count| conntrack(Some(Occupancy { count, max: 1000 }), timeouts);
+        assert!(check(799).is_ok && check(799).found.contains("120 s only once"));
+        let nearly = check(800);
+        assert!(!nearly.is_ok && nearly.remedy.unwrap().contains("nf_conntrack_max=4000"));
+        assert!(nearly.command.unwrap().contains("udp sport 9007 notrack"));
+        assert!(nearly.found.starts_with("nearly full"));
+        assert!(check(1000).found.starts_with("full"));
+        assert!(conntrack(None, timeouts).is_ok);
+        let unlimited = Occupancy { count: 1, max: 0 };
+        assert!(conntrack(Some(unlimited), timeouts).is_ok);
     }
 
     #[test]

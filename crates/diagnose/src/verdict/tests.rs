@@ -1,11 +1,14 @@
 //! Facts in, verdict and explanation out.
 
+mod flows;
+
 use std::time::Duration;
 
 use super::*;
 use crate::attempt::{Refusal, SocketKind};
-use crate::host::{Address, Counters, Route};
-use crate::question::Question;
+use crate::facts::Other;
+use crate::host::{Address, Counters, Occupancy, Route};
+use crate::question::{Answer, Question};
 use reflector_measure::exit::Exit;
 use reflector_netlab::conntrack::{ConntrackEntry, Tuple};
 
@@ -17,7 +20,7 @@ fn answered(from: &str) -> Outcome {
     Outcome::Answered {
         from: addr(from),
         after: Duration::from_micros(80),
-        is_expected: true,
+        answer: Answer::Expected,
     }
 }
 
@@ -54,6 +57,7 @@ fn container(connected: Outcome, unconnected: Outcome) -> Facts {
         others: Vec::new(),
         question: Question::Echo,
         timeout: Duration::from_secs(1),
+        denied_ports: &[1900, 11_211],
         attempts: vec![
             attempt(SocketKind::Connected, 40_001, connected),
             attempt(SocketKind::Unconnected, 40_002, unconnected),
@@ -68,6 +72,7 @@ fn container(connected: Outcome, unconnected: Outcome) -> Facts {
         unresolved: None,
         rp_filter: Some(0),
         counted: Counters::default(),
+        occupancy: None,
         tracked: None,
         seen_on_interface: None,
     }
@@ -111,23 +116,32 @@ fn moby_15127_is_recognised_silent_or_refused() {
                 .headline
                 .contains("172.17.0.1:53 answered instead")
         );
-        assert_eq!(kinds(&diagnosis), ["gateway", "connected_socket"]);
-        let texts = texts(&diagnosis);
-        assert!(
-            texts.contains("docker0") && texts.contains("moby#15127"),
-            "{texts}"
-        );
-        assert!(
-            diagnosis.remedies[0]
-                .text
-                .contains("listen on 172.16.13.13:53")
-        );
         assert_eq!(
-            commands(&diagnosis),
+            kinds(&diagnosis),
+            ["gateway", "possible_causes", "connected_socket"]
+        );
+        let texts = texts(&diagnosis);
+        for part in ["docker0", "moby#15127", "docker-proxy", "masquerade"] {
+            assert!(texts.contains(part), "{texts}");
+        }
+        assert!(
+            diagnosis.remedies[1]
+                .text
+                .contains("bind the address itself, 172.16.13.13:53")
+        );
+        let commands = commands(&diagnosis);
+        assert_eq!(
+            commands[..3],
             [
+                "ss -lunp 'sport = 53'",
                 "reflector --listen 0.0.0.0:53",
-                "conntrack -D -p udp --orig-dst 172.16.13.13 --dport 53"
+                "conntrack -L -p udp --orig-port-src 53"
             ]
+        );
+        assert!(commands[3].contains("udp dport 53 notrack") && commands[3].contains("sport 53"));
+        assert_eq!(
+            commands[4],
+            "conntrack -D -p udp --orig-dst 172.16.13.13 --dport 53"
         );
     }
 }
@@ -192,7 +206,7 @@ fn several_servers_behind_one_address_are_told() {
     let facts = container(answered("172.16.13.13:53"), answered("172.17.0.1:53"));
     let diagnosis = diagnose(&facts);
     assert_eq!(diagnosis.verdict, Verdict::WrongSource);
-    assert_eq!(kinds(&diagnosis), ["gateway", "mixed"]);
+    assert_eq!(kinds(&diagnosis), ["gateway", "possible_causes", "mixed"]);
 }
 
 #[test]
@@ -235,8 +249,8 @@ fn silence_is_explained_by_what_this_host_noticed() {
     assert_eq!(kinds(&diagnose(&absent)), ["neighbour"]);
     let filtered = Facts {
         counted: Counters {
-            no_ports: 0,
             reverse_path_filter: 2,
+            ..Counters::default()
         },
         ..silent()
     };
@@ -256,60 +270,33 @@ fn what_only_the_interface_saw_counts() {
     };
     let diagnosis = diagnose(&seen_on_interface("172.17.0.1:53"));
     assert_eq!(diagnosis.verdict, Verdict::WrongSource);
-    assert_eq!(kinds(&diagnosis), ["gateway", "dropped_here"]);
+    assert_eq!(
+        kinds(&diagnosis),
+        ["gateway", "possible_causes", "dropped_here"]
+    );
     let diagnosis = diagnose(&seen_on_interface("172.16.13.13:53"));
     assert_eq!(diagnosis.verdict, Verdict::Silent);
     assert_eq!(kinds(&diagnosis), ["dropped_here"]);
     assert_eq!(commands(&diagnosis), ["nft list ruleset"]);
 }
 
-fn entry(port: u16, reply_source: &str) -> ConntrackEntry {
-    let source = SocketAddr::new([172, 17, 0, 3].into(), port);
-    ConntrackEntry {
-        protocol: "udp".to_owned(),
-        original: Tuple {
-            source,
-            destination: addr("172.16.13.13:53"),
-        },
-        reply: Tuple {
-            source: addr(reply_source),
-            destination: source,
-        },
-        is_replied: false,
-    }
-}
-
 #[test]
-fn a_dead_flow_beside_a_living_one_is_stale() {
-    let mut facts = container(Outcome::Silent, answered("172.16.13.13:53"));
+fn another_address_of_the_name_that_answers_is_named() {
+    let mut facts = container(refused("172.16.13.13", 3), Outcome::Silent);
+    let other = |addr: &str, is_right| Other {
+        addr: addr.parse().unwrap(),
+        is_right,
+    };
+    facts.others = vec![
+        other("172.16.13.14:53", Some(false)),
+        other("[fd13::13]:53", Some(true)),
+    ];
     let diagnosis = diagnose(&facts);
-    assert_eq!(diagnosis.verdict, Verdict::Partly);
-    assert_eq!(diagnosis.verdict.exit(), Exit::Done);
-    assert_eq!(kinds(&diagnosis), ["flow"]);
-    assert_eq!(
-        commands(&diagnosis),
-        ["conntrack -D -p udp --orig-src 172.17.0.3 --sport 40001 \
-          --orig-dst 172.16.13.13 --dport 53"]
-    );
-    facts.attempts[0].number = 0;
-    facts.tracked = Some(vec![
-        entry(40_001, "172.16.13.13:53"),
-        entry(40_002, "172.16.13.14:53"),
-    ]);
-    let diagnosis = diagnose(&facts);
-    assert_eq!(diagnosis.verdict, Verdict::FlowSilent);
-    assert_eq!(diagnosis.verdict.exit(), Exit::Unanswered);
-    assert!(diagnosis.headline.contains("port 40001"));
-    assert_eq!(kinds(&diagnosis), ["flow", "conntrack"]);
-}
-
-#[test]
-fn nat_of_this_host_is_told() {
-    let mut facts = container(Outcome::Silent, Outcome::Silent);
-    facts.tracked = Some(vec![entry(40_001, "10.0.0.9:53")]);
-    let diagnosis = diagnose(&facts);
-    assert_eq!(kinds(&diagnosis), ["nat", "nothing_seen"]);
-    assert!(texts(&diagnosis).contains("10.0.0.9:53 (DNAT)"));
+    assert_eq!(diagnosis.verdict, Verdict::Refused);
+    assert_eq!(kinds(&diagnosis), ["refused", "other_address_answers"]);
+    assert!(texts(&diagnosis).contains("`-6` asks over IPv6"));
+    facts.others[1].is_right = None;
+    assert_eq!(kinds(&diagnose(&facts)), ["refused"]);
 }
 
 #[test]
@@ -317,11 +304,10 @@ fn ipv6_has_its_own_commands() {
     let mut facts = container(Outcome::Silent, answered("[fd17::1]:53"));
     facts.asked = addr("[fd13::13]:53");
     let diagnosis = diagnose(&facts);
+    let commands = commands(&diagnosis);
+    assert_eq!(commands[1], "reflector --listen [::]:53");
     assert_eq!(
-        commands(&diagnosis),
-        [
-            "reflector --listen [::]:53",
-            "conntrack -D -f ipv6 -p udp --orig-dst fd13::13 --dport 53"
-        ]
+        commands[4],
+        "conntrack -D -f ipv6 -p udp --orig-dst fd13::13 --dport 53"
     );
 }

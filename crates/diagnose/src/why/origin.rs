@@ -8,8 +8,6 @@ use crate::relation::{Relation, relation};
 /// A word for who the other address is, and why it was taken, in sentences.
 pub(crate) fn explain(facts: &Facts, from: SocketAddr) -> (&'static str, String) {
     let (seen, asked) = (from.ip(), facts.asked.ip());
-    let wildcard = "the server listens on a wildcard (0.0.0.0 or [::]) and answers without \
-                    naming a source";
     match relation(facts, seen) {
         Relation::OtherPort => (
             "other_port",
@@ -21,8 +19,7 @@ pub(crate) fn explain(facts: &Facts, from: SocketAddr) -> (&'static str, String)
             "own_address",
             format!(
                 "{seen} is this host's own address, on {interface}: the server runs on this very \
-                 host, or what is sent to {asked} is redirected to it. If it is one server, \
-                 {wildcard}, so the route to the peer chose."
+                 host, or what is sent to {asked} is redirected to it."
             ),
         ),
         Relation::Gateway(interface) => ("gateway", gateway(facts, seen, &interface)),
@@ -33,9 +30,8 @@ pub(crate) fn explain(facts: &Facts, from: SocketAddr) -> (&'static str, String)
             "same_network",
             format!(
                 "{seen} is a neighbour on {interface}, as is {asked}: most likely both are \
-                 addresses of one host. {}, and its kernel took the address that it prefers on \
-                 this network.",
-                capitalised(wildcard)
+                 addresses of one host, and {seen} is the one that its kernel prefers on this \
+                 network."
             ),
         ),
         Relation::Neighbour {
@@ -45,10 +41,9 @@ pub(crate) fn explain(facts: &Facts, from: SocketAddr) -> (&'static str, String)
             "neighbour",
             format!(
                 "{seen} is a neighbour on {interface}, while {asked} lies behind a router. Either \
-                 {asked} is another address of that host: {wildcard}, so its kernel took the \
-                 address of the interface towards us. Or the router translated {asked} to {seen} \
-                 (DNAT, a published port), and the answer came straight back instead of through \
-                 it (hairpin NAT without source NAT)."
+                 {asked} is another address of that host, and {seen} that of its interface towards \
+                 us. Or the router translated {asked} to {seen} (DNAT, a published port), and the \
+                 answer came straight back instead of through it (hairpin NAT without source NAT)."
             ),
         ),
         Relation::Inside => (
@@ -61,8 +56,8 @@ pub(crate) fn explain(facts: &Facts, from: SocketAddr) -> (&'static str, String)
         Relation::Elsewhere => (
             "other_address",
             format!(
-                "{seen} is most likely another address of the same server: {wildcard}, so its \
-                 kernel took the address of the interface by which its route to us leaves."
+                "{seen} is most likely another address of the same host, that of the interface by \
+                 which its route to us leaves."
             ),
         ),
     }
@@ -86,8 +81,7 @@ fn gateway(facts: &Facts, seen: IpAddr, interface: &str) -> String {
     };
     format!(
         "{seen} is this host's gateway on {interface}, and {} most likely another address of that \
-         gateway.{bridge} The server listens on a wildcard (0.0.0.0 or [::]) and answers without \
-         naming a source, so its kernel took the address of the interface towards us.",
+         gateway, which has {seen} on the interface towards us.{bridge}",
         facts.asked.ip()
     )
 }
@@ -95,11 +89,4 @@ fn gateway(facts: &Facts, seen: IpAddr, interface: &str) -> String {
 /// Whether an interface of this kind is one end of a container's link.
 pub(crate) fn is_container(kind: &str) -> bool {
     ["veth", "netkit", "macvlan", "ipvlan"].contains(&kind)
-}
-
-fn capitalised(text: &str) -> String {
-    let mut chars = text.chars();
-    chars.next().map_or_else(String::new, |first| {
-        first.to_uppercase().chain(chars).collect()
-    })
 }
