@@ -18,11 +18,13 @@ use criterion::{Criterion, Throughput};
 use reflector::internals::batch::Batch;
 use reflector::internals::datagram::{Arrival, Endpoint, Flow, LocalAddr, SEGMENTS_MAX};
 use reflector::internals::egress::{Egress, Settings};
-use reflector::internals::guard::{Guard, Rules};
+use reflector::internals::guard::limiter::Limiter;
+use reflector::internals::guard::{Guard, Limit, Rules};
 use reflector::internals::ingress;
 use reflector::internals::stats::Stats;
 use reflector::responder::echo::Echo;
 use reflector::responder::{Request, Responder};
+use reflector_measure::clock;
 use reflector_udp::addr::PeerAddr;
 use reflector_udp::memory::Lease;
 use reflector_udp::mmsg::Incoming;
@@ -46,7 +48,7 @@ struct Body {
 
 type Run = Box<dyn FnMut()>;
 
-const BODIES: [Body; 11] = [
+const BODIES: [Body; 13] = [
     Body {
         name: "ingress/family=v4/control=timestamp+pktinfo",
         datagrams: 32,
@@ -76,6 +78,16 @@ const BODIES: [Body; 11] = [
         name: "guard/family=v4/lists=default/verdict=refused",
         datagrams: 32,
         prepare: || guard(|index| SocketAddr::from(([8, 8, 8, index as u8 + 1], 4000))),
+    },
+    Body {
+        name: "limiter/family=v4/prefixes=2/verdict=admitted",
+        datagrams: 32,
+        prepare: || limiter(Family::V4),
+    },
+    Body {
+        name: "limiter/family=v6/prefixes=3/verdict=admitted",
+        datagrams: 32,
+        prepare: || limiter(Family::V6),
     },
     Body {
         name: "responder/echo/len=64",
@@ -277,6 +289,19 @@ fn guard(peer: fn(u16) -> SocketAddr) -> Run {
         for arrival in &arrivals {
             // Refused or not is what the name of the body says.
             let _ = black_box(guard.admit(black_box(arrival)));
+        }
+    })
+}
+
+/// A rate limiter that finds every source within its limit, by the default prefixes.
+fn limiter(family: Family) -> Run {
+    // A fixed time and seed, so that every run takes the same way.
+    let start = clock::monotonic();
+    let mut limiter = Limiter::new(&Limit::new(u32::MAX), (1, 2), start);
+    let sources: Vec<_> = (0..SLOTS).map(|index| peer(family, index).ip()).collect();
+    Box::new(move || {
+        for &source in &sources {
+            black_box(limiter.admit(black_box(source), 1, start));
         }
     })
 }

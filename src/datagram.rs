@@ -195,6 +195,8 @@ pub enum DropReason {
     NotAllowed,
     /// Its hop limit is used up, so that the loop guard lets no reply out.
     HopLimit,
+    /// Beyond what its source, or a network of it, may send (`--rate-limit`).
+    RateLimited,
     /// The responder could not make sense of it.
     Malformed,
     /// Longer than the responder answers, or a train of more datagrams than any kernel makes.
@@ -215,6 +217,7 @@ impl DropReason {
         Self::SourceAddress,
         Self::NotAllowed,
         Self::HopLimit,
+        Self::RateLimited,
         Self::Malformed,
         Self::TooLong,
         Self::ReplyTooLong,
@@ -231,6 +234,7 @@ impl DropReason {
             Self::SourceAddress => "source_address",
             Self::NotAllowed => "not_allowed",
             Self::HopLimit => "hop_limit",
+            Self::RateLimited => "rate_limited",
             Self::Malformed => "malformed",
             Self::TooLong => "too_long",
             Self::ReplyTooLong => "reply_too_long",

@@ -4,11 +4,13 @@
 //! list, allow list, hop limit. (Truncation, missing pktinfo and destinations that are not unicast
 //! are found before, by [`crate::ingress`].) Deny always wins.
 
+pub mod limiter;
 mod sets;
 
 use std::net::IpAddr;
 
 use crate::datagram::{Arrival, Attributes, DropReason};
+pub use limiter::Limit;
 pub use sets::{Ports, Prefixes};
 
 /// The prefixes that are answered by default: those that are not routed on the Internet.

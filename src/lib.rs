@@ -67,7 +67,7 @@ pub mod path {
 }
 
 pub use engine::probe;
-pub use guard::{DEFAULT_ALLOW, DEFAULT_DENY_PORTS, Prefixes, Rules};
+pub use guard::{DEFAULT_ALLOW, DEFAULT_DENY_PORTS, Limit, Prefixes, Rules};
 pub use ipnet;
 pub use reflector_measure::error::Error;
 pub use stats::report;

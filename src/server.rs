@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 use crate::config::{Config, Listener};
 use crate::datagram::DropReason;
 use crate::engine::{Kind, Resources, RouteMtus, probe};
+use crate::guard::limiter::Limiter;
 use crate::guard::{Guard, Rules};
 use crate::responder::Responder;
 use crate::stats::report::{Report, Summary};
@@ -150,6 +151,12 @@ impl<R: Responder + Send + 'static> Server<R> {
         )
     }
 
+    fn limiter(&self) -> io::Result<Option<Limiter>> {
+        let limit = self.config.rate_limit.as_ref();
+        let open = |limit| Limiter::open(limit, clock::monotonic());
+        limit.map(open).transpose()
+    }
+
     /// Hands each worker a guard that applies `rules`.
     fn set_rules(&self, rules: &Rules, controls: &[Arc<Control>]) {
         if rules.loop_guard {
@@ -192,6 +199,7 @@ impl<R: Responder + Send + 'static> Server<R> {
                 },
                 coalesce: self.config.coalesce,
                 guard: guard.clone(),
+                limiter: self.limiter().map_err(cannot)?,
                 responders,
                 control,
                 reports: self.mailbox.reports(),

@@ -14,6 +14,7 @@ use crate::batch::{Answer, Batch};
 use crate::datagram::{Arrival, DropReason, LocalAddr, Verdict};
 use crate::engine::{self, Engine, Kind, Resources, Wait};
 use crate::guard::Guard;
+use crate::guard::limiter::Limiter;
 use crate::responder::{Request, Responder};
 use crate::stats::Stats;
 use control::{Command, Control, Obeyed, Reports, WorkerReport};
@@ -33,6 +34,8 @@ pub struct Worker<R> {
     pub coalesce: Duration,
     /// What may be answered.
     pub guard: Guard,
+    /// How much of it, if that is limited.
+    pub limiter: Option<Limiter>,
     /// What is answered, by socket.
     pub responders: Vec<R>,
     /// What the server says, and where the counters are handed over.
@@ -182,13 +185,19 @@ impl<R: Responder> Worker<R> {
         told: Reasons,
     ) -> Option<(SocketAddr, DropReason)> {
         stats.counters.batches += u64::from(!batch.is_empty());
+        let now = self.limiter.as_ref().map(|_| clock::monotonic());
         let mut refused = None;
         let (slots, verdicts) = batch.parts_mut();
         for (slot, lease) in slots {
             let arrival = &slot.arrival;
             let socket = arrival.flow.socket as usize;
             let responder = &mut self.responders[socket];
-            slot.answer = match self.guard.admit(arrival) {
+            let count = slot.count();
+            let admitted = self.guard.admit(arrival).and_then(|()| match now {
+                Some(now) => within_limit(self.limiter.as_mut(), arrival, count, now, stats),
+                None => Ok(count),
+            });
+            slot.answer = match admitted {
                 Err(reason) => {
                     let peer = arrival.flow.peer.addr();
                     // What is denied on purpose needs no remedy.
@@ -197,14 +206,17 @@ impl<R: Responder> Worker<R> {
                     }
                     Answer::Drop(reason)
                 }
-                Ok(()) if responder.is_echo() => Answer::Whole,
-                Ok(()) => {
+                Ok(admitted) if admitted == count && responder.is_echo() => Answer::Whole,
+                Ok(admitted) => {
                     let bound = self.resources.sockets[socket].receiver.endpoint().addr;
-                    let request = request(arrival, bound, slot.count());
+                    let request = request(arrival, bound, count);
                     slot.attributes = responder.attributes(&request);
                     let first = verdicts.len() as u32;
                     let segment_len = arrival.segment_len as usize;
                     respond_each(responder, request, lease, segment_len, verdicts);
+                    // Of a train the first are answered.
+                    verdicts[first as usize..][admitted as usize..]
+                        .fill(Verdict::Drop(DropReason::RateLimited));
                     Answer::Each(first)
                 }
             };
@@ -242,6 +254,31 @@ impl Sampled {
             peer: flow.peer.addr(),
             interface: flow.local.interface,
         })
+    }
+}
+
+/// How many of the `count` datagrams that arrived are answered.
+///
+/// # Errors
+/// `RateLimited` where none is.
+fn within_limit(
+    limiter: Option<&mut Limiter>,
+    arrival: &Arrival,
+    count: u64,
+    now: Instant,
+    stats: &mut Stats,
+) -> Result<u64, DropReason> {
+    let Some(limiter) = limiter else {
+        return Ok(count);
+    };
+    let admitted = limiter.admit(arrival.flow.peer.ip(), count as u32, now);
+    match u64::from(admitted) {
+        within if limiter.is_dry_run() => {
+            stats.counters.rate_excess += count - within;
+            Ok(count)
+        }
+        0 => Err(DropReason::RateLimited),
+        within => Ok(within),
     }
 }
 

@@ -75,6 +75,7 @@ impl Builder {
             paths: self.paths,
             rules: self.rules,
             drain_delay: self.drain_delay,
+            rate_limit: self.rate_limit,
             drain_timeout: self.drain_timeout,
             interval: self.interval.filter(|interval| !interval.is_zero()),
             duration: self.duration,

@@ -9,7 +9,7 @@ use super::settings::{
     BUFFERS_DEFAULT, Config, DRAIN_TIMEOUT_DEFAULT, EngineChoice, Listener, OpenPaths,
     SOCKET_BUFFER_DEFAULT,
 };
-use crate::guard::{Prefixes, Rules};
+use crate::guard::{Limit, Prefixes, Rules};
 use crate::mode::Mode;
 use crate::socket;
 
@@ -42,6 +42,7 @@ pub struct Builder {
     pub(super) paths: Option<OpenPaths>,
     pub(super) rules: Rules,
     pub(super) drain_delay: Duration,
+    pub(super) rate_limit: Option<Limit>,
     pub(super) drain_timeout: Duration,
     pub(super) interval: Option<Duration>,
     pub(super) duration: Option<Duration>,
@@ -70,6 +71,7 @@ impl Default for Builder {
             paths: None,
             rules: Rules::default(),
             drain_delay: Duration::ZERO,
+            rate_limit: None,
             drain_timeout: DRAIN_TIMEOUT_DEFAULT,
             interval: Some(Duration::from_secs(1)),
             duration: None,
@@ -227,6 +229,12 @@ impl Builder {
     /// [`DEFAULT_DENY_PORTS`](crate::guard::DEFAULT_DENY_PORTS).
     pub fn deny_ports(mut self, ports: impl Into<Vec<u16>>) -> Self {
         self.rules.deny_ports = ports.into();
+        self
+    }
+
+    /// Limits what each source may send to a worker, and each network of sources.
+    pub fn rate_limit(mut self, limit: Limit) -> Self {
+        self.rate_limit = Some(limit);
         self
     }
 

@@ -5,6 +5,7 @@ use crate::batch::Slot;
 use crate::datagram::{SEGMENTS_MAX, Verdict};
 use crate::egress::Egress;
 use crate::engine::uring::buffers::STRIDE;
+use crate::guard::limiter::Limiter;
 use crate::stats::latency::HISTOGRAM_BYTES;
 
 impl Config {
@@ -24,6 +25,8 @@ impl Config {
         worker += messages.next_power_of_two() * 64 + (2 * buffers + messages) * 2 * 16;
         // Histograms: counting, published, and the server's sum for the worker.
         worker += 3 * HISTOGRAM_BYTES;
+        // The rate limiter, whatever it sees.
+        worker += self.rate_limit.as_ref().map_or(0, |_| Limiter::LEN);
         // Source ports of the guard, stack.
         worker += 8 * 1024 + 64 * 1024;
         MemoryBudget {

@@ -8,7 +8,7 @@ use core_affinity::CoreId;
 
 use crate::engine::probe::Blocker;
 use crate::engine::{self, Paths};
-use crate::guard::Rules;
+use crate::guard::{Limit, Rules};
 use crate::mode::Mode;
 use crate::socket;
 
@@ -85,6 +85,8 @@ pub struct Config {
     pub(crate) paths: Option<OpenPaths>,
     /// Who is answered.
     pub(crate) rules: Rules,
+    /// How much each source may send to a worker, if that is limited.
+    pub(crate) rate_limit: Option<Limit>,
     /// How often to report; `None` only at the end.
     pub(crate) interval: Option<Duration>,
     /// How long replies go on after the order to stop, before the drain.

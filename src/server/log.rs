@@ -220,6 +220,9 @@ fn why(peer: SocketAddr, reason: DropReason, is_own_port: impl Fn(u16) -> bool) 
         DropReason::SourceAddress => Some(format!(
             "no reply can reach {ip}; whoever sent it needs an address of its own"
         )),
+        DropReason::RateLimited => Some(format!(
+            "{ip}, or a network that it is in, sends more than --rate-limit says"
+        )),
         DropReason::SourcePort if port == 0 => {
             Some("no reply can reach port 0; it has to come from a port".to_owned())
         }

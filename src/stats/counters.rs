@@ -28,6 +28,8 @@ pub struct Counters {
     pub trains_refused: u64,
     /// Messages for which a socket had no room, whatever became of them.
     pub sends_without_room: u64,
+    /// Datagrams beyond the rate limit that were answered, since it is tried out only.
+    pub rate_excess: u64,
     /// Times that `receive` brought something.
     pub batches: u64,
     /// Datagrams whose residence time is unknown because `CLOCK_REALTIME` was set meanwhile.
@@ -49,6 +51,7 @@ impl Default for Counters {
             trains_sent: 0,
             trains_refused: 0,
             sends_without_room: 0,
+            rate_excess: 0,
             batches: 0,
             clock_stepped: 0,
             dropped: [0; _],
@@ -138,6 +141,7 @@ impl Counters {
         self.trains_sent += other.trains_sent;
         self.trains_refused += other.trains_refused;
         self.sends_without_room += other.sends_without_room;
+        self.rate_excess += other.rate_excess;
         self.batches += other.batches;
         self.clock_stepped += other.clock_stepped;
         self.dropped

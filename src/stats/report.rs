@@ -86,6 +86,9 @@ pub struct Totals {
     pub trains_sent: u64,
     /// Trains refused by the kernel, sent datagram by datagram.
     pub trains_refused: u64,
+    /// Datagrams beyond the rate limit that were answered all the same, with
+    /// `--rate-limit-dry-run`.
+    pub rate_excess: u64,
     /// Receives that brought something.
     pub batches: u64,
     /// Residence times lost to a clock that was set.
@@ -123,6 +126,7 @@ impl Totals {
             trains_received: counters.trains_received,
             trains_sent: counters.trains_sent,
             trains_refused: counters.trains_refused,
+            rate_excess: counters.rate_excess,
             batches: counters.batches,
             clock_stepped: counters.clock_stepped,
             residence_us: Quantiles::from_ns(stats.latency.residence_ns()),

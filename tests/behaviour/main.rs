@@ -4,6 +4,7 @@ mod answers;
 mod crowds;
 mod drain;
 mod forged;
+mod limits;
 mod loops;
 mod responders;
 mod route_mtu;

@@ -144,6 +144,7 @@ pub fn answer_queued(config: &Config, socket: Socket) -> Stats {
         },
         coalesce: Duration::ZERO,
         guard: Guard::new(rules, []),
+        limiter: None,
         responders: vec![Echo],
         reports: Reports::new(sender, control.wake()),
         control,

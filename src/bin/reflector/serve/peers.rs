@@ -1,5 +1,7 @@
 //! Who is answered: the options, as typed, and what they come to.
 
+mod rate;
+
 use std::net::{IpAddr, Ipv4Addr};
 
 use clap::{Args, ValueEnum};
@@ -38,6 +40,8 @@ pub struct Peers {
     #[arg(long, value_enum, value_name = "off|ttl", hide_possible_values = true)]
     #[arg(default_value_t = LoopGuard::Off)]
     loop_guard: LoopGuard,
+    #[command(flatten)]
+    rate: rate::Rate,
 }
 
 /// Protection against endless loops, beyond the guarded source ports.
@@ -71,9 +75,10 @@ impl Peers {
         if let Some(PortList(ports)) = &self.deny_port {
             builder = builder.deny_ports(ports.clone());
         }
-        builder
+        builder = builder
             .deny(nets(&self.deny))
-            .loop_guard(self.loop_guard == LoopGuard::Ttl)
+            .loop_guard(self.loop_guard == LoopGuard::Ttl);
+        self.rate.apply(builder)
     }
 }
 
