@@ -116,7 +116,7 @@ impl<R: Responder + Send + 'static> Server<R> {
         // Only now: where one ring was possible, one for each worker need not be.
         let ready = self.sockets.ready(&self.config, mode);
         let start = clock::monotonic();
-        let mut accounting = Accounting::new(start, &self.config, &self.sockets.by_worker);
+        let mut accounting = Accounting::new(start, &self.config, &self.sockets);
         observe(Report::Ready(&ready));
         let served = self
             .reflect(&workers.controls, &mut accounting, start, &mut observe)

@@ -60,6 +60,12 @@ pub trait Paths: fmt::Debug + Send {
     /// # Errors
     /// `EPERM` in a sandbox, and the like.
     fn has_route(&mut self, peer: SocketAddr, through: u32) -> io::Result<bool>;
+
+    /// Packets that the queues of all devices have dropped, a train once unless it was cut.
+    ///
+    /// # Errors
+    /// `EPERM` in a sandbox, and the like.
+    fn queue_drops(&mut self) -> io::Result<u64>;
 }
 
 /// The sockets of all listeners for detours, which all workers share: they are used in need only.
@@ -108,6 +114,13 @@ impl Detours {
         let paths = self.paths.as_ref()?.lock();
         let mut paths = paths.unwrap_or_else(PoisonError::into_inner);
         paths.has_route(peer, through).ok()
+    }
+
+    /// Packets that the queues of all devices have dropped, if that can be told.
+    pub fn queue_drops(&self) -> Option<u64> {
+        let paths = self.paths.as_ref()?.lock();
+        let mut paths = paths.unwrap_or_else(PoisonError::into_inner);
+        paths.queue_drops().ok()
     }
 
     /// The lane of an interface: its own, or one that it shares where there are more than lanes.

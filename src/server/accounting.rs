@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::sockets::Sockets;
 use crate::config::{Config, Listener};
+use crate::engine::Detours;
 use crate::socket::SocketPair;
 use crate::stats::Stats;
 use crate::stats::counters::Counters;
@@ -28,6 +30,7 @@ pub struct Accounting {
     /// Set when the sockets are shut: what they refuse from then on is not lost but unwanted.
     final_loss: Option<Losses>,
     families: Families,
+    detours: Arc<Detours>,
     /// Whether the kernel gives us trains whole, and counts a dropped one once.
     has_trains: bool,
 }
@@ -39,6 +42,7 @@ struct Losses {
     trains: u64,
     arrivals: Option<Arrivals>,
     sndbuf_errors: u64,
+    queue_drops: Option<u64>,
 }
 
 struct Share {
@@ -77,7 +81,7 @@ impl Share {
 
 impl Accounting {
     /// Nothing counted at `start`.
-    pub fn new(start: Instant, config: &Config, sockets: &[Arc<[SocketPair]>]) -> Self {
+    pub fn new(start: Instant, config: &Config, sockets: &Sockets) -> Self {
         let share = |(worker, sockets): (usize, &Arc<[SocketPair]>)| Share {
             total: Stats::new(),
             cpu: config.workers[worker].map(|core| core.id),
@@ -91,17 +95,19 @@ impl Accounting {
             v4: config.socket.dual_stack || !config.listen.iter().all(is_v6),
             v6: config.listen.iter().any(is_v6),
         };
-        let loss = Losses::read(0, families);
+        let detours = Arc::clone(&sockets.detours);
+        let loss = Losses::read(0, families, &detours);
         Self {
             start,
             interval_start: start,
             interval: Stats::new(),
             collected: Stats::new(),
-            workers: sockets.iter().enumerate().map(share).collect(),
+            workers: sockets.by_worker.iter().enumerate().map(share).collect(),
             interval_loss: loss,
             first_loss: loss,
             final_loss: None,
             families,
+            detours,
             has_trains: config.socket.gro,
         }
     }
@@ -150,7 +156,7 @@ impl Accounting {
     fn losses(&self) -> Losses {
         self.final_loss.unwrap_or_else(|| {
             let trains = self.workers.iter().map(|share| share.trains_dropped);
-            Losses::read(trains.sum(), self.families)
+            Losses::read(trains.sum(), self.families, &self.detours)
         })
     }
 
@@ -169,6 +175,8 @@ impl Accounting {
                 false => Drops::exact(trains),
             },
             sndbuf_errors: now.sndbuf_errors.saturating_sub(before.sndbuf_errors),
+            queue_drops: (before.queue_drops.zip(now.queue_drops))
+                .map(|(before, now)| now.saturating_sub(before)),
         }
     }
 
@@ -230,11 +238,12 @@ impl Accounting {
 }
 
 impl Losses {
-    fn read(trains: u64, families: Families) -> Self {
+    fn read(trains: u64, families: Families, detours: &Detours) -> Self {
         Self {
             trains,
             arrivals: Arrivals::read(families),
             sndbuf_errors: host::sndbuf_errors(),
+            queue_drops: detours.queue_drops(),
         }
     }
 }

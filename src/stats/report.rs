@@ -50,6 +50,20 @@ pub struct KernelLoss {
     /// for which one of our sockets had no room: datagrams and trains, each of which counts once,
     /// that a full device queue lost after their send had succeeded count here.
     pub sndbuf_errors: u64,
+    /// Packets that the queues of all devices of this network namespace dropped, ours and others':
+    /// a train once, unless its queue cut it. `None` where nobody was there to be asked.
+    pub queue_drops: Option<u64>,
+}
+
+impl KernelLoss {
+    /// Whether nothing was lost, as far as that is known.
+    pub fn is_none(&self) -> bool {
+        let known = Self {
+            queue_drops: self.queue_drops.filter(|&drops| drops > 0),
+            ..*self
+        };
+        known == Self::default()
+    }
 }
 
 /// Counts over some time.

@@ -70,6 +70,25 @@ on_both_engines! {
         assert!(refused.is_some_and(|refused| refused > 1000), "{summary}");
         assert_eq!(dropped(&summary, "unresolved"), 0, "{summary}");
     }
+
+    fn what_the_queue_of_a_device_drops_is_told(engine: Engine) {
+        let link = Link::new();
+        tc(&link.server, "qdisc add dev v0 root tbf rate 80kbit burst 3k limit 3k");
+        let args = [LISTEN, &["--cores", "1"]].concat();
+        let reflector = Reflector::start(&link.server, engine, &args);
+        let client = Client::any(&link.peer, asked("10.9.0.1"));
+        (0..40).for_each(|_| client.send(&[7; 1000]));
+        reflector.wait_for_report("all are received", {
+            let mut received = 0;
+            move |report| {
+                received += report["received"].as_u64().unwrap();
+                received == 40
+            }
+        });
+        let summary = reflector.stop();
+        let drops = summary["queue_drops"].as_u64().unwrap();
+        assert!((20..=40).contains(&drops), "{summary}");
+    }
 }
 
 fn asked(ip: &str) -> SocketAddr {

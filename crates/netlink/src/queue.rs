@@ -48,6 +48,25 @@ impl Netlink {
         }))
     }
 
+    /// Packets that the queues of all devices have dropped: a train once, unless the queue cuts
+    /// trains. It falls where a queue goes.
+    ///
+    /// # Errors
+    /// EOPNOTSUPP in a sandbox without queues.
+    pub fn queue_drops(&mut self) -> io::Result<u64> {
+        let request = RouteNetlinkMessage::GetQueueDiscipline(TcMessage::default());
+        let answers = self.request(request, Intent::Dump)?;
+        let drops = answers.iter().map(|answer| match answer {
+            RouteNetlinkMessage::NewQueueDiscipline(message)
+                if message.header.parent == TcHandle::ROOT =>
+            {
+                u64::from(queue(message).drops)
+            }
+            _ => 0,
+        });
+        Ok(drops.sum())
+    }
+
     /// The index of the device by which datagrams from `source` to `target` leave; an unspecified
     /// source is one that the routing table chooses.
     ///

@@ -33,4 +33,8 @@ impl Paths for Kernel {
     fn has_route(&mut self, peer: SocketAddr, through: u32) -> io::Result<bool> {
         self.0.has_route(peer, through)
     }
+
+    fn queue_drops(&mut self) -> io::Result<u64> {
+        self.0.queue_drops()
+    }
 }

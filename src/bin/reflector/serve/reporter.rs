@@ -5,7 +5,7 @@
 use std::io::{self, Write};
 use std::net::SocketAddr;
 
-use reflector::report::{KernelLoss, Ready, Report, Summary, Totals, WorkerShare};
+use reflector::report::{Ready, Report, Summary, Totals, WorkerShare};
 use reflector_measure::drops::Drops;
 use reflector_measure::json::write_line;
 use reflector_measure::text::{Align, Table, paragraph};
@@ -92,7 +92,7 @@ impl<W: Write> Reporter<W> {
     fn write_interval(&mut self, totals: &Totals) -> io::Result<()> {
         let errors: u64 = totals.send_errors.values().sum();
         let errors = errors + totals.receive_errors.values().sum::<u64>();
-        let is_idle = totals.received == 0 && errors == 0 && totals.kernel == KernelLoss::default();
+        let is_idle = totals.received == 0 && errors == 0 && totals.kernel.is_none();
         if is_idle {
             return Ok(());
         }
@@ -200,6 +200,7 @@ fn counters(totals: &Totals, bytes_beside: bool, width: usize) -> String {
     let drops = &totals.kernel.drops;
     row("kernel drops", drops.datagrams, &known(drops));
     row("sndbuf errors", totals.kernel.sndbuf_errors, "");
+    row("queue drops", totals.kernel.queue_drops.unwrap_or(0), "");
     row("trains received", totals.trains_received, "");
     row("trains sent", totals.trains_sent, "");
     row("trains refused", totals.trains_refused, "");
