@@ -1,9 +1,11 @@
 //! Asking once: one datagram from one socket.
 
+use std::collections::BTreeMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -27,6 +29,8 @@ pub(crate) struct Plan {
     first: u64,
     /// How many have been asked.
     count: AtomicU16,
+    /// From which port each was asked, by its number.
+    ports: Mutex<BTreeMap<u16, u16>>,
 }
 
 impl Plan {
@@ -39,6 +43,7 @@ impl Plan {
             // A random number: the standard library seeds its hashers with one.
             first: RandomState::new().build_hasher().finish(),
             count: AtomicU16::new(0),
+            ports: Mutex::default(),
         }
     }
 
@@ -75,6 +80,7 @@ impl Plan {
         let mut local = socket
             .local_addr()
             .map_err(|error| Error::system(format!("cannot ask {asked}"), &error))?;
+        self.ports().insert(serial, local.port());
         // Connecting a socket of its own tells the source address without fixing the asking one.
         if let Ok(source) = source_of(asked) {
             local.set_ip(source);
@@ -90,7 +96,7 @@ impl Plan {
             SocketKind::Unconnected => socket.send_to(&payload, asked),
         });
         let outcome = match result {
-            Ok(_) => self.wait(&socket, serial, sent)?,
+            Ok(_) => self.wait(&socket, serial, port != 0, sent)?,
             Err(error) => Outcome::Unsent(error.raw_os_error().unwrap_or(0)),
         };
         Ok(Attempt {
@@ -101,8 +107,33 @@ impl Plan {
         })
     }
 
-    /// Waits for what becomes of question `serial`, which has been `sent`.
-    fn wait(&self, socket: &UdpSocket, serial: u16, sent: Instant) -> Result<Outcome, Error> {
+    fn ports(&self) -> MutexGuard<'_, BTreeMap<u16, u16>> {
+        self.ports.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether an answer to another question than `serial` is one that this port was asked from
+    /// before, and that comes late: in this run, or maybe in an earlier one, where the user chose
+    /// the port.
+    fn is_late(&self, answer: Answer, serial: u16, is_chosen: bool) -> bool {
+        match answer {
+            Answer::ToAnother(Some(other)) => {
+                let ports = self.ports();
+                ports.get(&other) == ports.get(&serial)
+            }
+            Answer::ToAnother(None) => is_chosen,
+            Answer::Expected | Answer::Other => false,
+        }
+    }
+
+    /// Waits for what becomes of question `serial`, which has been `sent`, from a port that the
+    /// user chose or not.
+    fn wait(
+        &self,
+        socket: &UdpSocket,
+        serial: u16,
+        is_chosen: bool,
+        sent: Instant,
+    ) -> Result<Outcome, Error> {
         let asked = self.asked;
         let outcome = loop {
             let waited = clock::monotonic().duration_since(sent);
@@ -117,6 +148,9 @@ impl Plan {
                 Received::Datagram { bytes, from } => {
                     let count = self.count.load(Ordering::Relaxed);
                     let answer = self.question.answer(self.first, serial, count, &bytes);
+                    if self.is_late(answer, serial, is_chosen) {
+                        continue;
+                    }
                     if answer != Answer::Other || is_related(from, asked) {
                         break Outcome::Answered {
                             from,
@@ -255,5 +289,39 @@ mod tests {
         let asked = SocketAddr::from((Ipv4Addr::LOCALHOST, addr.port()));
         let error = plan(asked).ask_from(addr.port()).unwrap_err().to_string();
         assert!(error.contains("ss -unp"), "{error}");
+    }
+
+    #[test]
+    fn an_answer_that_comes_late_is_none_to_the_next_question_of_its_port() {
+        let server = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let plan = plan(server.local_addr().unwrap());
+        let port = UdpSocket::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap()
+            .port();
+        assert_eq!(plan.ask_from(port).unwrap().outcome, Outcome::Silent);
+        let answers = thread::spawn(move || {
+            // The first has waited in the queue.
+            for _ in 0..2 {
+                let mut bytes = [0; 64];
+                let (len, from) = server.recv_from(&mut bytes).unwrap();
+                server.send_to(&bytes[..len], from).unwrap();
+            }
+        });
+        let patient = Plan {
+            timeout: Duration::from_secs(20),
+            ..plan
+        };
+        let outcome = patient.ask_from(port).unwrap().outcome;
+        let is_right = matches!(
+            outcome,
+            Outcome::Answered {
+                answer: Answer::Expected,
+                ..
+            }
+        );
+        assert!(is_right, "{outcome:?}");
+        answers.join().unwrap();
     }
 }

@@ -128,7 +128,7 @@ impl Facts {
             matches!(
                 it.outcome,
                 Outcome::Answered {
-                    answer: Answer::ToAnother,
+                    answer: Answer::ToAnother(_),
                     ..
                 }
             )

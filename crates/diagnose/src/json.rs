@@ -150,7 +150,7 @@ fn attempt_object(attempt: &Attempt) -> AttemptObject {
             from: *from,
             rtt_us: after.as_nanos() as f64 / 1e3,
             is_expected: *answer == Answer::Expected,
-            is_to_another: *answer == Answer::ToAnother,
+            is_to_another: matches!(answer, Answer::ToAnother(_)),
         },
         Outcome::Refused(refusal) => OutcomeObject::Refused {
             by: refusal.by,

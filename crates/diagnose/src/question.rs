@@ -88,7 +88,7 @@ impl Question {
             Self::Echo if bytes == own => Answer::Expected,
             // Of this run or of another client's.
             Self::Echo if bytes.len() == own.len() && bytes.starts_with(ECHO_PREFIX.as_bytes()) => {
-                Answer::ToAnother
+                Answer::ToAnother(echoed_serial(bytes, first).filter(|&it| it < asked))
             }
             Self::Bytes(_) => Answer::Expected,
             // QR is set.
@@ -96,7 +96,7 @@ impl Question {
                 let id = u16::from_be_bytes([bytes[0], bytes[1]]);
                 match id.wrapping_sub(first as u16) {
                     it if it == serial => Answer::Expected,
-                    it if it < asked => Answer::ToAnother,
+                    it if it < asked => Answer::ToAnother(Some(it)),
                     _ => Answer::Other,
                 }
             }
@@ -113,10 +113,17 @@ const ECHO_PREFIX: &str = "reflector diagnose ";
 pub(crate) enum Answer {
     /// That to the question of the socket it came to.
     Expected,
-    /// That to a question of another socket.
-    ToAnother,
+    /// That to another question; to which, if it is one of this run.
+    ToAnother(Option<u16>),
     /// Something else.
     Other,
+}
+
+/// Which question of those that start at `first` an echo request is, if any.
+fn echoed_serial(bytes: &[u8], first: u64) -> Option<u16> {
+    let digits = std::str::from_utf8(&bytes[ECHO_PREFIX.len()..]).ok()?;
+    let number = u64::from_str_radix(digits.trim_end(), 16).ok()?;
+    u16::try_from(number.wrapping_sub(first)).ok()
 }
 
 fn dns_query(name: &DnsName, id: u16) -> Vec<u8> {
@@ -155,8 +162,9 @@ mod tests {
         let echo = |bytes: &[u8]| Question::Echo.answer(u64::MAX, 1, 2, bytes);
         let [own, other] = [1, 0].map(|serial| Question::Echo.payload(u64::MAX, serial));
         assert_eq!(echo(&own), Answer::Expected);
-        assert_eq!(echo(&other), Answer::ToAnother);
-        assert_eq!(echo(&Question::Echo.payload(7, 0)), Answer::ToAnother);
+        assert_eq!(echo(&other), Answer::ToAnother(Some(0)));
+        let of_another_run = Question::Echo.payload(7, 0);
+        assert_eq!(echo(&of_another_run), Answer::ToAnother(None));
         assert_eq!(echo(b"hello"), Answer::Other);
         let dns = Question::Dns("example.com".parse().unwrap());
         let judge = |bytes: &[u8]| dns.answer(0xffff, 1, 2, bytes);
@@ -167,7 +175,7 @@ mod tests {
         assert_eq!(judge(&answer[..11]), Answer::Other);
         let mut other = dns.payload(0xffff, 0);
         other[2] |= 0x80;
-        assert_eq!(judge(&other), Answer::ToAnother);
+        assert_eq!(judge(&other), Answer::ToAnother(Some(0)));
         answer[0] ^= 1;
         assert_eq!(judge(&answer), Answer::Other);
         let bytes = Question::Bytes(Payload(Vec::new()));

@@ -177,7 +177,7 @@ fn outcome(attempt: &Attempt, facts: &Facts) -> String {
             };
             let odd = match (answer, &facts.question) {
                 (Answer::Expected, _) => "",
-                (Answer::ToAnother, _) => ", to another's question",
+                (Answer::ToAnother(_), _) => ", to another's question",
                 (Answer::Other, Question::Dns(_)) => ", no DNS answer",
                 (Answer::Other, _) => ", no echo",
             };

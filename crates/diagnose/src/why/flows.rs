@@ -78,13 +78,18 @@ pub(crate) fn some_are_silent(facts: &Facts, right: usize) -> Vec<Finding> {
         Some(_) if facts.counted.untrackable == 0 => "; this host's own table dropped nothing",
         _ => "",
     };
+    let has_fresh = facts.fresh().any(is_silent);
+    let fresh = match facts.chosen().any(is_silent) {
+        false => ", and those that were not came from fresh ports, of which no entry can be stale",
+        true if has_fresh => ", and of fresh ports, of which no entry can be stale, some were not",
+        true => "",
+    };
     findings.push(Finding::new(
         "loss",
         format!(
-            "{right} of {total} questions were answered, and those that were not came from fresh \
-             ports, of which no entry can be stale. Something loses a part of them. That may be \
-             loss on a link, a rate limit (`limit` in a ruleset, a policer), a receive buffer that \
-             overflows, or a full connection tracking table, on {hosts}{own}."
+            "{right} of {total} questions were answered{fresh}. Something loses a part of them. \
+             That may be loss on a link, a rate limit (`limit` in a ruleset, a policer), a receive \
+             buffer that overflows, or a full connection tracking table, on {hosts}{own}."
         ),
     ));
     findings

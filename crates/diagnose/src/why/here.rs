@@ -30,6 +30,11 @@ pub(crate) fn unsent(facts: &Facts) -> Option<Finding> {
         ));
     }
     let table = match facts.occupancy {
+        Some(table) if table.is_above(95) => format!(
+            "Its connection tracking table is nearly full, which may be why: {} of {} entries are \
+             taken, although no packet is counted that found no room.",
+            table.count, table.max
+        ),
         Some(table) => format!(
             "Its connection tracking table is not why: {} of {} entries are taken.",
             table.count, table.max

@@ -120,7 +120,7 @@ fn an_answer_to_anothers_question_is_the_servers_fault() {
     let to_another = Outcome::Answered {
         from: addr("172.16.13.13:53"),
         after: Duration::from_micros(80),
-        answer: Answer::ToAnother,
+        answer: Answer::ToAnother(None),
     };
     let diagnosis = diagnose(&container(to_another, Outcome::Silent));
     assert_eq!(diagnosis.verdict, Verdict::MixedUp);
