@@ -78,6 +78,19 @@ pub(crate) fn some_are_silent(facts: &Facts, right: usize) -> Vec<Finding> {
         Some(_) if facts.counted.untrackable == 0 => "; this host's own table dropped nothing",
         _ => "",
     };
+    let is_known_answered =
+        facts.chosen().next().is_some() && facts.chosen().all(|it| facts.is_right(it));
+    if is_known_answered && facts.fresh().all(is_silent) {
+        findings.push(Finding::new(
+            "new_flows",
+            format!(
+                "The flow from the port that you chose is answered, and no fresh one is. A full \
+                 connection tracking table looks like this, which lets nobody in whom it does not \
+                 know, or a filter that passes only flows that it knows, on {hosts}{own}."
+            ),
+        ));
+        return findings;
+    }
     let has_fresh = facts.fresh().any(is_silent);
     let fresh = match facts.chosen().any(is_silent) {
         false => ", and those that were not came from fresh ports, of which no entry can be stale",

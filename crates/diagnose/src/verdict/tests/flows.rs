@@ -89,6 +89,25 @@ fn a_wrong_source_on_the_chosen_flow_alone_is_stale() {
 }
 
 #[test]
+fn a_known_flow_that_is_answered_alone_is_no_loss() {
+    let mut facts = container(answered("172.16.13.13:53"), Outcome::Silent);
+    facts.attempts[0].number = 0;
+    let diagnosis = diagnose(&facts);
+    assert_eq!(kinds(&diagnosis), ["new_flows"]);
+    assert!(texts(&diagnosis).contains("on the server's host or a host on the way"));
+    // Where fresh ones are answered as well, and the chosen one is not always, it is loss.
+    facts.attempts[1].outcome = answered("172.16.13.13:53");
+    for number in [0, 1] {
+        facts.attempts.push(facts.attempts[0].clone());
+        let added = facts.attempts.last_mut().unwrap();
+        (added.number, added.outcome) = (number, Outcome::Silent);
+    }
+    let diagnosis = diagnose(&facts);
+    assert_eq!(kinds(&diagnosis), ["loss"]);
+    assert!(texts(&diagnosis).contains("of fresh ports, of which no entry can be stale, some"));
+}
+
+#[test]
 fn a_full_table_is_told_from_a_rule_by_what_was_counted() {
     let unsent = || Outcome::Unsent(libc::EPERM);
     let mut facts = container(unsent(), unsent());
