@@ -212,6 +212,12 @@ impl Builder {
         self
     }
 
+    /// Answers by `rules`, instead of those that were named before.
+    pub fn rules(mut self, rules: Rules) -> Self {
+        self.rules = rules;
+        self
+    }
+
     /// Answers only peers in these prefixes, instead of those in
     /// [`DEFAULT_ALLOW`](crate::guard::DEFAULT_ALLOW).
     pub fn allow(mut self, prefixes: impl IntoIterator<Item = IpNet>) -> Self {

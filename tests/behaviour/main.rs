@@ -5,6 +5,7 @@ mod crowds;
 mod drain;
 mod forged;
 mod limits;
+mod lists;
 mod loops;
 mod responders;
 mod route_mtu;

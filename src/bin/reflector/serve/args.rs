@@ -76,7 +76,7 @@ pub struct ServeArgs {
     #[command(flatten, next_help_heading = "Trains and buffers")]
     trains: Trains,
     #[command(flatten, next_help_heading = "Peers")]
-    peers: Peers,
+    pub peers: Peers,
     #[command(flatten, next_help_heading = "Reports and log")]
     pub output: OutputArgs,
 }
@@ -277,7 +277,7 @@ impl ServeArgs {
         let builder = self.addresses.apply(builder)?;
         let builder = self.workers.apply(builder);
         let builder = self.trains.apply(builder);
-        let builder = self.peers.apply(builder);
+        let builder = self.peers.apply(builder)?;
         Ok(self.output.apply(builder))
     }
 }

@@ -1,15 +1,17 @@
 //! Who is answered: the options, as typed, and what they come to.
 
+mod files;
+mod prefix;
 mod rate;
 
-use std::net::{IpAddr, Ipv4Addr};
-
 use clap::{Args, ValueEnum};
-use ipnet::{IpNet, Ipv4Net, Ipv6Net};
-use reflector::DEFAULT_ALLOW;
+use ipnet::IpNet;
 use reflector::config::Builder;
+use reflector::{Prefixes, Rules};
+use reflector_measure::error::Error;
 
 use crate::values::{List, items, list};
+use prefix::{Prefix, prefix};
 
 // A doc comment on it would become the program's description.
 
@@ -41,6 +43,8 @@ pub struct Peers {
     #[arg(default_value_t = LoopGuard::Off)]
     loop_guard: LoopGuard,
     #[command(flatten)]
+    files: files::Files,
+    #[command(flatten)]
     rate: rate::Rate,
 }
 
@@ -55,44 +59,44 @@ pub enum LoopGuard {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PortList(pub Vec<u16>);
 
-/// One prefix, or a set of them that has a name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Prefix {
-    /// Every address of both families.
-    Any,
-    /// The default of `--allow`.
-    Private,
-    /// The addresses of one network.
-    Net(IpNet),
-}
-
 impl Peers {
     /// `builder`, told who is answered.
-    pub fn apply(&self, mut builder: Builder) -> Builder {
-        if !self.allow.is_empty() {
-            builder = builder.allow(nets(&self.allow));
+    ///
+    /// # Errors
+    /// A list that cannot be read, or makes no sense.
+    pub fn apply(&self, builder: Builder) -> Result<Builder, Error> {
+        Ok(self.rate.apply(builder.rules(self.rules()?)))
+    }
+
+    /// Whether there is something to read again.
+    pub fn has_files(&self) -> bool {
+        !self.files.is_empty()
+    }
+
+    /// Who is answered, by the options and what the files say now.
+    ///
+    /// # Errors
+    /// As [`apply`](Self::apply).
+    pub fn rules(&self) -> Result<Rules, Error> {
+        let mut rules = Rules::default();
+        let allowed = self.files.allowed()?;
+        if allowed.is_some() || !self.allow.is_empty() {
+            let named = nets(&self.allow).into_iter();
+            rules.allow = Prefixes::new(named.chain(allowed.unwrap_or_default()));
         }
+        let denied = nets(&self.deny).into_iter();
+        rules.deny = Prefixes::new(denied.chain(self.files.denied()?));
         if let Some(PortList(ports)) = &self.deny_port {
-            builder = builder.deny_ports(ports.clone());
+            rules.deny_ports.clone_from(ports);
         }
-        builder = builder
-            .deny(nets(&self.deny))
-            .loop_guard(self.loop_guard == LoopGuard::Ttl);
-        self.rate.apply(builder)
+        rules.loop_guard = self.loop_guard == LoopGuard::Ttl;
+        Ok(rules)
     }
 }
 
 fn nets(prefixes: &[List<Prefix>]) -> Vec<IpNet> {
     let prefixes = prefixes.iter().flat_map(|List(items)| items);
-    let nets = prefixes.flat_map(|prefix| match *prefix {
-        Prefix::Any => vec![IpNet::V4(Ipv4Net::default()), IpNet::V6(Ipv6Net::default())],
-        Prefix::Private => DEFAULT_ALLOW
-            .iter()
-            .map(|net| net.parse().expect("a prefix"))
-            .collect(),
-        Prefix::Net(net) => vec![net],
-    });
-    nets.collect()
+    prefixes.flat_map(Prefix::nets).collect()
 }
 
 /// Reads ports, or 'none'.
@@ -110,63 +114,10 @@ pub fn ports(text: &str) -> Result<PortList, String> {
         .map(PortList)
 }
 
-/// Reads a prefix, an address, or the name of a set.
-pub fn prefix(text: &str) -> Result<Prefix, String> {
-    match text {
-        "any" => return Ok(Prefix::Any),
-        "private" => return Ok(Prefix::Private),
-        _ => {}
-    }
-    let net =
-        net(text).ok_or("expected a prefix such as 10.0.0.0/8, an address, 'private' or 'any'")?;
-    if is_half_mapped(net) {
-        return Err(
-            "it is more than all of IPv4, written as IPv6 (::ffff:0:0/96); expected 0.0.0.0/0, a \
-             longer prefix, or a prefix of IPv6 addresses"
-                .to_owned(),
-        );
-    }
-    if net.addr() != net.network() {
-        return Err(format!(
-            "it is no prefix, having bits behind its length; expected {} or {}",
-            net.trunc(),
-            IpNet::from(net.addr())
-        ));
-    }
-    Ok(Prefix::Net(net))
-}
-
-/// A prefix or an address as all programs read it: without leading zeros, which make a number octal
-/// for some.
-fn net(text: &str) -> Option<IpNet> {
-    let (addr, len) = match text.split_once('/') {
-        Some((addr, len)) => (addr, Some(len)),
-        None => (text, None),
-    };
-    let addr: IpAddr = addr.parse().ok()?;
-    let Some(len) = len else {
-        return Some(addr.into());
-    };
-    let number: u8 = len.parse().ok()?;
-    let is_plain = number.to_string() == len;
-    IpNet::new(addr, number).ok().filter(|_| is_plain)
-}
-
-/// Whether `net` is v4-mapped by its looks and longer than IPv4 is: nobody can mean that.
-fn is_half_mapped(net: IpNet) -> bool {
-    /// Bits in front of those that only a v4-mapped address has.
-    const LEN_BEFORE_MAPPED: u8 = 80;
-    let IpNet::V6(net) = net else { return false };
-    let mapped = Ipv4Addr::UNSPECIFIED.to_ipv6_mapped();
-    let looks_mapped =
-        net.addr().to_ipv4_mapped().is_some() || net.prefix_len() > LEN_BEFORE_MAPPED;
-    net.prefix_len() < 96 && net.contains(&mapped) && looks_mapped
-}
-
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
-    use reflector::DEFAULT_DENY_PORTS;
+    use reflector::{DEFAULT_ALLOW, DEFAULT_DENY_PORTS};
 
     use super::*;
     use crate::cli::Cli;
