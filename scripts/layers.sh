@@ -245,7 +245,7 @@ cpu_ns() {
     local pid
     for pid in "$@" $(pgrep ksoftirqd); do
         cat "/proc/$pid/task/"*/schedstat 2> /dev/null || true
-    done | awk '{ sum += $1 } END { printf "%d\n", sum }'
+    done | awk '{ sum += $1 } END { printf "%.0f\n", sum }'
 }
 
 # window WORLD KIND OPTIONS…: one run; a line of JSON with ns per answered datagram and the p50.
