@@ -22,6 +22,8 @@ pub struct Sockets {
     pub by_worker: Vec<Arc<[SocketPair]>>,
     /// Where all of them send what those have no room for.
     pub detours: Arc<Detours>,
+    /// The interface that the detours are bound to as well, if to one.
+    device: Option<String>,
 }
 
 impl Sockets {
@@ -68,7 +70,9 @@ impl Sockets {
                 Ok(()) => {}
             }
         }
-        for socket in self.detours.sockets() {
+        // A scope binds the socket of its address, and no detour.
+        let is_device = self.device.as_deref() == Some(interface);
+        for socket in self.detours.sockets().filter(|_| is_device) {
             if let Err(error) = SockRef::from(&socket).bind_device(Some(interface.as_bytes())) {
                 tracing::debug!("no way round for replies by {interface}: {error}");
             }
@@ -123,6 +127,7 @@ pub fn open(config: &Config, needs: &[Needs]) -> Result<Sockets, Error> {
         listeners,
         by_worker: receivers.into_iter().map(pairs).collect(),
         detours: Arc::new(detours),
+        device: config.socket.device.clone(),
     })
 }
 
@@ -219,6 +224,29 @@ fn steer(config: &Config, receivers: &[Vec<Socket>]) -> Result<(), Error> {
 mod tests {
     use super::*;
     use crate::config::EngineChoice;
+
+    #[test]
+    fn detours_go_with_their_device_and_with_no_scope() {
+        for device in [None, Some("lo")] {
+            let mut builder = Config::builder().engine(EngineChoice::Mmsg).cores(1);
+            if let Some(device) = device {
+                builder = builder.device(device);
+            }
+            let listen = "127.0.0.1:0".parse().unwrap();
+            let config = builder.listen(listen).build().unwrap();
+            let Ok(sockets) = open(&config, &[Needs::NONE]) else {
+                continue; // Without CAP_NET_RAW before Linux 5.7.
+            };
+            assert_eq!(sockets.detours.sockets().count(), usize::from(LANES));
+            // As when the interface of a scope comes back that bears this name.
+            sockets.rebind("lo").unwrap();
+            for socket in sockets.detours.sockets() {
+                let bound = SockRef::from(&socket).device().unwrap();
+                let bound = bound.map(|it| String::from_utf8(it).unwrap());
+                assert_eq!(bound.as_deref(), device);
+            }
+        }
+    }
 
     #[test]
     fn steering_by_cpu_without_pinned_workers_is_refused() {
