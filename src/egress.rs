@@ -26,7 +26,7 @@ use crate::batch::{Answer, Batch, Slot};
 use crate::datagram::{Attributes, DropReason, Endpoint, Flow, SEGMENTS_MAX, Verdict};
 use crate::stats::Stats;
 use address::address;
-pub use detour::{Detours, LANES, Neighbour, Path, Paths};
+pub use detour::{Detours, LANES, Paths};
 use reflector_measure::clock;
 use reflector_udp::memory::Lease;
 use reflector_udp::mmsg::Outbox;

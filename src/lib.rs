@@ -63,7 +63,8 @@ mod stats;
 pub use datagram::{Attributes, DropReason, SEGMENTS_MAX, Verdict};
 /// The way to a peer, which the kernel's tables tell.
 pub mod path {
-    pub use crate::egress::{Neighbour, Path, Paths};
+    pub use crate::egress::Paths;
+    pub use reflector_udp::path::{Neighbour, Path};
 }
 
 pub use engine::probe;

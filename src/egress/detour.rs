@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use crate::datagram::Flow;
 use reflector_measure::clock;
+use reflector_udp::path::{Neighbour, Path};
 
 /// Sockets of one listener and family for replies that make a detour: one for peers of which the
 /// kernel knows no neighbour, and the others for one interface each, while there are so few.
@@ -26,26 +27,6 @@ pub const LANES: u8 = 4;
 const REMEMBERED: Duration = Duration::from_millis(250);
 /// Peers remembered, each at the place that its address gives.
 const PEERS_MAX: usize = 256;
-
-/// What the kernel knows of the way to a peer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Path {
-    /// The index of the interface that it leads through.
-    pub interface: u32,
-    /// The state of the next hop.
-    pub neighbour: Neighbour,
-}
-
-/// What the kernel knows of a next hop.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Neighbour {
-    /// Its link-layer address, or that none is needed.
-    Resolved,
-    /// That it has not answered, up to now.
-    Unresolved,
-    /// Nothing.
-    Unknown,
-}
 
 /// Who can be asked for the way to a peer.
 pub trait Paths: fmt::Debug + Send {

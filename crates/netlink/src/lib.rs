@@ -13,6 +13,5 @@ mod queue;
 mod route;
 
 pub use changes::{Change, Changes};
-pub use path::{Neighbour, Path};
 pub use queue::Queue;
 pub use route::{Intent, Netlink};

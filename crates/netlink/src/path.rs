@@ -13,26 +13,7 @@ use netlink_packet_route::route::{
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use crate::route::{Intent, Netlink};
-
-/// The way to a peer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Path {
-    /// The index of the interface that it leads through.
-    pub interface: u32,
-    /// The state of the next hop.
-    pub neighbour: Neighbour,
-}
-
-/// What the kernel knows of a next hop.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Neighbour {
-    /// Its link-layer address, or that none is needed.
-    Resolved,
-    /// That it has not answered, up to now (INCOMPLETE and FAILED in ip-neighbour(8)).
-    Unresolved,
-    /// Nothing: no entry.
-    Unknown,
-}
+use reflector_udp::path::{Neighbour, Path};
 
 impl Netlink {
     /// The way to `peer`, by the interface with the index `through` if it is not 0.

@@ -33,6 +33,7 @@ pub mod wake;
 pub mod child;
 pub mod netns;
 pub mod packet;
+pub mod path;
 pub mod signal;
 
 mod context;

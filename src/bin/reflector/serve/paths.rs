@@ -3,31 +3,23 @@
 use std::io;
 use std::net::SocketAddr;
 
-use reflector::path::{Neighbour, Path, Paths};
-use reflector_netlink as netlink;
+use reflector::path::{Path, Paths};
+use reflector_netlink::Netlink;
 
 /// Opens the one who asks.
 ///
 /// # Errors
 /// EPROTONOSUPPORT and the like in a sandbox without rtnetlink.
 pub fn open() -> io::Result<Box<dyn Paths>> {
-    Ok(Box::new(Kernel(netlink::Netlink::open()?)))
+    Ok(Box::new(Kernel(Netlink::open()?)))
 }
 
 #[derive(Debug)]
-struct Kernel(netlink::Netlink);
+struct Kernel(Netlink);
 
 impl Paths for Kernel {
     fn path(&mut self, peer: SocketAddr, through: u32) -> io::Result<Path> {
-        let path = self.0.path(peer, through)?;
-        Ok(Path {
-            interface: path.interface,
-            neighbour: match path.neighbour {
-                netlink::Neighbour::Resolved => Neighbour::Resolved,
-                netlink::Neighbour::Unresolved => Neighbour::Unresolved,
-                netlink::Neighbour::Unknown => Neighbour::Unknown,
-            },
-        })
+        self.0.path(peer, through)
     }
 
     fn has_route(&mut self, peer: SocketAddr, through: u32) -> io::Result<bool> {
