@@ -185,27 +185,37 @@ impl<R: Responder> Worker<R> {
         told: Reasons,
     ) -> Option<(SocketAddr, DropReason)> {
         stats.counters.batches += u64::from(!batch.is_empty());
-        let now = self.limiter.as_ref().map(|_| clock::monotonic());
+        let limiter = self.limiter.as_mut();
+        let mut limiter = limiter.map(|limiter| (limiter, clock::monotonic()));
         let mut refused = None;
         let (slots, verdicts) = batch.parts_mut();
         for (slot, lease) in slots {
             let arrival = &slot.arrival;
+            let peer = &arrival.flow.peer;
             let socket = arrival.flow.socket as usize;
             let responder = &mut self.responders[socket];
             let count = slot.count();
-            let admitted = self.guard.admit(arrival).and_then(|()| match now {
-                Some(now) => within_limit(self.limiter.as_mut(), arrival, count, now, stats),
-                None => Ok(count),
-            });
-            slot.answer = match admitted {
-                Err(reason) => {
-                    let peer = arrival.flow.peer.addr();
-                    // What is denied on purpose needs no remedy.
-                    if !told.has(reason) && !self.guard.is_denied(peer.ip()) {
-                        refused = Some((peer, reason));
-                    }
-                    Answer::Drop(reason)
+            let admitted = match (self.guard.admit(arrival), &mut limiter) {
+                (Err(reason), _) => Err(reason),
+                (Ok(()), None) => Ok(count),
+                (Ok(()), Some((limiter, now))) => {
+                    Ok(within_limit(limiter, peer.ip(), count, *now, stats))
                 }
+            };
+            let reason = match admitted {
+                Err(reason) => Some(reason),
+                Ok(admitted) => (admitted < count).then_some(DropReason::RateLimited),
+            };
+            // What is denied on purpose needs no remedy.
+            if let Some(reason) = reason
+                && !told.has(reason)
+                && !self.guard.is_denied(peer.ip())
+            {
+                refused = Some((peer.addr(), reason));
+            }
+            slot.answer = match admitted {
+                Err(reason) => Answer::Drop(reason),
+                Ok(0) => Answer::Drop(DropReason::RateLimited),
                 Ok(admitted) if admitted == count && responder.is_echo() => Answer::Whole,
                 Ok(admitted) => {
                     let bound = self.resources.sockets[socket].receiver.endpoint().addr;
@@ -213,10 +223,7 @@ impl<R: Responder> Worker<R> {
                     slot.attributes = responder.attributes(&request);
                     let first = verdicts.len() as u32;
                     let segment_len = arrival.segment_len as usize;
-                    respond_each(responder, request, lease, segment_len, verdicts);
-                    // Of a train the first are answered.
-                    verdicts[first as usize..][admitted as usize..]
-                        .fill(Verdict::Drop(DropReason::RateLimited));
+                    respond_each(responder, request, lease, segment_len, admitted, verdicts);
                     Answer::Each(first)
                 }
             };
@@ -257,29 +264,20 @@ impl Sampled {
     }
 }
 
-/// How many of the `count` datagrams that arrived are answered.
-///
-/// # Errors
-/// `RateLimited` where none is.
+/// How many of the `count` datagrams of `source` are answered.
 fn within_limit(
-    limiter: Option<&mut Limiter>,
-    arrival: &Arrival,
+    limiter: &mut Limiter,
+    source: IpAddr,
     count: u64,
     now: Instant,
     stats: &mut Stats,
-) -> Result<u64, DropReason> {
-    let Some(limiter) = limiter else {
-        return Ok(count);
-    };
-    let admitted = limiter.admit(arrival.flow.peer.ip(), count as u32, now);
-    match u64::from(admitted) {
-        within if limiter.is_dry_run() => {
-            stats.counters.rate_excess += count - within;
-            Ok(count)
-        }
-        0 => Err(DropReason::RateLimited),
-        within => Ok(within),
+) -> u64 {
+    let within = limiter.admit(source, count as u32, now).into();
+    if limiter.is_dry_run() {
+        stats.counters.rate_excess += count - within;
+        return count;
     }
+    within
 }
 
 /// Reasons to drop a datagram.
@@ -333,19 +331,25 @@ fn request(arrival: &Arrival, bound: SocketAddr, count: u64) -> Request {
     }
 }
 
-/// One verdict for each datagram of a train; an empty datagram is one.
+/// One verdict for each datagram of a train; an empty datagram is one. Only of the first `admitted`
+/// the responder is asked.
 fn respond_each<R: Responder>(
     responder: &mut R,
     mut request: Request,
     train: &mut [u8],
     segment_len: usize,
+    admitted: u64,
     verdicts: &mut Vec<Verdict>,
 ) {
     if train.is_empty() {
         verdicts.push(responder.respond(&request, train));
     }
-    for segment in train.chunks_mut(segment_len.max(1)) {
-        verdicts.push(responder.respond(&request, segment));
+    for (segment, number) in train.chunks_mut(segment_len.max(1)).zip(0..) {
+        verdicts.push(if number < admitted {
+            responder.respond(&request, segment)
+        } else {
+            Verdict::Drop(DropReason::RateLimited)
+        });
         request.index += 1;
     }
 }

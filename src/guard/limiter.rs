@@ -21,12 +21,13 @@ use siphasher::sip::SipHasher13;
 
 /// What each source may send.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Limit {
     /// Datagrams a second, for ever.
     pub rate: u32,
     /// Datagrams at once, after a rest.
     pub burst: u32,
-    /// Lengths of the IPv4 prefixes that are limited, the longest first.
+    /// Lengths of the IPv4 prefixes that are limited; one beyond that of an address counts as it.
     pub lens_v4: Vec<u8>,
     /// The same of IPv6.
     pub lens_v6: Vec<u8>,
@@ -177,8 +178,9 @@ impl Limiter {
 /// The classes of prefixes of `lens` of addresses of so many `bits`, of which the longest may have
 /// a `burst`.
 fn classes(lens: &[u8], bits: u8, burst: f64) -> Vec<Class> {
-    let longest = lens.iter().copied().max().unwrap_or(bits);
-    let class = |&len: &u8| {
+    let lens = lens.iter().take(Limit::LENS_MAX).map(|&len| len.min(bits));
+    let longest = lens.clone().max().unwrap_or(bits);
+    let class = |len: u8| {
         let burst = burst * SHARE.powf(f64::from(longest - len) / 8.0);
         let price = BURST / burst;
         Class {
@@ -189,7 +191,7 @@ fn classes(lens: &[u8], bits: u8, burst: f64) -> Vec<Class> {
             bound: (price / (1.0 / burst).exp_m1()) as u32,
         }
     };
-    Vec::from_iter(lens.iter().take(Limit::LENS_MAX).map(class))
+    lens.map(class).collect()
 }
 
 /// The first `len` of 128 bits.

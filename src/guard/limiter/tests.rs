@@ -80,6 +80,18 @@ fn a_network_has_a_limit_of_its_own() {
     }
 }
 
+#[test]
+fn lengths_that_no_address_has_are_that_of_an_address() {
+    let start = clock::monotonic();
+    let mut strange = limit(10, 10);
+    (strange.lens_v4, strange.lens_v6) = (vec![200, 0], Vec::new());
+    let mut limiter = Limiter::new(&strange, SEED, start);
+    assert_eq!(limiter.admit([10, 0, 0, 1].into(), 64, start), 10);
+    assert_eq!(limiter.admit([10, 0, 0, 2].into(), 64, start), 10);
+    // Nothing is said of IPv6.
+    assert_eq!(limiter.admit("::1".parse().unwrap(), 64, start), 64);
+}
+
 /// Forged sources without number, each once.
 fn flood(limiter: &mut Limiter, count: u32, now: Instant) {
     for number in 0..count {

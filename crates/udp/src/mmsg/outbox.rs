@@ -28,7 +28,7 @@ pub struct Piece {
 /// [`seal`](Self::seal), hand the headers to the kernel, and when every send is over
 /// [`clear`](Self::clear) and [`release`](Self::release).
 ///
-/// Invariant: while `sealed`, no vector is changed and no lease leaves, so every pointer in
+/// Invariant: while `sealed`, no vector grows or shrinks and no lease leaves, so every pointer in
 /// `headers` is valid.
 pub struct Outbox {
     leases: Vec<Lease>,
