@@ -1,12 +1,11 @@
 //! Peers whose replies wait in the kernel cost others none of theirs.
 
 use std::net::SocketAddr;
-use std::process::Command;
 
 use reflector_netlab::topology::{Namespace, net};
 use reflector_testkit::raw::send_forged_from;
 use reflector_testkit::train::Client;
-use reflector_testkit::{LISTEN, PORT, Reflector, on_both_engines};
+use reflector_testkit::{LISTEN, PORT, Reflector, join, on_both_engines, tc};
 
 use super::{dropped, ping};
 
@@ -54,7 +53,10 @@ on_both_engines! {
         link.server.set_up("v1").unwrap();
         slow.set_up("v0").unwrap();
         slow.wait_ready("v0").unwrap();
-        tc(&link.server, "qdisc add dev v1 root tbf rate 80kbit burst 2k limit 100m");
+        let queue = "qdisc add dev v1 root tbf rate 80kbit burst 2k limit 100m";
+        if !tc("a_slow_device_costs_peers_of_another_no_reply", &link.server, queue) {
+            return;
+        }
         let args = [LISTEN, &["--cores", "1", "--sndbuf", "256KiB"]].concat();
         let reflector = Reflector::start(&link.server, engine, &args);
         let mut client = Client::any(&link.peer, asked("10.9.0.1"));
@@ -73,7 +75,10 @@ on_both_engines! {
 
     fn what_the_queue_of_a_device_drops_is_told(engine: Engine) {
         let link = Link::new();
-        tc(&link.server, "qdisc add dev v0 root tbf rate 80kbit burst 3k limit 3k");
+        let queue = "qdisc add dev v0 root tbf rate 80kbit burst 3k limit 3k";
+        if !tc("what_the_queue_of_a_device_drops_is_told", &link.server, queue) {
+            return;
+        }
         let args = [LISTEN, &["--cores", "1"]].concat();
         let reflector = Reflector::start(&link.server, engine, &args);
         let client = Client::any(&link.peer, asked("10.9.0.1"));
@@ -95,13 +100,6 @@ fn asked(ip: &str) -> SocketAddr {
     SocketAddr::new(ip.parse().unwrap(), PORT)
 }
 
-/// Has tc(8) do what `what` says.
-fn tc(namespace: &Namespace, what: &str) {
-    let run = || Command::new("tc").args(what.split(' ')).output();
-    let output = namespace.run(run).expect("iproute2 is installed");
-    assert!(output.status.success(), "tc {what}: {output:?}");
-}
-
 /// A server and a peer at the two ends of a link.
 struct Link {
     server: Namespace,
@@ -111,15 +109,7 @@ struct Link {
 impl Link {
     fn new() -> Self {
         let (server, peer) = (Namespace::new().unwrap(), Namespace::new().unwrap());
-        server.add_veth("v0", &peer, "v0").unwrap();
-        for (namespace, host) in [(&server, 1), (&peer, 2)] {
-            for address in [format!("10.9.0.{host}/24"), format!("fd09::{host}/64")] {
-                namespace.add_address("v0", net(&address)).unwrap();
-            }
-            namespace.set_up("v0").unwrap();
-        }
-        server.wait_ready("v0").unwrap();
-        peer.wait_ready("v0").unwrap();
+        join(&server, &peer, "v0");
         Self { server, peer }
     }
 }

@@ -8,7 +8,7 @@ use reflector_netlab::topology::{Mtu, Namespace, Route, net};
 use reflector_testkit::queue::while_stopped;
 use reflector_testkit::raw::{Icmp, send_forged_icmp};
 use reflector_testkit::train::Client;
-use reflector_testkit::{LISTEN, PORT, Reflector, on_both_engines, wait_until};
+use reflector_testkit::{LISTEN, PORT, Reflector, join, on_both_engines, wait_until};
 
 use super::start;
 
@@ -102,16 +102,8 @@ struct Wide {
 impl Wide {
     fn new() -> Self {
         let (server, peer) = (Namespace::new().unwrap(), Namespace::new().unwrap());
-        server.add_veth("v0", &peer, "v0").unwrap();
+        join(&server, &peer, "v0");
         server.set_mtu("v0", 9000).unwrap();
-        for (namespace, host) in [(&server, 1), (&peer, 2)] {
-            for address in [format!("10.9.0.{host}/24"), format!("fd09::{host}/64")] {
-                namespace.add_address("v0", net(&address)).unwrap();
-            }
-            namespace.set_up("v0").unwrap();
-        }
-        server.wait_ready("v0").unwrap();
-        peer.wait_ready("v0").unwrap();
         Self { server, peer }
     }
 

@@ -1,9 +1,9 @@
 //! A target whose neighbour entry has to be found first, and takes its time.
 
-use reflector_netlab::topology::{Namespace, in_force, in_namespaces, net, nft};
+use reflector_netlab::topology::{Namespace, in_force, in_namespaces, nft};
 
 use super::{Running, count};
-use reflector_testkit::{Engine, Reflector};
+use reflector_testkit::{Engine, Reflector, join};
 
 /// A server and a client at the two ends of a link.
 pub(super) struct Link {
@@ -20,18 +20,7 @@ const VOICE: &str = "delete table arp quiet; delete table ip6 quiet";
 impl Link {
     pub(super) fn new() -> Self {
         let (server, client) = (Namespace::new().unwrap(), Namespace::new().unwrap());
-        client.add_veth("eth0", &server, "eth0").unwrap();
-        for (namespace, v4, v6) in [
-            (&server, "10.9.0.1/24", "fd09::1/64"),
-            (&client, "10.9.0.2/24", "fd09::2/64"),
-        ] {
-            namespace.set_up("eth0").unwrap();
-            namespace.add_address("eth0", net(v4)).unwrap();
-            namespace.add_address("eth0", net(v6)).unwrap();
-        }
-        for namespace in [&server, &client] {
-            namespace.wait_ready("eth0").unwrap();
-        }
+        join(&server, &client, "eth0");
         // Asks often, and does not give up: the test takes tenths of a second that way.
         for family in ["ipv4", "ipv6"] {
             for (name, value) in [("retrans_time_ms", "100"), ("mcast_solicit", "100")] {

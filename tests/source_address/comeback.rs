@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use reflector_netlab::topology::{Namespace, net};
-use reflector_testkit::{PORT, Reflector, on_both_engines, own_lines, wait_until};
+use reflector_testkit::{PORT, Reflector, join, on_both_engines, own_lines, wait_until};
 use rustix::thread::{CapabilitySet, remove_capability_from_bounding_set};
 
 on_both_engines! {
@@ -98,17 +98,9 @@ impl Link {
     }
 
     fn make(&self) {
-        self.server.add_veth("v0", &self.peer, "v0").unwrap();
-        for (namespace, host) in [(&self.server, 1), (&self.peer, 2)] {
-            for address in [format!("10.9.0.{host}/24"), format!("fd09::{host}/64")] {
-                namespace.add_address("v0", net(&address)).unwrap();
-            }
-        }
+        join(&self.server, &self.peer, "v0");
         self.server.add_address("v0", net("fe80::9/64")).unwrap();
-        self.server.set_up("v0").unwrap();
-        self.peer.set_up("v0").unwrap();
         self.server.wait_ready("v0").unwrap();
-        self.peer.wait_ready("v0").unwrap();
     }
 
     /// Deletes the link and makes it again, under the same name and with the same addresses.

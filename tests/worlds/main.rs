@@ -104,7 +104,7 @@ fn judge(world: &World, summary: &Value, truth: &Truth) -> Vec<String> {
         "answered otherwise is late, or from a wrong source",
     );
     let in_queue = at("sent").saturating_sub(truth.arrived);
-    let at_server = truth.server_drops(at("sent"));
+    let at_server = truth.server_drops();
     let elsewhere = truth.lost_up + truth.lost_down + at_server;
     let own = (at("lost")).saturating_sub(otherwise + in_queue + elsewhere);
     hold(
@@ -155,7 +155,7 @@ fn judge(world: &World, summary: &Value, truth: &Truth) -> Vec<String> {
         let longest = summary["rtt_us"]["max"].as_f64().unwrap_or(0.0);
         hold(longest >= stall.as_secs_f64() * 0.5e6, "the stall shows");
     }
-    for (what, is_so) in truth.of_server(at("sent")) {
+    for (what, is_so) in truth.of_server() {
         hold(is_so, what);
     }
     faults

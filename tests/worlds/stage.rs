@@ -5,8 +5,8 @@ use std::process::Child;
 use std::thread;
 use std::time::Duration;
 
-use reflector_netlab::topology::{Namespace, in_force, net, nft};
-use reflector_testkit::{Reflector, command, counted, tc, wait_until};
+use reflector_netlab::topology::{Namespace, in_force, nft};
+use reflector_testkit::{Reflector, command, counted, join, tc, wait_until};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
@@ -51,19 +51,19 @@ pub struct Truth {
 
 impl Truth {
     /// Lost at the server's own socket.
-    pub fn server_drops(&self, _sent: u64) -> u64 {
+    pub fn server_drops(&self) -> u64 {
         let reported = self.report.as_ref().and_then(|it| it["received"].as_u64());
         let received = reported.or(self.received).expect("one of both");
         (self.arrived - self.lost_up).saturating_sub(received)
     }
 
     /// What the reflector's own report has to say.
-    pub fn of_server(&self, sent: u64) -> Vec<(&'static str, bool)> {
+    pub fn of_server(&self) -> Vec<(&'static str, bool)> {
         let Some(report) = &self.report else {
             return Vec::new();
         };
         let at = |key: &str| report[key].as_u64().unwrap_or(u64::MAX);
-        let lost = self.server_drops(sent);
+        let lost = self.server_drops();
         vec![
             (
                 "the server has all that came",
@@ -82,16 +82,7 @@ impl Stage {
     /// Builds it; `None` where a program is missing.
     pub fn new(world: &World, test_name: &str) -> Option<Self> {
         let (server, client) = (Namespace::new().unwrap(), Namespace::new().unwrap());
-        client.add_veth("eth0", &server, "eth0").unwrap();
-        for (namespace, v4, v6) in [
-            (&server, "10.9.0.1/24", "fd09::1/64"),
-            (&client, "10.9.0.2/24", "fd09::2/64"),
-        ] {
-            namespace.set_up("eth0").unwrap();
-            namespace.add_address("eth0", net(v4)).unwrap();
-            namespace.add_address("eth0", net(v6)).unwrap();
-        }
-        client.wait_ready("eth0").unwrap();
+        join(&server, &client, "eth0");
         let target = target(world);
         let running = match &world.service {
             Service::Reflector(engine) => {
