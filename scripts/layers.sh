@@ -7,7 +7,7 @@
 # programs as a ratio to the plain pair's, for singles and for trains of 32; the difference in
 # microseconds a packet (a train is one packet); and the ratio of the median round trips. The first
 # row is a plain pair as well, which is the noise; the second an echo that works 2 µs longer for
-# each reply, whose true answer is known: a ring that sees 2.0 ± 10 % can be believed.
+# each reply, beside the same echo that does not: its true answer is known, 2 and 64 µs a packet.
 #
 #   scripts/layers.sh [--rounds N] [--seconds S] [--only REGEX]      default: 7 rounds of 0.5 s
 #
@@ -86,7 +86,7 @@ make() {
             net.ipv4.ip_forward=1 2> /dev/null || true
     done
     case $world in
-        plain | veth | slow | rules | tcpdump | tcpdump_all | unsegmented)
+        plain | veth | slow | quick | rules | tcpdump | tcpdump_all | unsegmented)
             pair "$world" c s
             address "$world" c v-s 10.9.0.2/24
             address "$world" s v-c 10.9.0.1/24
@@ -218,9 +218,10 @@ in_ns() {
 serve() {
     local world=$1 single=(--gso off --gro off) train=()
     shift
-    if [[ $world == slow ]]; then
-        train=(2000) single=(2000 singly)
-    fi
+    case $world in
+        slow) train=(2000) single=(2000 singly) ;;
+        quick) train=(0) single=(0 singly) ;;
+    esac
     : > "$WORK/$world.pid"
     start "$@" "0.0.0.0:$PORT" "${train[@]}"
     start "$@" "0.0.0.0:$PORT_SINGLE" "${single[@]}"
@@ -248,10 +249,10 @@ cpu_ns() {
     done | awk '{ sum += $1 } END { printf "%.0f\n", sum }'
 }
 
-# window WORLD KIND OPTIONS…: one run; a line of JSON with ns per answered datagram and the p50.
+# window SIDE WORLD KIND OPTIONS…: one run; a line of JSON with ns per answered datagram and the p50.
 window() {
-    local world=$1 kind=$2 target=10.9.0.1 port=$PORT
-    shift 2
+    local side=$1 world=$2 kind=$3 target=10.9.0.1 port=$PORT
+    shift 3
     if [[ $kind == single ]]; then
         port=$PORT_SINGLE
     fi
@@ -260,7 +261,7 @@ window() {
     fi
     local pids
     mapfile -t pids < "$WORK/$world.pid"
-    if [[ $world != plain ]]; then
+    if [[ $side == layer ]]; then
         pids+=("${helpers[@]}")
     fi
     local before after generator
@@ -270,7 +271,7 @@ window() {
         --duration "$SECONDS_EACH" --timeout 100ms --interval 0 --json \
         > "$WORK/run" 2> /dev/null; } 2>&1)
     after=$(cpu_ns "${pids[@]}")
-    jq -c --arg kind "$kind" --arg side "$([[ $world == plain ]] && echo plain || echo layer)" \
+    jq -c --arg kind "$kind" --arg side "$side" \
         --arg generator "$generator" --argjson server $((after - before)) \
         'select(.type == "summary") | {kind: $kind, side: $side,
             ns: (($server + ($generator | split(" ") | map(tonumber) | add * 1e9)) / .received),
@@ -288,17 +289,22 @@ measure() {
         dismantle "$world"
         return
     fi
+    # Beside what it is measured.
+    local base=plain
     if [[ $world == slow ]]; then
         serve "$world" "$SLOW"
+        base=quick
+        make "$base"
+        serve "$base" "$SLOW"
     else
         serve "$world" "$BIN" --engine mmsg --cores 1 --interval 0 --listen
     fi
     sleep 0.3
     : > "$RESULTS"
     for ((round = 0; round < ROUNDS; round++)); do
-        order=(plain "$world")
+        order=(base layer)
         if ((round % 2)); then
-            order=("$world" plain)
+            order=(layer base)
         fi
         local side singles=("${SINGLES[@]}") trains=("${TRAINS[@]}")
         # Where each datagram of a train has its price, more would saturate.
@@ -307,11 +313,19 @@ measure() {
             unsegmented) trains=(--rate 25k --flows 16 --burst 32) ;;
             slow) trains=(--rate 100k --flows 16 --burst 32) ;;
         esac
-        for side in "${order[@]}"; do window "$side" single "${singles[@]}"; done
-        for side in "${order[@]}"; do window "$side" train "${trains[@]}"; done
+        local -A worlds=([base]=$base [layer]=$world)
+        for side in "${order[@]}"; do
+            window "$side" "${worlds[$side]}" single "${singles[@]}"
+        done
+        for side in "${order[@]}"; do
+            window "$side" "${worlds[$side]}" train "${trains[@]}"
+        done
     done
     row "$name"
     dismantle "$world"
+    if [[ $base != plain ]]; then
+        dismantle "$base"
+    fi
 }
 
 row() {
@@ -320,13 +334,13 @@ row() {
             else (.[length / 2 - 1] + .[length / 2]) / 2 end;
         def two: . * 100 | round / 100 | tostring;
         def of($kind; $side): [.[] | select(.kind == $kind and .side == $side)];
-        def ratios($kind): [of($kind; "layer"), of($kind; "plain")] | transpose | map(.[0].ns / .[1].ns);
-        def difference($kind): [of($kind; "layer"), of($kind; "plain")] | transpose
+        def ratios($kind): [of($kind; "layer"), of($kind; "base")] | transpose | map(.[0].ns / .[1].ns);
+        def difference($kind): [of($kind; "layer"), of($kind; "base")] | transpose
             | map(.[0].ns - .[1].ns) | median / 1000;
         def cell($kind): ratios($kind) | "\(median | two) (\(min | two)-\(max | two))";
         [$name, cell("single"), cell("train"), (difference("single") | two),
             (difference("train") * 32 | two),
-            ([of("single"; "layer"), of("single"; "plain")] | transpose
+            ([of("single"; "layer"), of("single"; "base")] | transpose
                 | map(.[0].p50 / .[1].p50) | median | two),
             (map(.lost) | max | if . > 0.5 then "  up to \(two) % lost" else "" end)] | @tsv' \
         "$RESULTS" | while IFS=$'\t' read -r name singles trains us us_train p50 lost; do
