@@ -48,7 +48,7 @@ struct Body {
 
 type Run = Box<dyn FnMut()>;
 
-const BODIES: [Body; 13] = [
+const BODIES: [Body; 15] = [
     Body {
         name: "ingress/family=v4/control=timestamp+pktinfo",
         datagrams: 32,
@@ -93,6 +93,17 @@ const BODIES: [Body; 13] = [
         name: "responder/echo/len=64",
         datagrams: 32,
         prepare: responder,
+    },
+    // The control, whose true answer is known: the second is twice the first.
+    Body {
+        name: "control/times=10",
+        datagrams: 32,
+        prepare: || control(10),
+    },
+    Body {
+        name: "control/times=20",
+        datagrams: 32,
+        prepare: || control(20),
     },
     Body {
         name: "egress/singles=32/peers=1/len=64",
@@ -318,6 +329,12 @@ fn responder() -> Run {
             black_box(echo.respond(black_box(&request), black_box(payload)));
         }
     })
+}
+
+/// The responder, so many times for each datagram.
+fn control(times: usize) -> Run {
+    let mut run = responder();
+    Box::new(move || (0..black_box(times)).for_each(|_| run()))
 }
 
 /// A batch of slots → messages, settled as if the kernel had taken them all, and the buffers back.

@@ -6,7 +6,8 @@
 #   scripts/instructions.sh --update    writes benches/instructions.txt anew
 #
 # The bodies are those of `cargo bench --bench parts`. Each runs FEW times and MANY times under
-# callgrind: the difference leaves the set-up out. Counts are those of this compiler: another one has
+# callgrind: the difference leaves the set-up out. One body does twice what another does, a control
+# whose true answer is known: where it is not read as twice, that fails. Counts are those of this compiler: another one has
 # to --update.
 # Takes half a minute after the build. Needs cargo and valgrind (Debian: valgrind, libc6-dbg).
 set -euo pipefail
@@ -51,6 +52,7 @@ main() {
             above=$((above + 1))
         fi
     done < "$WORK/bodies"
+    check_control
     if [[ $mode == --update ]]; then
         { rustc --version | sed 's/^/# /'; cat "$WORK/counts"; } > "$COMMITTED"
     elif [[ $mode == --check ]] && ((above > 0)); then
@@ -74,6 +76,16 @@ count() {
         exit 1
     }
     sed -n 's/^.*Collected : \([0-9]*\).*$/\1/p' "$WORK/callgrind"
+}
+
+check_control() {
+    awk '
+        { count[$1] = $2 }
+        END {
+            ratio = count["control/times=20"] / count["control/times=10"]
+            printf "the control that does twice as much is read as %.3f times\n", ratio
+            exit !(ratio > 1.99 && ratio < 2.01)
+        }' "$WORK/counts"
 }
 
 is_above() {

@@ -12,10 +12,12 @@
 //! figures are medians of ratios within a round, against the plain recvmmsg/sendmmsg loop, which
 //! runs twice in each round so that the noise shows: the machines this runs on are shared, and an
 //! absolute figure from them means little. Where virtual CPUs move about, samples are told apart by
-//! how far from each other the two were (`distance`). Needs root.
+//! how far from each other the two were (`distance`). Some scenarios have a control whose true
+//! answer is known (`control`). Needs root.
 
 mod bars;
 mod contender;
+mod control;
 mod distance;
 mod generator;
 mod measure;
@@ -180,6 +182,7 @@ fn run(args: &Args) -> io::Result<()> {
     }
     for placement in Placement::ALL {
         bars::print(&all, placement);
+        control::print(&all, placement);
     }
     if let Some(path) = &args.json {
         let document = output::as_json(args.topology, rounds, seconds, &all);

@@ -112,7 +112,7 @@ pub fn all() -> Vec<Scenario> {
         scenario(
             PEERS_64,
             Measure::Rate(load(64, 1, 64, 1)),
-            &["recvfrom/sendto", "socat"],
+            &["less work", "more work", "recvfrom/sendto", "socat"],
             &[
                 "--engine uring",
                 "--engine mmsg",
@@ -125,19 +125,25 @@ pub fn all() -> Vec<Scenario> {
         scenario(
             PEERS_1000,
             Measure::Rate(load(64, 1, 1000, 1)),
-            &[],
+            &["less work", "more work"],
             &["--engine uring", "--engine mmsg"],
         ),
         scenario(
             SPINNING,
             Measure::RoundTrip { spinning: true },
-            &["recvfrom/sendto"],
+            &["less work", "more work", "recvfrom/sendto"],
             &["--engine uring", "--engine mmsg", "--engine uring --spin"],
         ),
         scenario(
             BLOCKING,
             Measure::RoundTrip { spinning: false },
-            &["recvfrom/sendto", "socat", "sockperf"],
+            &[
+                "less work",
+                "more work",
+                "recvfrom/sendto",
+                "socat",
+                "sockperf",
+            ],
             &["--engine uring", "--engine mmsg", "--engine uring --spin"],
         ),
         scenario(
