@@ -81,6 +81,12 @@ impl Batch {
         self.filled - self.taken
     }
 
+    /// Datagrams in the slots that have not been taken.
+    pub fn in_flight(&self) -> u64 {
+        let slots = &self.slots[self.taken..self.filled];
+        slots.iter().map(Slot::count).sum()
+    }
+
     /// Where the next arrival is to be written; it counts from [`push`](Self::push) on.
     ///
     /// # Panics

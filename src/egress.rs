@@ -279,6 +279,14 @@ impl Egress {
         &mut self.outbox
     }
 
+    /// Datagrams of this round's messages: none once it is finished.
+    pub fn in_flight(&self) -> u64 {
+        self.trains
+            .iter()
+            .map(|(train, _)| u64::from(train.count))
+            .sum()
+    }
+
     /// The socket that a message leaves by.
     pub fn socket(&self, message: usize) -> usize {
         self.trains.get(message).flow.socket as usize

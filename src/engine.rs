@@ -19,6 +19,7 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use crate::batch::Batch;
+use crate::egress::Egress;
 pub use crate::egress::{Detours, LANES, Paths, RouteMtus, Routes};
 use crate::socket::SocketPair;
 use crate::stats::Stats;
@@ -76,9 +77,18 @@ impl Engine {
 
     /// From now on the routes have these MTUs.
     pub fn set_routes(&mut self, routes: Routes) {
+        self.egress().set_routes(routes);
+    }
+
+    /// Datagrams in messages of which the kernel has not yet said what became of them.
+    pub fn in_flight(&mut self) -> u64 {
+        self.egress().in_flight()
+    }
+
+    fn egress(&mut self) -> &mut Egress {
         match self {
-            Self::Uring(engine) => engine.set_routes(routes),
-            Self::Mmsg(engine) => engine.set_routes(routes),
+            Self::Uring(engine) => engine.egress(),
+            Self::Mmsg(engine) => engine.egress(),
         }
     }
 

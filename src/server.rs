@@ -128,6 +128,9 @@ impl<R: Responder + Send + 'static> Server<R> {
         observe(Report::Interval(&accounting.close_interval(now, true)));
         let summary = accounting.summary(now);
         self.log.totals(&summary.totals);
+        if summary.unaccounted != 0 && served.is_ok() {
+            log::unaccounted(summary.unaccounted);
+        }
         observe(Report::Summary(&summary));
         served.map(|()| summary)
     }

@@ -1,6 +1,7 @@
 //! One core: pin, open, loop, drain.
 
 pub mod control;
+mod in_flight;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
@@ -18,6 +19,7 @@ use crate::guard::limiter::Limiter;
 use crate::responder::{Request, Responder};
 use crate::stats::Stats;
 use control::{Command, Control, Obeyed, Reports, WorkerReport};
+use in_flight::InFlight;
 use reflector_measure::clock;
 
 /// Everything that a worker starts with.
@@ -72,6 +74,7 @@ impl<R: Responder> Worker<R> {
         let mut obeyed = Obeyed::default();
         let mut told = Reasons::default();
         let mut sampled = Sampled::new(&self.resources);
+        let mut in_flight = InFlight::default();
         // What it is told for as long as it is to go on.
         let mut going_on = Command::Run;
         loop {
@@ -88,7 +91,7 @@ impl<R: Responder> Worker<R> {
             }
             engine.receive(&mut batch, stats, Wait::Idle)?;
             if !self.coalesce.is_zero() && !batch.is_empty() {
-                self.wait_for_more(&mut obeyed, stats);
+                self.wait_for_more(&mut obeyed, &batch, &mut in_flight, stats);
                 engine.receive(&mut batch, stats, Wait::Never)?;
             }
             let refused = self.respond(&mut batch, stats, told);
@@ -97,7 +100,7 @@ impl<R: Responder> Worker<R> {
                 let _ = self.reports.try_send(report);
             }
             engine.transmit(&mut batch, stats)?;
-            self.hand_over(stats);
+            self.hand_over(stats, &mut in_flight, || engine.in_flight());
             if let Some((peer, reason)) = refused
                 && self
                     .reports
@@ -106,7 +109,9 @@ impl<R: Responder> Worker<R> {
                 told = told.with(reason);
             }
         }
-        self.drain(engine, &mut obeyed, &mut batch, stats)
+        self.drain(engine, &mut obeyed, &mut batch, stats)?;
+        in_flight.count(batch.in_flight(), stats);
+        Ok(())
     }
 
     /// Opens the engine, or the one that needs no ring where that is allowed; the server is told.
@@ -125,16 +130,28 @@ impl<R: Responder> Worker<R> {
         Engine::open(&settings, self.resources.clone())
     }
 
-    /// Hands over the counters if they are asked for.
-    fn hand_over(&self, stats: &mut Stats) {
+    /// Hands over the counters if they are asked for, with `now_in_flight`.
+    fn hand_over(
+        &self,
+        stats: &mut Stats,
+        in_flight: &mut InFlight,
+        now_in_flight: impl FnOnce() -> u64,
+    ) {
         if self.control.counters.is_requested() {
+            in_flight.count(now_in_flight(), stats);
             self.control.counters.publish(stats);
             self.reports.published();
         }
     }
 
     /// Sleeps for as long as is waited for more datagrams, less if there is an order to end.
-    fn wait_for_more(&mut self, obeyed: &mut Obeyed, stats: &mut Stats) {
+    fn wait_for_more(
+        &mut self,
+        obeyed: &mut Obeyed,
+        batch: &Batch,
+        in_flight: &mut InFlight,
+        stats: &mut Stats,
+    ) {
         let until = clock::monotonic() + self.coalesce;
         loop {
             // Before the orders are read: those that come from now on wake anew.
@@ -142,7 +159,8 @@ impl<R: Responder> Worker<R> {
             if obeyed.read(&self.control, &mut self.guard).is_end() {
                 return;
             }
-            self.hand_over(stats);
+            // Nothing is on its way out: what was, is settled by each receive.
+            self.hand_over(stats, in_flight, || batch.in_flight());
             let left = until.saturating_duration_since(clock::monotonic());
             if left.is_zero() {
                 return;

@@ -9,7 +9,7 @@ use std::os::fd::AsFd;
 
 use crate::batch::Batch;
 use crate::datagram::Endpoint;
-use crate::egress::{self, Egress, Routes, errno};
+use crate::egress::{self, Egress, errno};
 use crate::engine::fault::{Health, PAUSE};
 use crate::engine::settings::{Resources, Settings, Wait};
 use crate::ingress;
@@ -108,9 +108,9 @@ impl Mmsg {
         Ok(())
     }
 
-    /// See [`Engine::set_routes`](super::Engine::set_routes).
-    pub fn set_routes(&mut self, routes: Routes) {
-        self.egress.set_routes(routes);
+    /// The replies on their way out.
+    pub fn egress(&mut self) -> &mut Egress {
+        &mut self.egress
     }
 
     /// See [`Engine::receive`](super::Engine::receive).

@@ -32,7 +32,7 @@ pub(super) use ring::{Completion, FdPair, Ring};
 
 use crate::batch::Batch;
 use crate::datagram::Endpoint;
-use crate::egress::{Egress, Routes};
+use crate::egress::Egress;
 use crate::engine::fault::{Health, PAUSE};
 use crate::engine::mmsg::Mmsg;
 use crate::engine::settings::{Resources, Settings, Wait};
@@ -179,9 +179,9 @@ impl<R: Ring> Uring<R> {
         }
     }
 
-    /// See [`Engine::set_routes`](super::Engine::set_routes).
-    pub fn set_routes(&mut self, routes: Routes) {
-        self.egress.set_routes(routes);
+    /// The replies on their way out.
+    pub fn egress(&mut self) -> &mut Egress {
+        &mut self.egress
     }
 
     /// See [`Engine::receive`](super::Engine::receive).

@@ -190,7 +190,7 @@ impl Accounting {
         let mut totals = Totals::new(
             length.as_secs_f64(),
             &stats,
-            self.total().counters.in_flight(),
+            self.in_flight(),
             self.lost(self.interval_loss, loss, &stats.counters),
         );
         totals.span = Span::between(self.interval_start, now);
@@ -210,7 +210,6 @@ impl Accounting {
     pub fn summary(&self, now: Instant) -> Summary {
         let total = self.total();
         let seconds = now.duration_since(self.start).as_secs_f64();
-        let in_flight = total.counters.in_flight();
         let loss = self.lost(self.first_loss, self.losses(), &total.counters);
         let share = |(worker, share): (usize, &Share)| {
             WorkerShare::new(
@@ -220,12 +219,19 @@ impl Accounting {
                 share.trains_dropped,
             )
         };
-        let mut totals = Totals::new(seconds, &total, in_flight, loss);
+        let mut totals = Totals::new(seconds, &total, self.in_flight(), loss);
         totals.span = Span::between(self.start, now);
         Summary {
             totals,
+            unaccounted: total.counters.unaccounted(),
             per_worker: self.workers.iter().enumerate().map(share).collect(),
         }
+    }
+
+    fn in_flight(&self) -> u64 {
+        let of_workers = self.workers.iter().map(|it| it.total.counters.in_flight);
+        // What each worker has handed over adds up to what it holds, which is no less than nothing.
+        of_workers.sum::<i64>().unsigned_abs()
     }
 
     fn total(&self) -> Stats {

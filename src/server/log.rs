@@ -74,6 +74,15 @@ fn shortage(asked: Option<usize>, counted: usize) -> Option<String> {
     (granted < asked).then(|| format!("{} of {} KiB", granted / 1024, asked.div_ceil(1024)))
 }
 
+/// Says that the counters are `count` datagrams apart, though no worker has died with any in its
+/// buffers.
+pub fn unaccounted(count: i64) {
+    tracing::error!(
+        "the counters do not add up: {count} datagrams were received, and neither answered nor \
+         counted as lost. This is a fault of this program; please report it"
+    );
+}
+
 /// Says why the engine is not io_uring.
 pub fn engine_blocker(blocker: &Blocker) {
     tracing::warn!(

@@ -136,6 +136,19 @@ on_both_engines! {
         assert_eq!(summary["bytes_replied"], 12);
     }
 
+    fn what_waits_to_be_answered_is_in_flight(engine: Engine) {
+        let host = Namespace::new().unwrap();
+        let args = ["--listen", "127.0.0.1:0", "--interval", "10ms", "--coalesce", "10s"];
+        let reflector = Reflector::start(&host, engine, &args);
+        let client = Client::connect(&host, reflector.listen(0));
+        client.send(b"ping");
+        reflector.wait_for_report("a datagram in flight", |it| it["in_flight"] == 1);
+        // The order to stop ends the wait, and the reply leaves.
+        let summary = reflector.stop();
+        assert_eq!(summary["replied"], 1);
+        assert_eq!(summary["in_flight"], 0);
+    }
+
     fn without_intervals_there_is_only_a_summary(engine: Engine) {
         let host = Namespace::new().unwrap();
         let args = ["--listen", "127.0.0.1:0", "--interval", "0"];

@@ -195,4 +195,5 @@ pub(crate) fn assert_counts_add_up(summary: &Value) {
         count(&summary["replied"]) + sum(&summary["dropped"]) + sum(&summary["send_errors"]);
     assert_eq!(count(&summary["received"]), ended, "{summary}");
     assert_eq!(summary["in_flight"], 0, "{summary}");
+    assert_eq!(summary["unaccounted"], 0, "{summary}");
 }

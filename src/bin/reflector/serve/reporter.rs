@@ -143,6 +143,9 @@ impl<W: Write> Reporter<W> {
         let (out, width) = (&mut self.out, self.width);
         writeln!(out, "\nsummary of {:.3} s", totals.seconds)?;
         write!(out, "{}", counters(totals, true, width))?;
+        if summary.unaccounted != 0 {
+            writeln!(out, "{} datagrams unaccounted for", summary.unaccounted)?;
+        }
         let us = &totals.residence_us;
         if us.count > 0 {
             let mut table = Table::new([Align::Left].into_iter().chain([Align::Right; 6]));
@@ -194,6 +197,7 @@ fn counters(totals: &Totals, bytes_beside: bool, width: usize) -> String {
     for (errno, &count) in &totals.send_errors {
         row("send errors", count, errno);
     }
+    row("in flight", totals.in_flight, "");
     for (errno, &count) in &totals.receive_errors {
         row("receive errors", count, errno);
     }

@@ -193,7 +193,7 @@ impl Driver {
         let counters = &self.stats.counters;
         let asked: usize = self.asked.values().map(Vec::len).sum();
         assert_eq!(counters.received, asked as u64);
-        assert_eq!(counters.in_flight(), 0, "the counters add up");
+        assert_eq!(counters.unaccounted(), 0, "the counters add up");
         let failed: Vec<_> = counters.receive_errors().collect();
         let without_memory = ring.without_memory;
         let expected = (without_memory > 0).then_some((libc::ENOMEM, without_memory));
