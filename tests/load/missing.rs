@@ -88,6 +88,12 @@ fn what_the_queue_of_our_own_device_drops_is_not_charged_to_the_target() {
                     lost == 0 || note.contains("device eth0 (tbf) dropped"),
                     "{note}"
                 );
+                let has_trains = burst > 1;
+                assert_eq!(
+                    note.contains("cuts trains"),
+                    lost > 0 && has_trains,
+                    "{note}"
+                );
                 tc(test_name, &link.client, "qdisc delete dev eth0 root");
             }
         }

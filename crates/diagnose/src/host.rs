@@ -21,7 +21,7 @@ use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use reflector_measure::snmp;
 use reflector_netlab::conntrack::{self, ConntrackEntry};
-use reflector_netlink::{Intent, Netlink};
+use reflector_netlink::{Intent, Netlink, Tbf};
 
 use interface::interface;
 pub(crate) use interface::{Interface, Xdp};
@@ -171,6 +171,13 @@ impl Tables {
     fn name_of(&self, index: u32) -> String {
         let known = self.interfaces.iter().find(|it| it.index == index);
         known.map_or_else(|| format!("interface {index}"), |it| it.name.clone())
+    }
+
+    /// The token bucket filters of interfaces, each with the interface's name.
+    pub(crate) fn tbfs(&mut self) -> io::Result<Vec<(String, Tbf)>> {
+        let tbfs = self.netlink.tbfs()?;
+        let named = tbfs.into_iter().map(|it| (self.name_of(it.device), it));
+        Ok(named.collect())
     }
 
     /// The addresses of this host.

@@ -7,6 +7,7 @@ mod bridge;
 pub(crate) mod check;
 mod network;
 mod offload;
+mod queues;
 mod quota;
 
 use std::fs;

@@ -219,7 +219,7 @@ fn notes(plan: &Plan, summary: &Summary) -> Vec<String> {
         notes.push(silent(plan, &summary.silent_flows));
     }
     notes.extend(verdicts::refused(totals));
-    notes.extend(in_queue(summary));
+    notes.extend(in_queue(plan, summary));
     notes.extend(cold(summary));
     notes.extend(limited(summary));
     let gaps = totals.departure_gaps.filter(|_| plan.poisson);
@@ -252,13 +252,18 @@ fn notes(plan: &Plan, summary: &Summary) -> Vec<String> {
 }
 
 /// What the queue of this host's own device dropped.
-fn in_queue(summary: &Summary) -> Option<String> {
+fn in_queue(plan: &Plan, summary: &Summary) -> Option<String> {
     let lost = summary.missing.queue.filter(|it| it.most > 0)?;
     let (queue, drops) = summary.queue.as_ref().zip(summary.queue_drops)?;
+    let cuts = if queue.kind == "tbf" && plan.gso && plan.burst > 1 {
+        "; a tbf cuts trains that are longer than its burst, and may drop parts of them"
+    } else {
+        ""
+    };
     Some(format!(
         "the queue of this host's device {} ({}) dropped {drops} packets: {lost} of {} lost \
          datagrams never left; a lower --rate or --burst avoids that, and `tc -s qdisc show dev \
-         {}` says more",
+         {}` says more{cuts}",
         queue.device, queue.kind, summary.totals.lost, queue.device
     ))
 }

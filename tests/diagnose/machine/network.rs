@@ -1,10 +1,14 @@
 //! What interfaces, rules and bridges do to trains and to all that passes them.
 
+use std::net::UdpSocket;
+
 use reflector_netlab::ethtool::set_feature;
 use reflector_netlab::topology::{Namespace, in_force, in_namespaces, nft, skip};
 
 use super::{assert_fits, assert_warns, check};
-use reflector_testkit::xdp;
+use reflector_netlink::Netlink;
+use reflector_testkit::{join, tc, xdp};
+use reflector_udp::sockopt;
 
 const SEGMENTATION: &str = "segmentation offload";
 
@@ -160,5 +164,82 @@ fn a_bridge_that_passes_everything_to_no_rule_is_told() {
             let rules = check(&host, "bridge filter");
             assert_eq!(rules["is_ok"], true, "{rules}");
         }
+    });
+}
+
+const QUEUES: &str = "tbf queues";
+
+/// What the queue of eth0 has dropped of a train of 64 kB that the kernel took; `None` where it
+/// took none.
+fn dropped_of_a_train(near: &Namespace) -> Option<u32> {
+    near.run(|| {
+        let mut netlink = Netlink::open().unwrap();
+        let device = netlink
+            .device_to("10.9.0.2:9".parse().unwrap(), [0; 4].into())
+            .unwrap();
+        let mut drops = || netlink.queue(device).unwrap().unwrap().drops;
+        let before = drops();
+        let socket = UdpSocket::bind("10.9.0.1:0").unwrap();
+        sockopt::set_int(&socket, libc::SOL_UDP, libc::UDP_SEGMENT, 1000).unwrap();
+        let taken = socket.send_to(&[0; 64_000], "10.9.0.2:9").ok();
+        taken.map(|_| drops() - before)
+    })
+}
+
+#[test]
+fn a_tbf_that_cuts_trains_is_named_with_a_burst_that_suffices() {
+    let name = "machine::network::a_tbf_that_cuts_trains_is_named_with_a_burst_that_suffices";
+    in_namespaces(name, || {
+        let (near, far) = (Namespace::new().unwrap(), Namespace::new().unwrap());
+        join(&near, &far, "eth0");
+        assert_eq!(check(&near, QUEUES)["found"], "none");
+        // The neighbour is found before.
+        near.run(|| {
+            UdpSocket::bind("10.9.0.1:0")
+                .unwrap()
+                .send_to(&[0], "10.9.0.2:9")
+                .unwrap()
+        });
+        let small = "rate 8mbit burst 1600 limit 20000";
+        let peaked = "rate 8mbit burst 100000 limit 200000 peakrate 16mbit mtu 1600";
+        let class = [
+            "qdisc add dev eth0 root handle 1: htb default 1",
+            "class add dev eth0 parent 1: classid 1:1 htb rate 1gbit",
+        ];
+        for (parents, place) in [(&[][..], "root"), (&class, "parent 1:1")] {
+            for settings in [small, peaked] {
+                // A root queue counts what it drops itself, not what a child of it drops.
+                let is_counted = place == "root" && settings == small;
+                let tbf = format!("qdisc add dev eth0 {place} tbf {settings}");
+                for command in parents.iter().copied().chain([&tbf[..]]) {
+                    if !tc(name, &near, command) {
+                        return;
+                    }
+                }
+                let cuts = check(&near, QUEUES);
+                assert_warns(&cuts, "eth0 cuts trains above 1600 bytes;", "--gso off");
+                assert_fits(&near);
+                assert!(
+                    !is_counted || dropped_of_a_train(&near).unwrap() > 0,
+                    "{place}"
+                );
+
+                let command = cuts["command"].as_str().unwrap();
+                assert!(tc(name, &near, command.strip_prefix("tc ").unwrap()));
+                let whole = check(&near, QUEUES);
+                assert_eq!(whole["found"], "eth0: trains pass whole", "{command}");
+                assert!(
+                    !is_counted || dropped_of_a_train(&near) == Some(0),
+                    "{place}"
+                );
+                assert_eq!(check(&far, QUEUES)["is_ok"], true);
+                tc(name, &near, "qdisc delete dev eth0 root");
+            }
+        }
+        // Another queue that shapes cuts nothing.
+        for command in class {
+            tc(name, &near, command);
+        }
+        assert_eq!(check(&near, QUEUES)["found"], "none");
     });
 }

@@ -9,6 +9,7 @@ use socket2::{Domain, Socket, Type};
 use super::bridge;
 use super::check::Check;
 use super::offload::{self, names};
+use super::queues;
 use crate::host::{self, Interface, Occupancy, Tables};
 use crate::remedies::commands::{Side, untracked};
 use reflector_measure::host_port::DEFAULT_PORT;
@@ -19,7 +20,7 @@ use reflector_udp::sockopt;
 pub(crate) fn check() -> Vec<Check> {
     let mut checks = vec![reuse_port(), trains()];
     match Tables::open() {
-        Ok(tables) => {
+        Ok(mut tables) => {
             let up: Vec<_> = tables
                 .interfaces()
                 .iter()
@@ -27,6 +28,7 @@ pub(crate) fn check() -> Vec<Check> {
                 .cloned()
                 .collect();
             checks.extend(offload::check(&up));
+            checks.push(queues::check(tables.tbfs()));
             checks.extend([bridge::check(&up), rp_filter(&up)]);
         }
         Err(error) => checks.push(Check::ok(
