@@ -2,15 +2,16 @@
 //! looks most like it.
 
 use std::cell::RefCell;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::process::Command;
+use std::thread;
 
 use reflector_netlab::naive::{NaiveServer, Wildcard};
 use reflector_netlab::topology::{DockerHost, Namespace, in_force, in_namespaces, nft};
 use reflector_testkit::{Engine, LISTEN, PORT, Reflector, at, command};
 use serde_json::Value;
 
-use super::{Responder, SHORT, ask, kinds};
+use super::{PATIENT, Responder, SHORT, ask, kinds};
 
 #[test]
 fn loss_on_fresh_ports_is_not_called_stale() {
@@ -80,6 +81,36 @@ fn a_server_that_mixes_up_its_peers_is_told_from_a_stale_flow() {
                 "{text}"
             );
             assert!(!object.to_string().contains("conntrack -D"), "{object}");
+        }
+    });
+}
+
+/// A server that answers everybody rightly, and the first of each two with what the second asked
+/// as well, or twice.
+#[test]
+fn who_gets_the_answers_of_others_beside_its_own_is_told_from_who_gets_its_own_twice() {
+    let name = "flows::\
+        who_gets_the_answers_of_others_beside_its_own_is_told_from_who_gets_its_own_twice";
+    in_namespaces(name, || {
+        let namespace = Namespace::new().unwrap();
+        for (second, wanted) in [(1, (3, "mixed_up")), (0, (0, "answered"))] {
+            let socket = namespace.run(|| UdpSocket::bind("127.0.0.1:5151").unwrap());
+            let server = thread::spawn(move || {
+                let questions = [(); 2].map(|()| {
+                    let mut bytes = [0; 64];
+                    let (len, peer) = socket.recv_from(&mut bytes).unwrap();
+                    (bytes[..len].to_vec(), peer)
+                });
+                for (question, peer) in [(0, 0), (second, 0), (1, 1)] {
+                    let (question, peer) = (&questions[question].0, questions[peer].1);
+                    socket.send_to(question, peer).unwrap();
+                }
+            });
+            let (exit, object) = ask(&namespace, Ipv4Addr::LOCALHOST, &PATIENT);
+            server.join().unwrap();
+            let verdict = object["verdict"].as_str().unwrap();
+            assert_eq!((exit, verdict), wanted, "{object}");
+            assert!(exit == 0 || kinds(&object) == ["mixed_up"], "{object}");
         }
     });
 }
