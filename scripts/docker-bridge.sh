@@ -3,15 +3,16 @@
 #
 # Clients in containers ask servers on the host, at an address that is not the one the route back
 # prefers, and servers in containers are asked from another container and from the host; with the
-# io_uring engine and without, under the seccomp profiles of deploy/. Every line of the table is a
-# case with what was seen and whether that was expected; one that was not makes the script fail.
+# io_uring engine and without, under the seccomp profiles of deploy/. At last a container asks while
+# another sends in the name of neighbours that are not there. Every line of the table is a case with
+# what was seen and whether that was expected; one that was not makes the script fail.
 #
 #   scripts/docker-bridge.sh
 #
-# Needs root, a running engine, iproute2 and cargo. What it makes (an interface, a network, images,
-# containers) carries its process id and is removed at the end, however it ends. Without an engine
-# it says SKIPPED and succeeds, unless REFLECTOR_REQUIRE contains "docker"; likewise with the cases of
-# io_uring where the kernel has none, and "uring".
+# Needs root, a running engine, iproute2, nsenter, python3 and cargo. What it makes (an interface, a
+# network, images, containers) carries its process id and is removed at the end, however it ends.
+# Without an engine it says SKIPPED and succeeds, unless REFLECTOR_REQUIRE contains "docker"; likewise
+# with the cases of io_uring where the kernel has none, and "uring".
 #
 # Exit codes: 0 all as expected, or skipped; 1 not; 130, 143 interrupted.
 set -euo pipefail
@@ -49,6 +50,7 @@ main() {
     for network in bridge "$RUN"; do
         ask_container_servers_on "$network"
     done
+    crowd_host_servers
 
     echo
     if ((failures > 0)); then
@@ -284,6 +286,65 @@ ask_container() {
 is_answered_by_wrong_proxy() {
     ss --udp --listening --numeric --processes "sport = :$1" | grep -q docker-proxy &&
         (($(cut -d. -f1 < "$WORK/engine") < 28))
+}
+
+# --- a living peer among others that are not there -----------------------------------------------
+
+# Replies to neighbours that do not resolve wait in the kernel, charged to the socket that sent them.
+crowd_host_servers() {
+    local engine buffer gateway
+    gateway=$(gateway_of bridge)
+    bounded docker run --detach --name "$RUN-crowd" --label "$RUN" "${CONFINED[@]}" "$RUN" \
+        --interval 0 > "$WORK/container"
+
+    serve_on_host naive "$WORK/naive_echo" 0.0.0.0:0
+    # At the one address from which it answers rightly.
+    ask "naive on the host" bridge "$gateway:$port"
+    expect_right
+    ask_in_crowd "naive, in a crowd"
+    expect_share 0 10 "starved, as expected"
+
+    for engine in "${engines[@]}"; do
+        for buffer in 208KiB default; do
+            local buffer_option=()
+            [[ $buffer == default ]] || buffer_option=(--sndbuf "$buffer")
+            serve_on_host "$engine" "$WORK/reflector" --json --interval 0 --cores 1 \
+                --listen 0.0.0.0:0 --engine "$engine" "${buffer_option[@]}"
+            ask_in_crowd "in a crowd, $engine, $buffer"
+            expect_share 99 100 right
+        done
+    done
+}
+
+# ask_in_crowd SERVER: asks 1000 times in two seconds, from one container, while datagrams come from
+# the other in the name of four addresses of its subnet that nobody has.
+ask_in_crowd() {
+    server=$1 from=bridge at=$gateway:$port code=0
+    local pid forger
+    pid=$(bounded docker inspect "$RUN-crowd" --format '{{.State.Pid}}')
+    : > "$WORK/forge"
+    timeout "$PATIENCE_S" nsenter --target "$pid" --net \
+        python3 scripts/crowd.py "$gateway" "$port" >> "$WORK/forge" 2>&1 &
+    forger=$!
+    wait_for "$WORK/forge" '^crowded'
+    bounded docker run --rm --label "$RUN" "${CONFINED[@]}" "$RUN" load "$at" \
+        --json --interval 0 --rate 500 --duration 2s --timeout 500ms \
+        > "$WORK/load" 2> "$WORK/load.err" || true
+    kill "$forger" 2> "$WORK/kill" || cat "$WORK/forge" >&2
+    wait "$forger" || true
+    seen=$(grep '"type":"summary"' "$WORK/load" | grep -o '"sent":[0-9]*\|"received":[0-9]*' |
+        sort --reverse | cut -d: -f2 | xargs printf '%d asked, %d answered') ||
+        seen=$(cat "$WORK/load.err")
+}
+
+# expect_share LEAST MOST VERDICT: so many percent of what was asked was answered.
+expect_share() {
+    local asked answered
+    read -r asked answered <<< "$(tr -dc '0-9 \n' <<< "$seen")"
+    if ((${asked:-0} < 900)) || ((100 * answered < $1 * asked || 100 * answered > $2 * asked)); then
+        code=1
+    fi
+    expect 0 'asked' "$3"
 }
 
 # --- cases ---------------------------------------------------------------------------------------
