@@ -5,8 +5,9 @@
 #   scripts/hdr-readers.sh
 #
 # Java's is Debian's libhdrhistogram-java (with a JDK), Python's is PyPI's hdrhistogram, which is
-# installed into a folder that goes with the script. REFLECTOR_BIN names another program than
-# target/release/reflector. Takes ten seconds.
+# installed into a folder that goes with the script, and C's is in crates.io's hdrhistogram-c, of
+# which only the C is built (needs gcc and zlib1g-dev). REFLECTOR_BIN names another program than
+# target/release/reflector. Takes fifteen seconds.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -21,6 +22,7 @@ trap 'kill $(jobs -p) 2> "$WORK/kill" || true; rm -rf "$WORK"' EXIT
 main() {
     timeout 120 python3 -m pip install --quiet --disable-pip-version-check --no-deps \
         --root-user-action=ignore --target "$WORK/python" hdrhistogram==0.10.8
+    build_c
     make_logs
     local log
     for log in load serve; do
@@ -28,7 +30,21 @@ main() {
         compare "$log" Java timeout 60 java -cp "$JAR" "$READERS/Read.java" "$WORK/$log.hlog"
         compare "$log" Python env PYTHONPATH="$WORK/python" timeout 60 \
             python3 "$READERS/read.py" "$WORK/$log.hlog"
+        compare "$log" C timeout 60 "$WORK/read" "$WORK/$log.hlog"
     done
+}
+
+# HdrHistogram_c as the crate carries it, with the reader of read.c.
+build_c() {
+    local crate=$WORK/crate
+    mkdir -p "$crate/src"
+    : > "$crate/src/lib.rs"
+    printf '[package]\nname = "c"\n[dependencies]\nhdrhistogram-c = "=0.1.17"\n[workspace]\n' \
+        > "$crate/Cargo.toml"
+    (cd "$crate" && timeout 120 cargo vendor --quiet vendor > "$WORK/vendor.out")
+    local c=$crate/vendor/hdrhistogram-c/HdrHistogram_c/src
+    gcc -w -O2 -D_GNU_SOURCE -I "$c" -o "$WORK/read" "$READERS/read.c" "$c/hdr_histogram.c" \
+        "$c/hdr_histogram_log.c" "$c/hdr_encoding.c" "$c/hdr_time.c" -lz -lm
 }
 
 # A thousand datagrams, so that a percentile is the same value whichever way its rank is rounded.

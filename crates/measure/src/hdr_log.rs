@@ -25,8 +25,9 @@ pub fn title(what: &str) -> String {
     format!("[{what}, reflector]")
 }
 
-/// The line by which other readers know the format.
-const VERSION: &str = "[Histogram log format version 1.3]";
+/// The line by which other readers know the format. Version 1.3 only adds tags, which are not written
+/// here, and HdrHistogram_c has long refused it.
+const VERSION: &str = "[Histogram log format version 1.2]";
 /// The names of the columns.
 const LEGEND: &str = "\"StartTimestamp\",\"Interval_Length\",\"Interval_Max\",\
                       \"Interval_Compressed_Histogram\"";
