@@ -38,7 +38,7 @@ main() {
         exit 1
     }
     local program
-    program=$(sed -n 's/^ *Executable benches\/parts.rs (\(.*\))$/\1/p' "$WORK/build")
+    program=$(sed -n 's/^ *Executable benches\/parts\/main.rs (\(.*\))$/\1/p' "$WORK/build")
     "$program" --loop > "$WORK/bodies"
     printf '%-64s %12s %12s\n' "instructions per datagram" now committed | tee "$WORK/table"
     local name datagrams now before above=0

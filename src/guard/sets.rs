@@ -1,15 +1,16 @@
 //! Sets of addresses and of ports, made for looking up.
 
 use std::net::IpAddr;
-use std::ops::RangeInclusive;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-/// A set of prefixes, kept as disjoint ranges in ascending order and looked up by binary search.
+use super::ranges::Ranges;
+
+/// A set of prefixes, kept as ranges. Clones share their memory.
 #[derive(Clone, Debug, Default)]
 pub struct Prefixes {
-    v4: Vec<RangeInclusive<u32>>,
-    v6: Vec<RangeInclusive<u128>>,
+    v4: Ranges<u32>,
+    v6: Ranges<u128>,
 }
 
 impl Prefixes {
@@ -22,38 +23,43 @@ impl Prefixes {
         let mut v6 = Vec::new();
         for prefix in prefixes {
             match prefix {
-                IpNet::V4(net) => v4.push(net.trunc()),
+                IpNet::V4(net) => v4.push(range_v4(net)),
                 IpNet::V6(net) => match unmapped(net) {
-                    Some(net) => v4.push(net.trunc()),
-                    None => v6.push(net.trunc()),
+                    Some(net) => v4.push(range_v4(net)),
+                    None => v6.push((net.network().to_bits(), net.broadcast().to_bits())),
                 },
             }
         }
-        // Aggregated prefixes are disjoint and sorted, which the search relies on.
-        let (v4, v6) = (Ipv4Net::aggregate(&v4), Ipv6Net::aggregate(&v6));
-        let v4 = v4
-            .iter()
-            .map(|net| net.network().to_bits()..=net.broadcast().to_bits());
-        let v6 = v6
-            .iter()
-            .map(|net| net.network().to_bits()..=net.broadcast().to_bits());
         Self {
-            v4: v4.collect(),
-            v6: v6.collect(),
+            v4: Ranges::new(v4),
+            v6: Ranges::new(v6),
         }
     }
 
     /// Whether `addr` is in one of them. A v4-mapped address is the IPv4 one that it stands for.
     pub fn contains(&self, addr: IpAddr) -> bool {
-        self.contains_canonical(addr.to_canonical())
+        self.contains_by_index(addr.to_canonical())
     }
 
     /// The same of an address that is not v4-mapped, as no peer's is.
     pub(super) fn contains_canonical(&self, addr: IpAddr) -> bool {
         match addr {
-            IpAddr::V4(addr) => is_in(&self.v4, addr.to_bits()),
-            IpAddr::V6(addr) => is_in(&self.v6, addr.to_bits()),
+            IpAddr::V4(addr) => self.v4.contains(addr.to_bits()),
+            IpAddr::V6(addr) => self.v6.contains(addr.to_bits()),
         }
+    }
+
+    /// The same by the indexes that there are.
+    pub(super) fn contains_by_index(&self, addr: IpAddr) -> bool {
+        match addr {
+            IpAddr::V4(addr) => self.v4.contains_by_index(addr.to_bits()),
+            IpAddr::V6(addr) => self.v6.contains_by_index(addr.to_bits()),
+        }
+    }
+
+    /// Whether there is an index.
+    pub(super) fn has_index(&self) -> bool {
+        self.v4.has_index() || self.v6.has_index()
     }
 
     /// Whether nothing is in it.
@@ -62,16 +68,15 @@ impl Prefixes {
     }
 }
 
+/// The first and the last address of a prefix.
+fn range_v4(prefix: Ipv4Net) -> (u32, u32) {
+    (prefix.network().to_bits(), prefix.broadcast().to_bits())
+}
+
 /// The IPv4 prefix that a v4-mapped one stands for.
 fn unmapped(prefix: Ipv6Net) -> Option<Ipv4Net> {
     let addr = prefix.addr().to_ipv4_mapped()?;
     Ipv4Net::new(addr, prefix.prefix_len().checked_sub(96)?).ok()
-}
-
-/// Whether one of the ranges, which ascend and are disjoint, holds `bits`.
-fn is_in<T: Ord>(ranges: &[RangeInclusive<T>], bits: T) -> bool {
-    let after = ranges.partition_point(|range| *range.start() <= bits);
-    after > 0 && bits <= *ranges[after - 1].end()
 }
 
 /// A set of port numbers, one bit each.

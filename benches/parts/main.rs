@@ -9,6 +9,8 @@
 //! got slower, not what a datagram costs in service (that is `reflect`). Where even that is too
 //! noisy, `scripts/instructions.sh` counts the instructions of the same bodies.
 
+mod lists;
+
 use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::process::ExitCode;
@@ -48,7 +50,7 @@ struct Body {
 
 type Run = Box<dyn FnMut()>;
 
-const BODIES: [Body; 15] = [
+const BODIES: [Body; 21] = [
     Body {
         name: "ingress/family=v4/control=timestamp+pktinfo",
         datagrams: 32,
@@ -78,6 +80,36 @@ const BODIES: [Body; 15] = [
         name: "guard/family=v4/lists=default/verdict=refused",
         datagrams: 32,
         prepare: || guard(|index| SocketAddr::from(([8, 8, 8, index as u8 + 1], 4000))),
+    },
+    Body {
+        name: "lists/family=v4/prefixes=100",
+        datagrams: lists::ADDRESSES,
+        prepare: || lists::ours(Family::V4, 100),
+    },
+    Body {
+        name: "lists/family=v4/prefixes=10000",
+        datagrams: lists::ADDRESSES,
+        prepare: || lists::ours(Family::V4, 10_000),
+    },
+    Body {
+        name: "lists/family=v4/prefixes=10000/of=prefix-trie",
+        datagrams: lists::ADDRESSES,
+        prepare: || lists::trie(Family::V4, 10_000),
+    },
+    Body {
+        name: "lists/family=v6/prefixes=100",
+        datagrams: lists::ADDRESSES,
+        prepare: || lists::ours(Family::V6, 100),
+    },
+    Body {
+        name: "lists/family=v6/prefixes=10000",
+        datagrams: lists::ADDRESSES,
+        prepare: || lists::ours(Family::V6, 10_000),
+    },
+    Body {
+        name: "lists/family=v6/prefixes=10000/of=prefix-trie",
+        datagrams: lists::ADDRESSES,
+        prepare: || lists::trie(Family::V6, 10_000),
     },
     Body {
         name: "limiter/family=v4/prefixes=2/verdict=admitted",

@@ -1,0 +1,3 @@
+//! What holds for every input, tried with many.
+
+mod lists;
