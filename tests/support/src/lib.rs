@@ -30,6 +30,7 @@ pub mod targets;
 mod tc;
 pub mod threads;
 pub mod train;
+pub mod volley;
 mod wait;
 pub mod wire;
 pub mod xdp;

@@ -61,7 +61,7 @@ pub fn send_forged_from(
 
 /// A socket that sends whole packets, header included, and the address that it sends those to `ip`
 /// by.
-fn raw_socket(namespace: &Namespace, ip: IpAddr) -> (Socket, SockAddr) {
+pub(crate) fn raw_socket(namespace: &Namespace, ip: IpAddr) -> (Socket, SockAddr) {
     let to = SocketAddr::new(ip, 0);
     // IPPROTO_RAW: the header is ours, in either family.
     let open = || {

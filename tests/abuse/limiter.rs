@@ -1,0 +1,81 @@
+//! The limiter by itself, against more sources than there are.
+
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
+
+use fastrand::Rng;
+use reflector::internals::guard::Limit;
+use reflector::internals::guard::limiter::Limiter;
+use reflector_measure::clock;
+
+/// Resident memory of this process, in KiB.
+fn memory_kib() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))
+        .unwrap();
+    line.trim_end_matches("kB").trim().parse().unwrap()
+}
+
+/// `count` random sources that `any` gives, ten million a second; `victim` sends half of its limit.
+fn survive(count: u64, victim: &str, mut any: impl FnMut() -> IpAddr) {
+    let start = clock::monotonic();
+    let mut limit = Limit::new(1000);
+    limit.burst = 100;
+    let mut limiter = Limiter::open(&limit, start).unwrap();
+    let victim = victim.parse().unwrap();
+    // What is touched is resident from now on.
+    (0..100_000).for_each(|_| _ = limiter.admit(any(), 1, start));
+    let before = memory_kib();
+    let (mut asked, mut admitted) = (0, 0);
+    for number in 0..count {
+        let now = start + Duration::from_nanos(100 * number);
+        limiter.admit(any(), 1, now);
+        if number % 20_000 == 0 {
+            asked += 1;
+            admitted += limiter.admit(victim, 1, now);
+        }
+    }
+    let grown = memory_kib().saturating_sub(before);
+    let seconds = start.elapsed().as_secs_f64();
+    println!(
+        "limiter | {count} random sources, victim {victim} | {admitted} of {asked} | {grown} KiB \
+         | {:.0} ns each |",
+        seconds * 1e9 / count as f64,
+    );
+    assert!(
+        admitted * 100 >= asked * 99,
+        "{admitted} of {asked} are admitted"
+    );
+    assert!(grown <= 64, "{grown} KiB more");
+}
+
+fn any_v4() -> impl FnMut() -> IpAddr {
+    let mut rng = Rng::with_seed(3);
+    move || Ipv4Addr::from_bits(rng.u32(..)).into()
+}
+
+fn any_v6() -> impl FnMut() -> IpAddr {
+    let mut rng = Rng::with_seed(4);
+    move || Ipv6Addr::from_bits(0x2000 << 112 | rng.u128(..) >> 3).into()
+}
+
+#[test]
+fn a_million_random_sources_cost_neither_memory_nor_replies() {
+    survive(1_000_000, "10.0.0.1", any_v4());
+}
+
+/// Take a minute or two in release; `scripts/abuse.sh` runs them.
+#[test]
+#[ignore = "only in release"]
+fn a_hundred_million_random_sources_of_ipv4_cost_neither_memory_nor_replies() {
+    survive(100_000_000, "10.0.0.1", any_v4());
+}
+
+#[test]
+#[ignore = "only in release"]
+fn a_hundred_million_random_sources_of_ipv6_cost_neither_memory_nor_replies() {
+    survive(100_000_000, "fd00::1", any_v6());
+}
