@@ -5,6 +5,7 @@ mod ends;
 mod help;
 mod kernels;
 mod limits;
+mod lists;
 mod options;
 mod ports;
 mod readers;

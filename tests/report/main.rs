@@ -1,6 +1,7 @@
 //! `reflector report` on files that the program itself wrote, on damaged ones, and on foreign ones.
 
 mod files;
+mod hostile;
 mod picture;
 
 use std::fs;

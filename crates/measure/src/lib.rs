@@ -32,6 +32,7 @@ pub mod text;
 
 pub mod dad;
 pub mod drops;
+pub mod file;
 pub mod host;
 pub mod snmp;
 

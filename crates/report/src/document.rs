@@ -4,13 +4,16 @@ use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 
-use crate::histogram::{self, SUMS_LEN_MAX, Sum};
+use crate::encoded::{Decoder, is_encoded};
+use crate::histogram::{SUMS_LEN_MAX, Sum};
 use crate::lines::Fault;
 use crate::run::{Kind, Run, Saved};
 use crate::unit::Unit;
 
 /// Histograms of one document: each is in memory.
 const HISTOGRAMS_MAX: usize = 64;
+/// Bytes of the keys that lead to a histogram: they are its name, in several places.
+const PATH_LEN_MAX: usize = 300;
 
 /// Reads the documents of `text`, which is that of the file `name`. Nothing of them is kept but
 /// their histograms.
@@ -24,6 +27,7 @@ pub(crate) fn read(text: &str, name: &str, unit: Option<Unit>) -> Result<Saved, 
         path: Vec::new(),
         runs: Vec::new(),
         len: 0,
+        decoder: Decoder::new(),
         wrong: None,
     };
     let mut documents = serde_json::Deserializer::from_str(text);
@@ -65,6 +69,7 @@ struct Found<'a> {
     runs: Vec<Run>,
     /// Bytes that they take.
     len: usize,
+    decoder: Decoder,
     /// What is wrong with a histogram, which ends the reading.
     wrong: Option<String>,
 }
@@ -76,16 +81,20 @@ impl Found<'_> {
 
     /// Takes the histogram that `text` is, if it is one.
     fn take(&mut self, text: &str) -> Result<(), String> {
-        if !histogram::is_encoded(text) {
+        if !is_encoded(text) {
             return Ok(());
         }
         if self.runs.len() == HISTOGRAMS_MAX {
             return Err(format!("it has more than {HISTOGRAMS_MAX} histograms"));
         }
         let path = self.path.join(".");
+        if path.len() > PATH_LEN_MAX {
+            let said = "it has a histogram below keys of more than";
+            return Err(format!("{said} {PATH_LEN_MAX} bytes; shorten them"));
+        }
         let wrong = |said| format!("{path}: {said}");
         let mut times = Sum::new();
-        let decoded = histogram::decode(text).map_err(wrong)?;
+        let decoded = self.decoder.decode(text).map_err(wrong)?;
         times.add(&decoded).map_err(wrong)?;
         self.len += times.len_bytes();
         if self.len > SUMS_LEN_MAX {
@@ -188,6 +197,8 @@ mod tests {
         assert!(said("{\"a\":[1,\"b\"]}").contains("no HdrHistogram"));
         assert!(said("{\"of\":\"HISTORY\"}").contains("no HdrHistogram"));
         assert!(said("{").contains("not a JSON document"));
+        let long = format!("{{\"{}\":\"HISTFAAAAx\"}}", "k".repeat(301));
+        assert!(said(&long).contains("more than 300 bytes"));
         assert!(said("{\"latency\":[{\"hdrh\":\"HISTFAAAx\"}]}").starts_with("latency.0.hdrh: "));
     }
 }

@@ -6,7 +6,8 @@ mod span;
 use std::collections::BTreeMap;
 use std::io::BufRead;
 
-use crate::histogram::{self, SUMS_LEN_MAX, Sum};
+use crate::encoded::Decoder;
+use crate::histogram::{SUMS_LEN_MAX, Sum};
 use crate::lines::{Fault, Line, Lines};
 use crate::run::{Kind, Run, Saved};
 use crate::unit::Unit;
@@ -16,6 +17,8 @@ use span::{Covers, Head};
 
 /// Histograms in memory: one for each tag of each log of a file.
 const SERIES_MAX: usize = 64;
+/// Bytes of a tag: it is a name, in several places.
+const TAG_LEN_MAX: usize = 300;
 
 /// Intervals of one tag.
 #[derive(Default)]
@@ -108,6 +111,7 @@ struct Logs {
     is_again: bool,
     /// Bytes that the sums take.
     len: usize,
+    decoder: Decoder,
 }
 
 impl Logs {
@@ -158,7 +162,10 @@ impl Logs {
         if self.title.is_some() {
             self.begin(None);
         }
-        let histogram = histogram::decode(interval.encoded)?;
+        if interval.tag.len() > TAG_LEN_MAX {
+            return Err(format!("its tag has more than {TAG_LEN_MAX} bytes"));
+        }
+        let histogram = self.decoder.decode(interval.encoded)?;
         if std::mem::take(&mut self.is_again) && self.last.is_before(interval) {
             // It does not go on: it is the same once more.
             self.begin_other(self.last.ours.clone(), self.last.head.start_time);

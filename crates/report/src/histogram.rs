@@ -1,12 +1,6 @@
-//! Histograms as others wrote them: decoded, brought to nanoseconds, added.
+//! Histograms of others, brought to nanoseconds, and added.
 
-use std::io::{Cursor, Read};
-
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-use flate2::read::ZlibDecoder;
 use hdrhistogram::Histogram;
-use hdrhistogram::serialization::Deserializer;
 
 use crate::unit::Unit;
 use reflector_measure::quantiles::Quantiles;
@@ -16,25 +10,9 @@ const SIGNIFICANT_DIGITS: u8 = 3;
 /// Longest time that is told apart from longer ones, in nanoseconds: 73 years. A histogram can hold
 /// no more than twice that.
 const TIME_NS_MAX: u64 = u64::MAX / 8;
-/// Bytes of the largest encoded histogram that is decoded: five digits over the whole range have
-/// six million counts.
-const ENCODED_LEN_MAX: u64 = 64 << 20;
-/// Bytes of the head of an encoded histogram (V2): cookie, length of the counts, offset, digits,
-/// least and greatest value, ratio.
-const HEAD_LEN: usize = 4 + 4 + 4 + 4 + 8 + 8 + 8;
-
-/// Cookies of the encodings, without the word size in the last but one digit.
-const V2: u32 = 0x1c84_9303;
-const V2_COMPRESSED: u32 = 0x1c84_9304;
-const V1: u32 = 0x1c84_9301;
-const V1_COMPRESSED: u32 = 0x1c84_9302;
-const V0: u32 = 0x1c84_9308;
-const V0_COMPRESSED: u32 = 0x1c84_9309;
-const WORD_SIZE: u32 = 0xf0;
-/// What their last digits tell apart.
-const FAMILY: u32 = 0x1c84_9300;
-/// Cookies of histograms of fractions, which carry one of whole numbers.
-const FRACTIONS: [u32; 2] = [0x0c72_124e, 0x0c72_124f];
+/// Values that a sum may have: as many as a quantile of them, which is a float, can tell apart. The
+/// library adds counts without looking.
+pub(crate) const COUNT_MAX: u64 = 1 << 53;
 /// Bytes that the sums of a file may take: more than those of the usual digits ever do.
 pub(crate) const SUMS_LEN_MAX: usize = 48 << 20;
 
@@ -72,10 +50,13 @@ impl Sum {
     /// Adds `other`.
     ///
     /// # Errors
-    /// Its values are greater than the sum can hold.
+    /// Its values are greater, or more, than the sum can hold.
     pub(crate) fn add(&mut self, other: &Histogram<u64>) -> Result<(), String> {
         if other.is_empty() {
             return Ok(());
+        }
+        if self.values.len().saturating_add(other.len()) > COUNT_MAX {
+            return Err(format!("there are more than {COUNT_MAX} values in all"));
         }
         if other.sigfig() > self.values.sigfig() {
             let coarse = std::mem::replace(self, Self::with_digits(other.sigfig()));
@@ -94,8 +75,9 @@ impl Sum {
         Ok(())
     }
 
-    /// Adds `count` times one value.
+    /// Adds `count` times one value; of more than [`COUNT_MAX`] in all, what there is room for.
     pub(crate) fn record(&mut self, value: u64, count: u64) {
+        let count = count.min(COUNT_MAX.saturating_sub(self.values.len()));
         if count == 0 {
             return;
         }
@@ -108,7 +90,7 @@ impl Sum {
 
     /// Bytes that its values take.
     pub(crate) fn len_bytes(&self) -> usize {
-        self.values.distinct_values() * size_of::<u64>()
+        len_bytes(&self.values)
     }
 
     /// The sum, in nanoseconds where it was in `unit`.
@@ -147,79 +129,24 @@ impl Times {
     }
 }
 
-/// The histogram that `text` is the base64 of (V2, compressed or not).
-///
-/// # Errors
-/// In words: no base64, another encoding than V2, or damaged.
-pub(crate) fn decode(text: &str) -> Result<Histogram<u64>, String> {
-    let bytes = STANDARD
-        .decode(text)
-        .map_err(|e| format!("its histogram is not base64 ({e})"))?;
-    let cookie = bytes.first_chunk().copied().map_or(0, u32::from_be_bytes);
-    match cookie & !WORD_SIZE {
-        V2 => decode_v2(&bytes),
-        V2_COMPRESSED => decode_v2(&inflate(&bytes)?),
-        V1 | V1_COMPRESSED | V0 | V0_COMPRESSED => {
-            Err("its histogram is in the encoding V0 or V1, and only V2 is read".to_owned())
-        }
-        _ if FRACTIONS.contains(&cookie) => Err(
-            "its histogram is one of fractions (DHIST), and only those of whole numbers are read"
-                .to_owned(),
-        ),
-        _ => Err("it carries no HdrHistogram".to_owned()),
-    }
-}
-
-/// Whether `text` begins as the base64 of a histogram does, and no word does.
-pub(crate) fn is_encoded(text: &str) -> bool {
-    let begin = text.get(..8).and_then(|it| STANDARD.decode(it).ok());
-    let cookie = begin.and_then(|it| it.first_chunk().copied().map(u32::from_be_bytes));
-    let is_ours = |cookie: u32| {
-        let word_size = (cookie & WORD_SIZE) >> 4;
-        let encodings = [V2, V2_COMPRESSED, V1, V1_COMPRESSED, V0, V0_COMPRESSED];
-        matches!(word_size, 0 | 1 | 2 | 4 | 8) && encodings.contains(&(cookie & !WORD_SIZE))
-    };
-    cookie.is_some_and(|it| FRACTIONS.contains(&it) || it & !0xff == FAMILY && is_ours(it))
-}
-
-fn inflate(bytes: &[u8]) -> Result<Vec<u8>, String> {
-    // After the cookie and the length, which says no more than the end does.
-    let mut deflated = ZlibDecoder::new(bytes.get(8..).unwrap_or_default());
-    let mut inflated = Vec::new();
-    (&mut deflated)
-        .take(ENCODED_LEN_MAX)
-        .read_to_end(&mut inflated)
-        .map_err(|_| "its histogram is cut off or damaged".to_owned())?;
-    Ok(inflated)
-}
-
-/// Decodes what is known to be no longer than it says, and to hold no count that the decoder
-/// stumbles over: it allocates by the stated length, and negates without looking.
-fn decode_v2(bytes: &[u8]) -> Result<Histogram<u64>, String> {
-    let damaged = || "its histogram is cut off or damaged".to_owned();
-    let (head, counts) = bytes.split_at_checked(HEAD_LEN).ok_or_else(damaged)?;
-    if u32::from_be_bytes([head[0], head[1], head[2], head[3]]) & !WORD_SIZE != V2 {
-        return Err(damaged());
-    }
-    let stated_len = u32::from_be_bytes([head[4], head[5], head[6], head[7]]) as usize;
-    let counts = counts.get(..stated_len).ok_or_else(damaged)?;
-    // Nine bytes of ones are the one number that has no opposite.
-    if counts.windows(9).any(|nine| nine == [0xff; 9]) {
-        return Err(damaged());
-    }
-    // Whoever writes other word sizes means the same.
-    let mut bytes = bytes.to_owned();
-    bytes[..4].copy_from_slice(&(V2 | 0x10).to_be_bytes());
-    Deserializer::new()
-        .deserialize(&mut Cursor::new(bytes))
-        .map_err(|e| format!("its histogram is damaged ({e})"))
+/// Bytes that the counts of `histogram` take.
+pub(crate) fn len_bytes(histogram: &Histogram<u64>) -> usize {
+    histogram.distinct_values() * size_of::<u64>()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use base64::Engine;
+    use base64::engine::general_purpose::STANDARD;
     use hdrhistogram::serialization::{Serializer, V2DeflateSerializer, V2Serializer};
     use proptest::prelude::*;
+
+    use crate::encoded::{Decoder, is_encoded};
+
+    fn decode(text: &str) -> Result<Histogram<u64>, String> {
+        Decoder::new().decode(text)
+    }
 
     fn of(values: &[u64]) -> Histogram<u64> {
         let mut sum = Sum::new();

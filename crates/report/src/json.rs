@@ -27,7 +27,9 @@ pub(crate) fn read(lines: &mut Lines<impl BufRead>, name: &str) -> Result<Saved,
     let mut warnings = Vec::new();
     let mut cut_line = None;
     let mut stepped_over = 0_u64;
+    let mut last_line = 0;
     while let Some(line) = lines.read()? {
+        last_line = line.number;
         if line.text.trim().is_empty() {
             continue;
         }
@@ -63,7 +65,7 @@ pub(crate) fn read(lines: &mut Lines<impl BufRead>, name: &str) -> Result<Saved,
         let said = "it is cut off, and no interval or summary is before it";
         return Err(Fault::at(number, said));
     }
-    contents.finish(name, warnings)
+    contents.finish(name, warnings, last_line)
 }
 
 /// What the objects of a file come to.
@@ -148,7 +150,7 @@ impl Contents {
         self.has_begun = true;
         match object {
             Object::Ready(ready) => {
-                self.cut_off();
+                self.cut_off(line)?;
                 (self.settings, self.is_search) = (ready.settings(), false);
             }
             Object::Step => {
@@ -187,7 +189,8 @@ impl Contents {
 
     fn push(&mut self, total: Total, line: u64) -> Result<(), Fault> {
         if self.over.len() == RUNS_MAX {
-            let said = format!("more than {RUNS_MAX} runs in one file");
+            let said =
+                format!("more than {RUNS_MAX} runs in one file; split it, and name the pieces");
             return Err(Fault::at(line, said));
         }
         self.over.push(total);
@@ -195,16 +198,23 @@ impl Contents {
     }
 
     /// What has no summary by now never gets one.
-    fn cut_off(&mut self) {
+    fn cut_off(&mut self, line: u64) -> Result<(), Fault> {
         let pending = std::mem::take(&mut self.pending);
-        for mut total in pending.into_values().filter(|_| !self.is_search) {
+        let is_search = self.is_search;
+        for mut total in pending.into_values().filter(|_| !is_search) {
             total.is_cut = true;
-            self.over.push(total);
+            self.push(total, line)?;
         }
+        Ok(())
     }
 
-    fn finish(mut self, name: &str, mut warnings: Vec<String>) -> Result<Saved, Fault> {
-        self.cut_off();
+    fn finish(
+        mut self,
+        name: &str,
+        mut warnings: Vec<String>,
+        last_line: u64,
+    ) -> Result<Saved, Fault> {
+        self.cut_off(last_line)?;
         if self.over.is_empty() {
             return Err(Fault::new(
                 "it holds no summary and no interval: the run ended before it began",

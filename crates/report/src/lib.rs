@@ -23,6 +23,7 @@ pub mod unit;
 mod read;
 
 mod document;
+mod encoded;
 mod hdr_log;
 mod histogram;
 mod json;
@@ -118,8 +119,16 @@ pub fn run(options: &Options) -> Result<Exit, Error> {
     })
 }
 
+/// Runs of all files together: each is compared with each.
+const RUNS_MAX: usize = 4000;
+/// Bytes that the histograms of all files may take: a thousand of the usual kind.
+const TIMES_LEN_MAX: usize = 256 << 20;
+
 #[derive(Default)]
 struct Files {
+    /// Runs so far, and bytes of their histograms.
+    runs: usize,
+    times_len: usize,
     has_failed: bool,
     /// The forms of those that tell no unit.
     without_unit: BTreeSet<Form>,
@@ -137,7 +146,11 @@ impl Files {
                 tracing::warn!("{name} is named twice, and counts once");
                 continue;
             }
-            match read::read(path, units) {
+            let read = read::read(path, units).and_then(|(saved, form)| {
+                self.find_room(path, &saved.runs)?;
+                Ok((saved, form))
+            });
+            match read {
                 Ok((saved, form)) => {
                     self.without_unit.extend(form);
                     for warning in saved.warnings {
@@ -152,6 +165,29 @@ impl Files {
             }
         }
         runs
+    }
+
+    /// Counts `runs` of the file at `path` in.
+    ///
+    /// # Errors
+    /// With those of the files before it they are too many.
+    fn find_room(&mut self, path: &Path, runs: &[Run]) -> Result<(), Error> {
+        let times = runs.iter().filter_map(|run| run.times_ns.as_ref());
+        let len: usize = times.map(histogram::len_bytes).sum();
+        let (runs, times_len) = (self.runs + runs.len(), self.times_len + len);
+        let said = if runs > RUNS_MAX {
+            format!("there are more than {RUNS_MAX} runs in all")
+        } else if times_len > TIMES_LEN_MAX {
+            format!(
+                "the histograms of all files take more than {} MiB",
+                TIMES_LEN_MAX >> 20
+            )
+        } else {
+            (self.runs, self.times_len) = (runs, times_len);
+            return Ok(());
+        };
+        let attempted = format!("cannot take {} in", read::display_name(path));
+        Err(Error::new(attempted, said).try_this("report fewer files at a time"))
     }
 
     /// A unit of no form in particular is not that of all: logs are in nanoseconds where the tables

@@ -5,10 +5,17 @@ use std::io::{self, BufRead, Read};
 
 /// Longest line that is read, in bytes: the longest histogram, in base64, many times over.
 const LINE_LEN_MAX: u64 = 16 << 20;
+/// Bytes of the longest file that is read, and its lines: months of intervals. What has no end, as
+/// a pipe may have none, is read no further.
+const FILE_LEN_MAX: u64 = 2 << 30;
+const LINES_MAX: u64 = 1 << 24;
 /// Bytes of lines that are kept while it is found out what a file is.
 const AHEAD_LEN_MAX: usize = 1 << 20;
 /// Largest document that is read at once, in bytes.
 const DOCUMENT_LEN_MAX: usize = 64 << 20;
+
+/// As many as a buffer has.
+const ZEROS: [u8; 8 << 10] = [0; 8 << 10];
 
 /// Most of what is said of a fault, in characters: an error may quote the file.
 const SAID_LEN_MAX: usize = 300;
@@ -88,13 +95,22 @@ pub(crate) struct Lines<R> {
     ahead_len: usize,
     /// NUL bytes that were stepped over.
     nul_len: u64,
+    /// Bytes that may still be read.
+    left: u64,
+    lines_max: u64,
 }
 
 impl<R: BufRead> Lines<R> {
     /// The lines that `reader` has.
     pub(crate) fn new(reader: R) -> Self {
+        Self::up_to(reader, FILE_LEN_MAX, LINES_MAX)
+    }
+
+    fn up_to(reader: R, left: u64, lines_max: u64) -> Self {
         Self {
             reader,
+            left,
+            lines_max,
             number: 0,
             ahead: VecDeque::new(),
             ahead_len: 0,
@@ -151,7 +167,7 @@ impl<R: BufRead> Lines<R> {
             if text.len() > DOCUMENT_LEN_MAX {
                 let mebibytes = DOCUMENT_LEN_MAX >> 20;
                 return Err(Fault::new(format!(
-                    "a document of more than {mebibytes} MiB"
+                    "a document of more than {mebibytes} MiB; save its histograms apart"
                 )));
             }
         }
@@ -166,13 +182,28 @@ impl<R: BufRead> Lines<R> {
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
                 bytes => bytes.map_err(|e| Fault::new(e.to_string()))?,
             };
-            let count = bytes.iter().take_while(|&&byte| byte == 0).count();
+            // A file may be gibibytes of them.
+            let count = match ZEROS.get(..bytes.len()) {
+                Some(zeros) if zeros == bytes => bytes.len(),
+                _ => bytes.iter().take_while(|&&byte| byte == 0).count(),
+            };
             if count == 0 {
                 return Ok(());
             }
             self.reader.consume(count);
             self.nul_len += count as u64;
+            self.spend(count)?;
         }
+    }
+
+    fn spend(&mut self, len: usize) -> Result<(), Fault> {
+        self.left = self.left.checked_sub(len as u64).ok_or_else(|| {
+            let gibibytes = FILE_LEN_MAX >> 30;
+            Fault::new(format!(
+                "it has more than {gibibytes} GiB; split it, and name the pieces"
+            ))
+        })?;
+        Ok(())
     }
 
     fn read_on(&mut self) -> Result<Option<Line>, Fault> {
@@ -186,6 +217,14 @@ impl<R: BufRead> Lines<R> {
         if len == 0 {
             return Ok(None);
         }
+        self.spend(len)?;
+        if number > self.lines_max {
+            let said = "lines; split it, and name the pieces";
+            return Err(Fault::new(format!(
+                "it has more than {} {said}",
+                self.lines_max
+            )));
+        }
         if number == 1 && bytes.starts_with(&GZIP) {
             return Err(Fault::new("it is compressed; gunzip it first"));
         }
@@ -194,7 +233,9 @@ impl<R: BufRead> Lines<R> {
         }
         let is_whole = bytes.ends_with(b"\n");
         if !is_whole && len as u64 == LINE_LEN_MAX {
-            return Err(Fault::at(number, "it is too long"));
+            let mebibytes = LINE_LEN_MAX >> 20;
+            let said = format!("it is longer than {mebibytes} MiB, as no line of a saved run is");
+            return Err(Fault::at(number, said));
         }
         self.number = number;
         let text = match String::from_utf8(bytes) {
@@ -262,6 +303,29 @@ mod tests {
         assert!(lines.warning("f").unwrap().starts_with("f: 5005 NUL bytes"));
         let mut lines = Lines::new(&b"a\0b\n"[..]);
         assert_eq!(lines.read().unwrap_err().said(), "line 1: it is not text");
+    }
+
+    #[test]
+    fn what_has_no_end_is_read_no_further() {
+        let all = |byte, lines_max| {
+            let reader = io::BufReader::new(io::repeat(byte));
+            let mut lines = Lines::up_to(reader, 1 << 20, lines_max);
+            loop {
+                match lines.read() {
+                    Ok(Some(_)) => {}
+                    end => break end.unwrap_err().said(),
+                }
+            }
+        };
+        for byte in [0, b'\n'] {
+            let said = all(byte, u64::MAX);
+            assert!(
+                said.starts_with("it has more than 2 GiB; split it"),
+                "{said}"
+            );
+        }
+        let said = all(b'\n', 1000);
+        assert!(said.contains("more than 1000 lines; split it"), "{said}");
     }
 
     #[test]

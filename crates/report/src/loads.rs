@@ -234,7 +234,8 @@ fn summed_up(loads: &[Run], name: String, sum_up: fn(&mut [f64]) -> f64) -> Run 
     let time = |of: fn(&Quantiles) -> f64| all(&|run: &Run| run.times.as_ref().map(of));
     let mut times = loads[0].times;
     if let Some(times) = &mut times {
-        times.count = loads.iter().filter_map(|run| Some(run.times?.count)).sum();
+        let counts = loads.iter().filter_map(|run| Some(run.times?.count));
+        times.count = counts.fold(0, u64::saturating_add);
         for (own, sum) in [
             (&mut times.min, time(|it| it.min)),
             (&mut times.p50, time(|it| it.p50)),

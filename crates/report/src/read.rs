@@ -1,6 +1,5 @@
 //! Opens a file and tells by its content what it is.
 
-use std::fs::File;
 use std::io::{self, BufRead, BufReader};
 use std::path::Path;
 
@@ -10,6 +9,7 @@ use crate::run::Saved;
 use crate::unit::{self, Form, UnitOf};
 use crate::{document, hdr_log, json, percentiles};
 use reflector_measure::error::Error;
+use reflector_measure::file;
 
 /// Lines at the beginning that may say nothing about what a file is.
 const PEEKED_MAX: usize = 200;
@@ -27,14 +27,14 @@ enum Format {
 /// form, which is the other thing that is returned where the file tells none.
 ///
 /// # Errors
-/// `ENOENT`, `EACCES` or `EISDIR`, or what is wrong with the content and in which line.
+/// As [`file::open_to_read`]; or what is wrong with the content and in which line.
 pub(crate) fn read(path: &Path, units: &[UnitOf]) -> Result<(Saved, Option<Form>), Error> {
     let name = display_name(path);
     let attempted = || format!("cannot read {name}");
     let read = if is_stdin(path) {
         read_from(io::stdin().lock(), &name, units)
     } else {
-        let file = File::open(path).map_err(|e| Error::system(attempted(), &e))?;
+        let file = file::open_to_read(path).map_err(|e| Error::system(attempted(), &e))?;
         read_from(BufReader::new(file), &name, units)
     };
     read.map_err(|fault| Error::new(attempted(), fault.said()))

@@ -57,10 +57,14 @@ pub(crate) fn parse(text: &str) -> Option<Entry<'_>> {
     interval(text).map(Entry::Interval)
 }
 
+/// The greatest stamp or length, in whatever unit the writer has it, so that no sum of them is
+/// infinite: thirty million years in seconds.
+const STAMP_MAX: f64 = 1e15;
+
 /// A number that something may follow, as in `1441812279.474 (seconds since epoch), …`.
 fn seconds(text: &str) -> Option<f64> {
     let number = text.split([' ', ']']).next()?;
-    number.parse().ok().filter(|it: &f64| it.is_finite())
+    number.parse().ok().filter(|it: &f64| it.abs() <= STAMP_MAX)
 }
 
 /// An interval, as in `Tag=a,0.127,1.007,2.769,HISTFAAA…`, whose greatest value, the third number,
@@ -73,7 +77,9 @@ fn interval(text: &str) -> Option<Interval<'_>> {
     let mut fields = rest.splitn(4, ',');
     let mut number = || fields.next()?.trim().parse().ok();
     let numbers: [f64; 3] = [number()?, number()?, number()?];
-    let is_interval = numbers.iter().all(|it| it.is_finite()) && numbers[1] >= 0.0;
+    let is_stamp = |it: f64| it.abs() <= STAMP_MAX;
+    let is_interval =
+        is_stamp(numbers[0]) && is_stamp(numbers[1]) && numbers[1] >= 0.0 && numbers[2].is_finite();
     let encoded = fields.next()?.trim();
     (is_interval && !encoded.is_empty()).then_some(Interval {
         tag,
@@ -124,6 +130,9 @@ mod tests {
             ("0.1,-1.0,2.0,HISTx", None),
             ("0.1,nan,2.0,HISTx", None),
             ("0.1,1.0,2.0,", None),
+            ("1e308,1.0,2.0,HISTx", None),
+            ("0.1,1e16,2.0,HISTx", None),
+            ("#[BaseTime: 1e308]", Some(Entry::Remark)),
             ("0.1,1.0,HISTx", None),
             ("1.0,2.0", None),
             ("hello", None),

@@ -105,3 +105,16 @@ fn a_line_that_was_cut_off_by_a_restart_is_left_out() {
         assert!(said.starts_with("line 3: its histogram"), "{said}");
     }
 }
+
+#[test]
+fn stamps_whose_sum_is_infinite_are_no_stamps() {
+    let times = encoded(&[1]);
+    for text in [
+        format!("#[BaseTime: 1e308]\n1e308,1,1,{times}\n1e308,1,1,{times}\n"),
+        format!("0,1e308,1,{times}\n1e308,1e308,1,{times}\n"),
+    ] {
+        let said = read(&mut Lines::new(text.as_bytes()), "f", None);
+        let said = said.unwrap_err().said();
+        assert!(said.contains("it is not an interval"), "{said}");
+    }
+}

@@ -175,7 +175,10 @@ impl Totals {
     }
 
     pub(crate) fn counters(&self) -> Counters {
-        let sum = |counters: &BTreeMap<String, u64>| counters.values().sum();
+        let sum = |counters: &BTreeMap<String, u64>| {
+            let all = counters.values().copied();
+            all.fold(0, u64::saturating_add)
+        };
         Counters {
             sent: self.sent,
             received: self.received,

@@ -1,5 +1,7 @@
 //! One row of a percentile table, and the line at its end.
 
+use std::ops::RangeInclusive;
+
 /// A row: all values up to `value` are `count`, and at least the part `quantile` of all.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Row {
@@ -41,9 +43,13 @@ fn number(text: &str) -> Option<f64> {
     (is_plain && number.is_finite()).then_some(number)
 }
 
+/// Counts that a table may have: as many as a float tells apart. What a counter of 32 bits has left
+/// of them may be negative, and no less than it can hold.
+const COUNTS: RangeInclusive<f64> = i32::MIN as f64..=(1_u64 << 53) as f64;
+
 /// A count; some writers give it decimals, all of them zero.
 fn whole(number: f64) -> Option<i64> {
-    (number.fract() == 0.0).then_some(number as i64)
+    (number.fract() == 0.0 && COUNTS.contains(&number)).then_some(number as i64)
 }
 
 /// The count in `#[Max     =       10.100, Total count    =         1000]`.
@@ -51,4 +57,24 @@ pub(super) fn total_count(text: &str) -> Option<u64> {
     let (_, rest) = text.split_once("Total count")?;
     let count = rest.trim_matches(|c: char| !c.is_ascii_digit());
     u64::try_from(whole(number(count)?)?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_count_is_one_that_can_be_told_from_the_next() {
+        for (count, is_row) in [
+            ("9007199254740992", true),
+            ("9007199254740994", false),
+            ("-2147483648", true),
+            ("-9e18", false),
+            ("1e300", false),
+        ] {
+            let row = row(&format!("1.0 0.5 {count} 2.00"), 1);
+            assert_eq!(row.is_some(), is_row, "{count}");
+        }
+        assert_eq!(total_count("#[Total count = 99999999999999999999]"), None);
+    }
 }
