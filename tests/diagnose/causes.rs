@@ -1,62 +1,14 @@
 //! Full tables, NAT on the server's host, docker-proxy: each beside what looks most like it.
 
-use std::io::{self, Write};
 use std::net::{Ipv4Addr, UdpSocket};
 use std::process::{Child, Command, Stdio};
 
 use reflector_netlab::observe::udp_sockets;
 use reflector_netlab::topology::{DockerHost, Namespace, in_force, in_namespaces, nft, skip};
-use reflector_testkit::{Engine, LISTEN, PORT, Reflector, wait_until};
+use reflector_testkit::{Engine, LISTEN, PORT, Reflector, conntrack, wait_until};
 use serde_json::Value;
 
 use super::{BRIEF, PATIENT, SHORT, ask, diagnose, kinds, outcomes};
-
-/// Fills the connection tracking table of `namespace` with entries that make room for no others;
-/// false where that cannot be done.
-fn fill_table(name: &str, namespace: &Namespace) -> bool {
-    /// That many take about five seconds, and 100 MB.
-    const ENTRIES_MAX: u64 = 600_000;
-    let max = namespace.sysctl("netfilter/nf_conntrack_max").unwrap();
-    let max: u64 = max.parse().unwrap();
-    if max > ENTRIES_MAX {
-        skip(
-            name,
-            "conntrack",
-            "nf_conntrack_max is too large to be filled",
-        );
-        return false;
-    }
-    let mut conntrack = Command::new("conntrack");
-    conntrack
-        .args(["-R", "-"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null());
-    let mut child = match namespace.run(|| conntrack.spawn()) {
-        Ok(child) => child,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            skip(name, "conntrack", "the program conntrack is missing");
-            return false;
-        }
-        Err(error) => panic!("{error}"),
-    };
-    let mut lines = io::BufWriter::new(child.stdin.take().unwrap());
-    for number in 0..max {
-        let (net, port) = (number / 60_000, 1024 + number % 60_000);
-        writeln!(
-            lines,
-            "-A -p udp -s 10.200.{net}.1 -d 10.201.0.1 --sport {port} --dport 9 \
-             -u ASSURED,SEEN_REPLY -t 600"
-        )
-        .unwrap();
-    }
-    drop(lines);
-    // Those that others had before leave no room for the last ones.
-    child.wait().unwrap();
-    let count = namespace.sysctl("netfilter/nf_conntrack_count").unwrap();
-    assert_eq!(count.parse(), Ok(max), "the table is full");
-    true
-}
 
 /// The shell commands of a diagnosis, or of a check of the machine.
 fn commands(object: &Value) -> Vec<&str> {
@@ -88,7 +40,7 @@ fn a_full_table_is_told_here_and_suspected_there() {
                 }
             }",
         );
-        if !in_force(name, rules) || !fill_table(name, &docker.host) {
+        if !in_force(name, rules) || !conntrack::fill_table(name, &docker.host) {
             return;
         }
         let listen = ["--listen", "0.0.0.0:9007"];

@@ -14,6 +14,7 @@ mod addresses;
 pub mod asking;
 pub mod bucket;
 mod client;
+pub mod conntrack;
 mod engine;
 pub mod frames;
 mod hlog;

@@ -1,0 +1,56 @@
+//! Tables of connection tracking, filled by the program `conntrack` (conntrack(8)).
+
+use std::io::{self, Write};
+use std::process::{Command, Stdio};
+
+use reflector_netlab::topology::{Namespace, skip};
+
+/// That many take about five seconds, and 100 MB.
+const ENTRIES_MAX: u64 = 600_000;
+
+/// Fills the connection tracking table of `namespace` with entries that make room for no others;
+/// false where that cannot be done.
+pub fn fill_table(test_name: &str, namespace: &Namespace) -> bool {
+    // Of the whole machine, and counted in each namespace.
+    let max = namespace.sysctl("netfilter/nf_conntrack_max");
+    let max: u64 = max.expect("rules track").parse().expect("a number");
+    if max > ENTRIES_MAX {
+        skip(
+            test_name,
+            "conntrack",
+            "nf_conntrack_max is too large to be filled",
+        );
+        return false;
+    }
+    let mut conntrack = Command::new("conntrack");
+    conntrack
+        .args(["-R", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    let mut child = match namespace.run(|| conntrack.spawn()) {
+        Ok(child) => child,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            skip(test_name, "conntrack", "the program conntrack is missing");
+            return false;
+        }
+        Err(error) => panic!("{error}"),
+    };
+    let mut lines = io::BufWriter::new(child.stdin.take().expect("it is piped"));
+    for number in 0..max {
+        let (net, port) = (number / 60_000, 1024 + number % 60_000);
+        writeln!(
+            lines,
+            "-A -p udp -s 10.200.{net}.1 -d 10.201.0.1 --sport {port} --dport 9 \
+             -u ASSURED,SEEN_REPLY -t 600"
+        )
+        .expect("it reads");
+    }
+    drop(lines);
+    // Those that others had before leave no room for the last ones.
+    child.wait().expect("it is our child");
+    let count = namespace.sysctl("netfilter/nf_conntrack_count");
+    let count = count.expect("rules track").parse();
+    assert_eq!(count, Ok(max), "the table is full");
+    true
+}
