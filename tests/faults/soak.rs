@@ -1,0 +1,264 @@
+//! Both engines at once while peers, addresses, lists and links come and go.
+//!
+//! A peer of each server on an address that stays is asked all the while, and has to lose nothing.
+
+use std::env;
+use std::fs;
+use std::path::PathBuf;
+use std::process;
+use std::thread;
+use std::time::Duration;
+
+use reflector_measure::clock;
+use reflector_netlab::topology::{in_namespaces, net};
+use reflector_testkit::random::Random;
+use reflector_testkit::{Engine, Reflector, io_uring};
+use rustix::process::Signal;
+use serde_json::Value;
+
+use super::overload::resident_kib;
+use super::scene::{Load, Scene, count, summary_of, tell_cells};
+
+/// As a test like others; the script says more.
+const SECONDS: u64 = 5;
+/// What resident memory may grow by from the first third to the last, in all.
+const GROWTH_KIB_MAX: u64 = 512;
+/// The ports of the two servers.
+const PORTS: [u16; 2] = [5151, 5152];
+
+/// A server, and what was seen of it while it ran.
+struct Seen {
+    engine: Engine,
+    reflector: Reflector,
+    resident_kib: Vec<u64>,
+    descriptors: Vec<usize>,
+}
+
+#[test]
+fn both_engines_while_everything_comes_and_goes() {
+    let name = "soak::both_engines_while_everything_comes_and_goes";
+    in_namespaces(name, || {
+        let seconds = env::var("REFLECTOR_SOAK_SECONDS");
+        let seconds = seconds.map_or(SECONDS, |it| it.parse().expect("seconds"));
+        let seed = env::var("REFLECTOR_SOAK_SEED");
+        let mut random = Random::new(seed.map_or(1, |it| it.parse().expect("a number")));
+        let scene = Scene::new();
+        scene.plug_in(&scene.server, "w0", "server2", "1", 1);
+        scene.plug_in(&scene.peer, "w0", "peer2", "1", 2);
+        let list = List::new();
+        let mut seen: Vec<_> = [Engine::Uring, Engine::Mmsg]
+            .into_iter()
+            .filter(|&it| it == Engine::Mmsg || io_uring().is_ok())
+            .zip(PORTS)
+            .map(|(engine, port)| Seen::start(&scene, engine, port, &list))
+            .collect();
+        let steady: Vec<_> = (0..seen.len())
+            .map(|it| steady(&scene, PORTS[it], seconds))
+            .collect();
+
+        let end = clock::monotonic() + Duration::from_secs(seconds);
+        let mut churned = Churned::default();
+        while clock::monotonic() < end {
+            churned.round(&scene, &mut random, &seen, &list);
+            seen.iter_mut().for_each(Seen::look);
+        }
+        let steady: Vec<_> = steady.into_iter().map(Load::end).collect();
+        for (seen, steady) in seen.into_iter().zip(steady) {
+            seen.judge(&steady, &churned, seconds);
+        }
+    });
+}
+
+/// The peer that is to lose nothing: as long as the rest, and a moment longer.
+fn steady(scene: &Scene, port: u16, seconds: u64) -> Load {
+    let target = format!("10.9.0.1:{port}");
+    let seconds = seconds.to_string();
+    let args = [
+        "load",
+        &target,
+        "--json",
+        "--rate",
+        "500",
+        "--timeout",
+        "5s",
+        "--duration",
+    ];
+    scene.load_with(&[&args[..], &[&seconds]].concat())
+}
+
+/// What has come and gone.
+#[derive(Default)]
+struct Churned {
+    rounds: u64,
+    peers: u64,
+    sent: u64,
+    received: u64,
+}
+
+impl Churned {
+    fn round(&mut self, scene: &Scene, random: &mut Random, seen: &[Seen], list: &List) {
+        self.rounds += 1;
+        let comes = net(&format!("10.9.0.{}/32", 100 + random.below(100)));
+        let source = net(&format!("10.9.0.{}/24", 10 + random.below(80)));
+        scene.server.add_address("v0", comes).unwrap();
+        scene.peer.add_address("v0", source).unwrap();
+        let loads = PORTS[..seen.len()].iter().flat_map(|port| {
+            let targets = [comes.addr().to_string(), "10.9.1.1".to_owned()];
+            let load = |target: String| {
+                let target = format!("{target}:{port}");
+                let source = source.addr().to_string();
+                // Each flow is a new source port, each round another address.
+                let args = [
+                    "load",
+                    &target,
+                    "--json",
+                    "--count",
+                    "400",
+                    "--rate",
+                    "2k",
+                    "--flows",
+                    "32",
+                    "--timeout",
+                    "200ms",
+                ];
+                let bind = ["--bind", &source];
+                let bind = if target.starts_with("10.9.1.") {
+                    &[][..]
+                } else {
+                    &bind[..]
+                };
+                scene.load_with(&[&args[..], bind].concat())
+            };
+            targets.map(load)
+        });
+        let loads: Vec<_> = loads.collect();
+        thread::sleep(Duration::from_millis(100));
+        // In the middle of these loads.
+        list.write(self.rounds);
+        seen.iter().for_each(|it| it.reflector.signal(Signal::HUP));
+        scene.server.delete_address("v0", comes).unwrap();
+        scene.server.set_down("w0").unwrap();
+        thread::sleep(Duration::from_millis(20));
+        scene.server.set_up("w0").unwrap();
+        for load in loads {
+            // Where nothing is answered, and nothing can be sent, that is said by its code.
+            let output = load.0.wait_with_output().expect("it is our child");
+            if output.stdout.is_empty() {
+                continue;
+            }
+            let summary = summary_of(&output);
+            self.peers += 32;
+            self.sent += count(&summary["sent"]);
+            self.received += count(&summary["received"]);
+        }
+        scene.peer.delete_address("v0", source).unwrap();
+        scene.server.wait_ready("w0").unwrap();
+    }
+}
+
+impl Seen {
+    fn start(scene: &Scene, engine: Engine, port: u16, list: &List) -> Self {
+        let [v4, v6] = [format!("0.0.0.0:{port}"), format!("[::]:{port}")];
+        let args = [
+            "--listen",
+            &v4,
+            "--listen",
+            &v6,
+            "--cores",
+            "2",
+            "--allow-file",
+            list.path(),
+        ];
+        let reflector = Reflector::start(&scene.server, engine, &args);
+        Self {
+            engine,
+            reflector,
+            resident_kib: Vec::new(),
+            descriptors: Vec::new(),
+        }
+    }
+
+    fn look(&mut self) {
+        let pid = self.reflector.pid();
+        self.resident_kib.push(resident_kib(pid));
+        let open = fs::read_dir(format!("/proc/{pid}/fd")).expect("it runs");
+        self.descriptors.push(open.count());
+    }
+
+    fn judge(self, steady: &Value, churned: &Churned, seconds: u64) {
+        let third = |it: usize| self.resident_kib.len() / 3 * it;
+        let most = |from: usize, to: usize| self.resident_kib[from..to].iter().max().copied();
+        let (first, last) = (
+            most(third(1), third(2)),
+            most(third(2), self.resident_kib.len()),
+        );
+        // A list that is being read is open for a moment.
+        let least = |part: &[usize]| part.iter().min().copied();
+        let middle = self.descriptors.len() / 2;
+        let open = [&self.descriptors[..middle], &self.descriptors[middle..]].map(least);
+        let (summary, log) = self.reflector.stop_with_log();
+        let said = format!(
+            "{seconds} s, {} rounds, {} peers, {} of {} of theirs answered; VmRSS {first:?} to \
+             {last:?} KiB, descriptors {open:?}",
+            churned.rounds, churned.peers, churned.received, churned.sent,
+        );
+        let of_steady = |key: &str| steady[key].to_string();
+        tell_cells(&[
+            "soak: the peer of the address that stays".to_owned(),
+            self.engine.name().to_owned(),
+            of_steady("sent"),
+            of_steady("received"),
+            of_steady("lost"),
+            of_steady("refused"),
+            summary["received"].to_string(),
+            summary["replied"].to_string(),
+            format!("{} {}", summary["dropped"], summary["send_errors"]),
+            said,
+        ]);
+        assert_eq!(steady["lost"], 0, "{steady}\n{summary}\n{log}");
+        assert_eq!(steady["refused"], 0, "{steady}");
+        assert!(churned.received > 0, "nobody else was answered");
+        assert_eq!(open[0], open[1], "descriptors: {:?}", self.descriptors);
+        assert!(
+            last <= first.map(|it| it + GROWTH_KIB_MAX),
+            "{:?}",
+            self.resident_kib
+        );
+        let reloads = log.matches("the lists have been read again").count() as u64;
+        // Signals that come while one waits are one.
+        assert!(0 < reloads && reloads <= churned.rounds, "{log}");
+    }
+}
+
+/// A list of peers in the folder for temporary files. Gone when dropped.
+struct List(PathBuf);
+
+impl List {
+    fn new() -> Self {
+        let list = Self(env::temp_dir().join(format!("reflector-soak-{}", process::id())));
+        list.write(0);
+        list
+    }
+
+    fn path(&self) -> &str {
+        self.0.to_str().expect("a path of ours is UTF-8")
+    }
+
+    /// Everybody here, and others, more or less of them.
+    fn write(&self, round: u64) {
+        let others =
+            (0..round * 37 % 1000).map(|it| format!("198.51.{}.{}/32\n", it / 256, it % 256));
+        let text = "private\n".to_owned() + &others.collect::<String>();
+        // At once: it may be read at any moment.
+        let next = self.0.with_extension("next");
+        fs::write(&next, text).unwrap();
+        fs::rename(next, &self.0).unwrap();
+    }
+}
+
+impl Drop for List {
+    fn drop(&mut self) {
+        // It may be gone.
+        let _ = fs::remove_file(&self.0);
+    }
+}
