@@ -384,7 +384,12 @@ impl<R: Responder + Send + 'static> Server<R> {
             heartbeat.look(controls, now).map_err(failure::lost)?;
             if until.is_some_and(|until| now >= until) && !heartbeat.running().is_empty() {
                 let running = heartbeat.running();
-                return Err(failure::not_drained(&running, self.config.drain_timeout));
+                let left = self.sockets.queued_bytes(&running);
+                return Err(failure::not_drained(
+                    &running,
+                    self.config.drain_timeout,
+                    left,
+                ));
             }
         }
         Ok(())

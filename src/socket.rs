@@ -256,6 +256,12 @@ impl Socket {
         sockopt::drops(self).ok()
     }
 
+    /// Bytes that datagrams take which nobody has received, as the kernel counts them; 0 if it does
+    /// not tell.
+    pub fn queued_bytes(&self) -> u32 {
+        sockopt::queued_bytes(self).unwrap_or(0)
+    }
+
     /// Refuses every new datagram; what is queued stays.
     ///
     /// # Errors

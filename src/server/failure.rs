@@ -13,13 +13,17 @@ pub fn not_started(worker: usize, reason: &str) -> Error {
     )
 }
 
-/// A drain that took longer than `timeout`.
-pub fn not_drained(running: &[usize], timeout: Duration) -> Error {
+/// A drain that took longer than `timeout`. What the workers that are `running` have `left` unread
+/// is in bytes, since the kernel counts no datagrams in a receive buffer.
+pub fn not_drained(running: &[usize], timeout: Duration, left: u64) -> Error {
     let workers: Vec<_> = running.iter().map(usize::to_string).collect();
-    Error::new(
-        format!("the drain was cut short after {timeout:?}"),
-        format!("worker {} has not ended", workers.join(", ")),
-    )
+    let mut said = format!("worker {} has not ended", workers.join(", "));
+    if left > 0 {
+        said += &format!(
+            ", and datagrams in {left} bytes of receive buffers are left without an answer"
+        );
+    }
+    Error::new(format!("the drain was cut short after {timeout:?}"), said)
 }
 
 /// A worker that gives no sign of life.

@@ -49,6 +49,12 @@ impl Sockets {
         names.into_iter().map(str::to_owned).collect()
     }
 
+    /// Bytes that unread datagrams take in the sockets of `workers`, as the kernel counts them.
+    pub fn queued_bytes(&self, workers: &[usize]) -> u64 {
+        let pairs = workers.iter().flat_map(|&it| self.by_worker[it].iter());
+        pairs.map(|it| u64::from(it.receiver.queued_bytes())).sum()
+    }
+
     /// Binds those anew that are bound to `interface`.
     ///
     /// # Errors

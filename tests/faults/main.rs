@@ -6,6 +6,7 @@
 //! tests like others. Cases that need an idle machine, or a minute, are ignored here and run by the
 //! script. What other tests show already is named in RELIABILITY.md and not repeated.
 
+mod drain;
 mod network;
 mod outputs;
 mod overload;

@@ -5,6 +5,8 @@ use std::os::fd::{AsFd, AsRawFd};
 
 use socket2::{SockFilter, SockRef};
 
+/// Index of the memory of unread datagrams in `SO_MEMINFO`'s array, `SK_MEMINFO_RMEM_ALLOC`.
+const SK_MEMINFO_RMEM_ALLOC: usize = 0;
 /// Index of the drop counter in `SO_MEMINFO`'s array, `SK_MEMINFO_DROPS` of linux/sock_diag.h.
 const SK_MEMINFO_DROPS: usize = 8;
 /// Length of that array, `SK_MEMINFO_VARS`.
@@ -47,6 +49,18 @@ pub fn enable(socket: &impl AsFd, level: i32, option: i32) -> io::Result<()> {
 /// # Errors
 /// `ENOPROTOOPT` before Linux 4.12.
 pub fn drops(socket: &impl AsFd) -> io::Result<u32> {
+    meminfo(socket).map(|vars| vars[SK_MEMINFO_DROPS])
+}
+
+/// Bytes that unread datagrams take in this socket, as the kernel counts them, from `SO_MEMINFO`.
+///
+/// # Errors
+/// `ENOPROTOOPT` before Linux 4.12.
+pub fn queued_bytes(socket: &impl AsFd) -> io::Result<u32> {
+    meminfo(socket).map(|vars| vars[SK_MEMINFO_RMEM_ALLOC])
+}
+
+fn meminfo(socket: &impl AsFd) -> io::Result<[u32; SK_MEMINFO_VARS]> {
     let mut vars = [0u32; SK_MEMINFO_VARS];
     let mut len = size_of_val(&vars) as libc::socklen_t;
     // SAFETY: getsockopt(2) writes at most `len` bytes to `vars`, whose size `len` is, and the new
@@ -61,7 +75,7 @@ pub fn drops(socket: &impl AsFd) -> io::Result<u32> {
         )
     };
     if status == 0 {
-        Ok(vars[SK_MEMINFO_DROPS])
+        Ok(vars)
     } else {
         Err(io::Error::last_os_error())
     }
