@@ -25,8 +25,8 @@ pub fn title(what: &str) -> String {
     format!("[{what}, reflector]")
 }
 
-/// The line by which other readers know the format. Version 1.3 only adds tags, which are not written
-/// here, and HdrHistogram_c has long refused it.
+/// The line by which other readers know the format. Version 1.3 only adds tags, which are not
+/// written here, and older versions of HdrHistogram_c refuse it.
 const VERSION: &str = "[Histogram log format version 1.2]";
 /// The names of the columns.
 const LEGEND: &str = "\"StartTimestamp\",\"Interval_Length\",\"Interval_Max\",\
