@@ -56,13 +56,25 @@ fn what_the_queue_of_our_own_device_drops_is_not_charged_to_the_target() {
         let reflector = Reflector::start(&link.server, Engine::Mmsg, &args);
         let mut received = 0;
         for target in TARGETS {
-            // A queue that cuts trains, one that takes or refuses them whole, and single datagrams.
-            for (queue, burst) in [
-                ("burst 1600 limit 20000", 32),
-                ("burst 10k limit 20000", 32),
-                ("burst 10k limit 20000", 1),
+            // A queue that cuts trains, one that takes or refuses them whole, single datagrams, and
+            // one that cuts trains below a class, which counts nothing of that.
+            for (queue, burst, is_below) in [
+                ("burst 1600 limit 20000", 32, false),
+                ("burst 10k limit 20000", 32, false),
+                ("burst 10k limit 20000", 1, false),
+                ("burst 1600 limit 20000", 32, true),
             ] {
-                let queue = format!("qdisc replace dev eth0 root tbf rate 8mbit {queue}");
+                let mut parent = "root";
+                if is_below {
+                    parent = "parent 1:1";
+                    for above in [
+                        "qdisc add dev eth0 root handle 1: htb default 1",
+                        "class add dev eth0 parent 1: classid 1:1 htb rate 1gbit quantum 60000",
+                    ] {
+                        tc(test_name, &link.client, above);
+                    }
+                }
+                let queue = format!("qdisc replace dev eth0 {parent} tbf rate 8mbit {queue}");
                 if !tc(test_name, &link.client, &queue) {
                     return;
                 }
@@ -74,7 +86,8 @@ fn what_the_queue_of_our_own_device_drops_is_not_charged_to_the_target() {
                 assert!(lost + refused > 1000, "{summary}");
                 assert!(count(&summary["queue_drops"]) > 0, "{summary}");
                 assert_eq!(summary["queue"]["device"], "eth0");
-                assert_eq!(summary["queue"]["kind"], "tbf");
+                let kind = if is_below { "htb" } else { "tbf" };
+                assert_eq!(summary["queue"]["kind"], kind);
                 let missing = &summary["missing"];
                 let [least, most] = ["least", "most"].map(|key| count(&missing["queue"][key]));
                 assert!(
@@ -85,13 +98,13 @@ fn what_the_queue_of_our_own_device_drops_is_not_charged_to_the_target() {
                 assert!(lost - least <= 20, "{summary}");
                 let note = summary["notes"].to_string();
                 assert!(
-                    lost == 0 || note.contains("device eth0 (tbf) dropped"),
+                    lost == 0 || note.contains(&format!("device eth0 ({kind}) dropped")),
                     "{note}"
                 );
                 let has_trains = burst > 1;
                 assert_eq!(
                     note.contains("cuts trains"),
-                    lost > 0 && has_trains,
+                    lost > 0 && has_trains && !is_below,
                     "{note}"
                 );
                 tc(test_name, &link.client, "qdisc delete dev eth0 root");

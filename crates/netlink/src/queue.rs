@@ -1,5 +1,6 @@
 //! The queues of devices, and which device leads to an address.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 
@@ -20,7 +21,9 @@ pub struct Queue {
     pub handle: u32,
     /// Packets that have left it, each datagram of a train.
     pub packets: u32,
-    /// Packets that it has dropped: a train once, unless it cuts trains.
+    /// Packets that it has dropped: a train once, unless it cuts trains. It or one below it: a
+    /// class counts what the queue below refuses as a whole, but not what that has cut and dropped
+    /// in part.
     pub drops: u32,
     /// Packets that wait in it.
     pub waiting: u32,
@@ -37,14 +40,19 @@ impl Netlink {
         message.header.index = device as i32;
         let request = RouteNetlinkMessage::GetQueueDiscipline(message);
         let answers = self.request(request, Intent::Dump)?;
-        Ok(answers.iter().find_map(|answer| match answer {
-            RouteNetlinkMessage::NewQueueDiscipline(message)
-                if message.header.index == device as i32
-                    && message.header.parent == TcHandle::ROOT =>
-            {
-                Some(queue(message))
+        let mut root = None;
+        let mut below = 0;
+        let is_of_device = |it: &&TcMessage| it.header.index == device as i32;
+        for message in answers.iter().filter_map(discipline).filter(is_of_device) {
+            if message.header.parent == TcHandle::ROOT {
+                root = Some(queue(message));
+            } else {
+                below += queue(message).drops;
             }
-            _ => None,
+        }
+        Ok(root.map(|root| Queue {
+            drops: root.drops.max(below),
+            ..root
         }))
     }
 
@@ -56,15 +64,14 @@ impl Netlink {
     pub fn queue_drops(&mut self) -> io::Result<u64> {
         let request = RouteNetlinkMessage::GetQueueDiscipline(TcMessage::default());
         let answers = self.request(request, Intent::Dump)?;
-        let drops = answers.iter().map(|answer| match answer {
-            RouteNetlinkMessage::NewQueueDiscipline(message)
-                if message.header.parent == TcHandle::ROOT =>
-            {
-                u64::from(queue(message).drops)
-            }
-            _ => 0,
-        });
-        Ok(drops.sum())
+        // By device: of its root, and below that.
+        let mut drops: BTreeMap<i32, [u64; 2]> = BTreeMap::new();
+        for message in answers.iter().filter_map(discipline) {
+            let is_root = message.header.parent == TcHandle::ROOT;
+            let of_device = drops.entry(message.header.index).or_default();
+            of_device[usize::from(!is_root)] += u64::from(queue(message).drops);
+        }
+        Ok(drops.values().map(|[root, below]| *root.max(below)).sum())
     }
 
     /// The index of the device by which datagrams from `source` to `target` leave; an unspecified
@@ -108,6 +115,18 @@ impl Netlink {
         names
             .next()
             .ok_or_else(|| io::Error::from_raw_os_error(libc::ENODEV))
+    }
+}
+
+/// One that sends: what is received passes the others.
+fn discipline(answer: &RouteNetlinkMessage) -> Option<&TcMessage> {
+    match answer {
+        RouteNetlinkMessage::NewQueueDiscipline(message)
+            if message.header.parent != TcHandle::INGRESS =>
+        {
+            Some(message)
+        }
+        _ => None,
     }
 }
 
