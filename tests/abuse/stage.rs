@@ -131,12 +131,12 @@ impl Stage {
         }
     }
 
-    /// Resident memory.
+    /// Resident memory of its own, without pages of files.
     fn memory_kib(&self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.reflector.pid())).unwrap();
         let line = status
             .lines()
-            .find_map(|line| line.strip_prefix("VmRSS:"))
+            .find_map(|line| line.strip_prefix("RssAnon:"))
             .unwrap();
         line.trim_end_matches("kB").trim().parse().unwrap()
     }
