@@ -1,14 +1,14 @@
 //! Two reflectors do not keep each other busy.
 
-use std::net::{IpAddr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4};
 
 use reflector_netlab::capture::Capture;
 use reflector_netlab::topology::DockerHost;
 use reflector_testkit::queue::Delivered;
-use reflector_testkit::raw::send_forged;
+use reflector_testkit::raw::{send_forged, send_forged_from};
 use reflector_testkit::train::Client;
-use reflector_testkit::wire::outgoing;
-use reflector_testkit::{LISTEN, PORT, Reflector, at, on_both_engines};
+use reflector_testkit::wire::{outgoing, outgoing_udp};
+use reflector_testkit::{LISTEN, PORT, Reflector, at, on_both_engines, wait_until};
 
 use super::{dropped, start};
 
@@ -32,6 +32,68 @@ on_both_engines! {
         assert_eq!(summary["replied"], 0);
         assert_eq!(outgoing(capture), []);
         assert_eq!(there.stop()["received"], 0);
+    }
+
+    /// One datagram that seems to come from another of our own addresses, or the same, at our port.
+    fn a_reflector_does_not_talk_to_itself(engine: Engine) {
+        let picture = DockerHost::new().unwrap();
+        let reflector = start(&picture.host, engine, &["--cores", "1", "--allow", "any"]);
+        let capture = Capture::start(&picture.host, "lo").unwrap();
+        let delivered = Delivered::count(&picture.host);
+        let mut sent = 0;
+        for ours in own_addresses() {
+            for (from, to) in ours.iter().flat_map(|from| ours.iter().map(move |to| (from, to))) {
+                send_forged_from(&picture.host, &[at(*from)], at(*to), 1, 32);
+                sent += 1;
+            }
+        }
+        delivered.wait_for(sent);
+        let (summary, _) = reflector.stop_with_log();
+        assert_eq!(sent, 2 * 9);
+        assert_eq!(dropped(&summary, "source_port"), sent, "{summary}");
+        // What was sent is all that there was.
+        assert_eq!(outgoing_udp(capture).len() as u64, sent);
+    }
+
+    /// Two on one host whose ports differ: neither knows the other for what it is.
+    fn hops_or_a_limit_end_a_loop_at_one_host(engine: Engine) {
+        let picture = DockerHost::new().unwrap();
+        for ours in own_addresses() {
+            for (from, to) in [(ours[0], ours[0]), (ours[1], ours[2])] {
+                let wildcard = if to.is_ipv4() { "0.0.0.0" } else { "[::]" };
+                let run = |guard: &[&str], reason| {
+                    let serve = |port: u16| {
+                        let listen = format!("{wildcard}:{port}");
+                        let args = ["--listen", &listen, "--cores", "1", "--interval", "20ms"];
+                        let args = [&args[..], &["--allow", "any"], guard].concat();
+                        Reflector::start(&picture.host, engine, &args)
+                    };
+                    let (one, other) = (serve(PORT), serve(5252));
+                    let capture = Capture::start(&picture.host, "lo").unwrap();
+                    let forged = SocketAddr::new(from, 5252);
+                    send_forged_from(&picture.host, &[forged], at(to), 1, 32);
+                    // Either of them may be the one that ends it.
+                    let mut ended = 0;
+                    wait_until("the loop ends", || {
+                        for reflector in [&one, &other] {
+                            ended += dropped(&reflector.next_report(), reason);
+                        }
+                        ended > 0
+                    });
+                    assert_eq!(ended, 1);
+                    let (one, _) = one.stop_with_log();
+                    let (other, _) = other.stop_with_log();
+                    let replied = [one, other].map(|it| it["replied"].as_u64().unwrap());
+                    let packets = outgoing_udp(capture).len() as u64;
+                    assert_eq!(packets, 1 + replied[0] + replied[1]);
+                    packets
+                };
+                // It leaves with 64 hops, and is answered with 63, 62 … 1.
+                assert_eq!(run(&["--loop-guard", "ttl"], "hop_limit"), 64);
+                // Each answers 50; one of them gets a 51st.
+                assert_eq!(run(&["--rate-limit", "1/50"], "rate_limited"), 1 + 2 * 50);
+            }
+        }
     }
 
     /// On different ports neither knows the other for what it is; hops run out all the same.
@@ -92,4 +154,20 @@ on_both_engines! {
             assert_eq!(summary["replied"], 2 * 3 * 4);
         }
     }
+}
+
+/// Addresses of the host, three of each family.
+fn own_addresses() -> [[IpAddr; 3]; 2] {
+    [
+        [
+            Ipv4Addr::LOCALHOST.into(),
+            DockerHost::HOST.into(),
+            DockerHost::DOCKER0.into(),
+        ],
+        [
+            Ipv6Addr::LOCALHOST.into(),
+            DockerHost::HOST_V6.into(),
+            DockerHost::DOCKER0_V6.into(),
+        ],
+    ]
 }
