@@ -1,3 +1,4 @@
 //! What holds for every input, tried with many.
 
 mod lists;
+mod replies;
