@@ -39,7 +39,7 @@ fn survive(count: u64, victims: impl Fn(u16) -> IpAddr, mut any: impl FnMut() ->
     let grown = memory_kib().saturating_sub(before);
     let seconds = start.elapsed().as_secs_f64();
     println!(
-        "limiter | {count} random sources, the victims' as {}: | {admitted} of {asked} admitted | {grown} KiB | {:.0} ns each |",
+        "limiter | {count} random sources beside {} | {admitted} of {asked} | {grown} KiB | {:.0} ns |",
         victims(0),
         seconds * 1e9 / count as f64,
     );
