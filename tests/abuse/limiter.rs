@@ -37,11 +37,10 @@ fn survive(count: u64, victims: impl Fn(u16) -> IpAddr, mut any: impl FnMut() ->
         }
     }
     let grown = memory_kib().saturating_sub(before);
-    let seconds = start.elapsed().as_secs_f64();
+    let each = start.elapsed().as_secs_f64() * 1e9 / count as f64;
     println!(
-        "limiter | {count} random sources beside {} | {admitted} of {asked} | {grown} KiB | {:.0} ns |",
+        "limiter | {count} beside {} | {admitted} of {asked} | {grown} KiB | {each:.0} ns |",
         victims(0),
-        seconds * 1e9 / count as f64,
     );
     assert!(
         u64::from(admitted) * 100 >= asked * 99,

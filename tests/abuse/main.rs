@@ -10,10 +10,10 @@ use std::rc::Rc;
 
 use fastrand::Rng;
 use reflector_netlab::topology::DockerHost;
-use reflector_testkit::raw::{Icmp, send_forged_icmp};
+use reflector_testkit::raw::{Icmp, send_forged, send_forged_icmp};
 use reflector_testkit::train::Client;
 use reflector_testkit::volley::{VOLLEY, Volleys};
-use reflector_testkit::{PORT, at, on_both_engines};
+use reflector_testkit::{PORT, Reflector, at, on_both_engines};
 
 use packets::{Fault, fragment, udp_v4, udp_v6};
 use stage::Stage;
@@ -185,5 +185,21 @@ on_both_engines! {
             }
         };
         stage.attack("ICMP errors about our replies", 16, volley).expect_unseen();
+    }
+
+    fn a_loop_with_another_reflector(engine: Engine) {
+        let guard = ["--loop-guard", "ttl"];
+        let stage = Stage::new(engine, &guard);
+        let there = ["--listen", "0.0.0.0:5252", "--cores", "1", "--interval", "0"];
+        let there = [&there[..], &guard].concat();
+        let other = Reflector::start(&stage.picture.container, engine, &there);
+        let picture = Rc::clone(&stage.picture);
+        let from = SocketAddrV4::new(DockerHost::CONTAINER, 5252);
+        let volley = move || send_forged(&picture.container, from, HOST, 64, b"loop");
+        let outcome = stage.attack("a loop, `--loop-guard ttl`", 1, volley);
+        // Each with 64 hops, of which this one gets every second.
+        let forged = u64::from(stage::volleys() + stage::WARM_UP);
+        assert!(outcome.received <= 32 * forged, "{}", outcome.summary);
+        drop(other);
     }
 }

@@ -17,6 +17,9 @@ pub fn volleys() -> u32 {
     })
 }
 
+/// Volleys before anything is measured.
+pub const WARM_UP: u32 = 20;
+
 /// Resident memory may grow by so many KiB: what malloc(3) and the page tables do meanwhile.
 const GROWTH_MAX: u64 = 256;
 
@@ -77,7 +80,7 @@ impl Stage {
     pub fn attack(mut self, what: &str, sent: u64, mut volley: impl FnMut()) -> Outcome {
         let volleys = volleys() * self.times;
         // Buffers that were never used are not resident yet.
-        for _ in 0..20 {
+        for _ in 0..WARM_UP {
             volley();
             self.ask();
         }

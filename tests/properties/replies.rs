@@ -145,7 +145,8 @@ fn expect_in_any_order(client: &mut Client, mut expected: Vec<Vec<u8>>) {
     );
 }
 
-/// As many as were asked or fewer, the longest no longer than the longest that was asked, and so on.
+/// As many as were asked or fewer, the longest no longer than the longest that was asked, and so
+/// forth.
 fn expect_no_more(replies: &[Vec<u8>], asked: &[Vec<u8>]) {
     let sorted = |them: &[Vec<u8>]| {
         let mut lens: Vec<_> = them.iter().map(Vec::len).collect();
