@@ -9,6 +9,7 @@
 //! got slower, not what a datagram costs in service (that is `reflect`). Where even that is too
 //! noisy, `scripts/instructions.sh` counts the instructions of the same bodies.
 
+mod control;
 mod lists;
 
 use std::hint::black_box;
@@ -54,17 +55,22 @@ const BODIES: [Body; 21] = [
     Body {
         name: "ingress/family=v4/control=timestamp+pktinfo",
         datagrams: 32,
-        prepare: || ingress(Family::V4, None),
+        prepare: || ingress(Family::V4, None, None),
     },
     Body {
         name: "ingress/family=v6/control=timestamp+pktinfo",
         datagrams: 32,
-        prepare: || ingress(Family::V6, None),
+        prepare: || ingress(Family::V6, None, None),
     },
     Body {
         name: "ingress/family=v4/control=timestamp+gro+pktinfo/segments=32",
         datagrams: 32 * 32,
-        prepare: || ingress(Family::V4, Some(1400)),
+        prepare: || ingress(Family::V4, Some(1400), None),
+    },
+    Body {
+        name: "ingress/family=v4/control=timestamp+pktinfo+ttl",
+        datagrams: 32,
+        prepare: || ingress(Family::V4, None, Some(64)),
     },
     Body {
         name: "guard/family=v4/lists=default/verdict=admitted",
@@ -140,22 +146,27 @@ const BODIES: [Body; 21] = [
     Body {
         name: "egress/singles=32/peers=1/len=64",
         datagrams: 32,
-        prepare: || egress(Family::V4, 1, 1, 64),
+        prepare: || egress(Family::V4, 1, 1, 64, false),
     },
     Body {
         name: "egress/singles=32/peers=32/len=64",
         datagrams: 32,
-        prepare: || egress(Family::V4, 32, 1, 64),
+        prepare: || egress(Family::V4, 32, 1, 64, false),
+    },
+    Body {
+        name: "egress/singles=32/peers=32/len=64/loop-guard=ttl",
+        datagrams: 32,
+        prepare: || egress(Family::V4, 32, 1, 64, true),
     },
     Body {
         name: "egress/singles=32/peers=32/len=64/family=v6",
         datagrams: 32,
-        prepare: || egress(Family::V6, 32, 1, 64),
+        prepare: || egress(Family::V6, 32, 1, 64, false),
     },
     Body {
         name: "egress/trains=32/segments=32/peers=1/len=1400",
         datagrams: 32 * 32,
-        prepare: || egress(Family::V4, 1, 32, 1400),
+        prepare: || egress(Family::V4, 1, 32, 1400, false),
     },
 ];
 
@@ -249,14 +260,17 @@ fn arrival(family: Family, peer: SocketAddr, segment_len: u32) -> Arrival {
 }
 
 /// Address and control messages as the kernel writes them → who, to which address, when.
-fn ingress(family: Family, segment_len: Option<u32>) -> Run {
+fn ingress(family: Family, segment_len: Option<u32>, hops: Option<u8>) -> Run {
     let endpoint = endpoint(family);
-    let control = received_control(family, segment_len);
+    let control = control::received(family, segment_len, hops);
     let names: Vec<PeerAddr> = (0..SLOTS)
         .map(|index| PeerAddr::new(peer(family, index)))
         .collect();
     let payload_len = segment_len.map_or(64, |len| 32 * len as usize);
-    let expected = arrival(family, peer(family, 0), segment_len.unwrap_or(64));
+    let mut expected = arrival(family, peer(family, 0), segment_len.unwrap_or(64));
+    if let Some(hops) = hops {
+        expected.attributes = expected.attributes.with_hop_limit(hops);
+    }
     let arrive = move |name: &PeerAddr, arrived: &mut Arrival| {
         let incoming = Incoming {
             name: black_box(name.as_bytes()),
@@ -273,49 +287,6 @@ fn ingress(family: Family, segment_len: Option<u32>) -> Run {
             arrive(name, black_box(&mut arrived)).expect("answerable");
         }
     })
-}
-
-/// The control buffer that a wildcard socket gets, in the kernel's order: the stamp, the segment
-/// length of a train, the address asked.
-fn received_control(family: Family, segment_len: Option<u32>) -> Vec<u8> {
-    let mut control = Vec::new();
-    let stamp = [RECEIVED_NS / 1_000_000_000, RECEIVED_NS % 1_000_000_000];
-    let stamp = stamp.map(u64::to_ne_bytes).concat();
-    push_message(
-        &mut control,
-        libc::SOL_SOCKET,
-        libc::SCM_TIMESTAMPNS,
-        &stamp,
-    );
-    if let Some(len) = segment_len {
-        push_message(
-            &mut control,
-            libc::SOL_UDP,
-            libc::UDP_GRO,
-            &len.to_ne_bytes(),
-        );
-    }
-    let interface = 3u32.to_ne_bytes();
-    match local(family) {
-        IpAddr::V4(addr) => {
-            let value = [interface, addr.octets(), addr.octets()].concat();
-            push_message(&mut control, libc::SOL_IP, libc::IP_PKTINFO, &value);
-        }
-        IpAddr::V6(addr) => {
-            let value = [&addr.octets()[..], &interface].concat();
-            push_message(&mut control, libc::SOL_IPV6, libc::IPV6_PKTINFO, &value);
-        }
-    }
-    control
-}
-
-fn push_message(control: &mut Vec<u8>, level: i32, kind: i32, value: &[u8]) {
-    let len = size_of::<libc::cmsghdr>() + value.len();
-    control.extend(len.to_ne_bytes());
-    control.extend(level.to_ne_bytes());
-    control.extend(kind.to_ne_bytes());
-    control.extend(value);
-    control.resize(control.len().next_multiple_of(size_of::<usize>()), 0);
 }
 
 /// Ports, address classes and lists, with the lists as they are by default.
@@ -373,7 +344,7 @@ fn control(times: usize) -> Run {
 ///
 /// One segment for each slot is a batch of single datagrams. Slots are dealt to the peers in turn,
 /// so that joining them is not a matter of neighbours.
-fn egress(family: Family, peers: u16, segments: u32, segment_len: u32) -> Run {
+fn egress(family: Family, peers: u16, segments: u32, segment_len: u32, guarded: bool) -> Run {
     let settings = Settings {
         gso: true,
         segments_max: SEGMENTS_MAX,
@@ -392,6 +363,11 @@ fn egress(family: Family, peers: u16, segments: u32, segment_len: u32) -> Run {
         for (lease, &arrival) in owned.drain(..).zip(&arrivals) {
             *batch.spare() = arrival;
             batch.push(lease, 0..segments * segment_len, 0);
+        }
+        if guarded {
+            // As the worker does, with what the guard says.
+            let (slots, _) = batch.parts_mut();
+            slots.for_each(|(slot, _)| slot.attributes = slot.attributes.with_hop_limit(63));
         }
         while !batch.is_empty() {
             egress.gather(&mut batch, &mut stats);
