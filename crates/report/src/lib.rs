@@ -124,6 +124,21 @@ const RUNS_MAX: usize = 4000;
 /// Bytes that the histograms of all files may take: a thousand of the usual kind.
 const TIMES_LEN_MAX: usize = 256 << 20;
 
+/// Does all that is done with a file which holds `bytes`, and writes nothing: for fuzz/.
+#[cfg(fuzzing)]
+pub fn fuzz(bytes: &[u8]) {
+    let Ok((saved, _)) = read::read_from(bytes, "f", &[]) else {
+        return;
+    };
+    for baseline in [Vec::new(), saved.runs.clone()] {
+        let groups = group::gather(saved.runs.clone(), baseline);
+        let worse: Vec<_> = groups.iter().flat_map(|it| it.worse(5.0)).collect();
+        object::write(&mut io::sink(), &groups, &worse).expect("a sink takes everything");
+        page::page(&groups, &worse, 80);
+        let _ = plot::svg(&groups);
+    }
+}
+
 #[derive(Default)]
 struct Files {
     /// Runs so far, and bytes of their histograms.

@@ -54,7 +54,7 @@ pub(crate) fn display_name(path: &Path) -> String {
     name.replace(char::is_control, "\u{fffd}")
 }
 
-fn read_from(
+pub(crate) fn read_from(
     reader: impl BufRead,
     name: &str,
     units: &[UnitOf],
