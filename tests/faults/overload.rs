@@ -11,32 +11,23 @@ use super::scene::{Load, Played, SERVER, Scene, at, count, started_by};
 const SECONDS: u64 = 2;
 /// How much more memory may be resident afterwards.
 const GROWTH_KIB_MAX: u64 = 512;
+/// Steps in which the capacity is looked for, each with half as much again as the one before.
+const STEPS_MAX: u32 = 8;
 
 on_both_engines! {
     /// What is too much is dropped and counted by the kernel; the rest is answered as before.
     fn more_than_it_can_answer(engine: Engine) {
         let long = env::var("REFLECTOR_FAULTS_SECONDS").ok();
         let seconds = long.as_ref().map_or(SECONDS, |it| it.parse().expect("seconds"));
+        let capacity = capacity(engine, if long.is_some() { STEPS_MAX } else { 1 });
 
-        // As many as are answered where no more are on their way than fit the buffers.
         let scene = Scene::new();
-        let calm = start(&scene, engine);
-        let window = ["--window", "512", "--duration", "2s"];
-        let load = pinned(&scene, &window).end();
-        let calm = Played::end(load, calm);
-        let capacity = count(&calm.server["replied"]) as f64 / 2.0;
-
         let reflector = start(&scene, engine);
-        let rate = (3.0 * capacity).to_string();
-        let offer = |seconds: u64| {
-            let rate = ["--rate", &rate, "--burst", "32"];
-            let seconds = seconds.to_string();
-            pinned(&scene, &[&rate[..], &["--duration", &seconds]].concat()).end()
-        };
+        let rate = (3.0 * capacity).round();
         // Every buffer has been in use once.
-        let first = offer(1);
+        let first = offer(&scene, rate, 1).end();
         let before = resident_kib(reflector.pid());
-        let load = offer(seconds);
+        let load = offer(&scene, rate, seconds).end();
         let after = resident_kib(reflector.pid());
         scene.find(&SERVER.map(at));
         let sent = count(&first["sent"]) + count(&load["sent"]);
@@ -61,10 +52,43 @@ on_both_engines! {
     }
 }
 
+/// The most that a server has replied a second, of rates that begin with what is answered at the
+/// pace of the answers, until more is offered than it replies to.
+fn capacity(engine: Engine, steps: u32) -> f64 {
+    let replied = |load: &dyn Fn(&Scene) -> Load| {
+        let scene = Scene::new();
+        let reflector = start(&scene, engine);
+        let played = Played::end(load(&scene).end(), reflector);
+        let is_all = count(&played.server["kernel_drops"]) == 0;
+        (count(&played.server["replied"]) as f64 / 2.0, is_all)
+    };
+    let window = ["--window", "512", "--duration", "2s"];
+    let (mut rate, _) = replied(&|scene| pinned(scene, &window));
+    let mut most = rate;
+    for _ in 1..steps {
+        rate = (rate * 1.5).round();
+        let (answered, is_all) = replied(&|scene| offer(scene, rate, 2));
+        most = f64::max(most, answered);
+        if !is_all && answered < 0.8 * rate {
+            break;
+        }
+    }
+    most
+}
+
 /// A server that answers datagram by datagram on the first CPU, so that the other one can offer
 /// more.
 fn start(scene: &Scene, engine: Engine) -> Reflector {
     scene.start(engine, &["--cpus", "0", "--gro", "off", "--gso", "off"])
+}
+
+/// A load of trains, at a rate that is kept whatever comes back.
+fn offer(scene: &Scene, rate: f64, seconds: u64) -> Load {
+    let (rate, seconds) = (rate.to_string(), seconds.to_string());
+    pinned(
+        scene,
+        &["--rate", &rate, "--burst", "32", "--duration", &seconds],
+    )
 }
 
 /// A load on the last CPU.

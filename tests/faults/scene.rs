@@ -269,17 +269,6 @@ impl Played {
     /// Writes the row of the table: to stderr, where the script reads it.
     pub fn tell(&self, case: &str, engine: Engine) {
         let server = &self.server;
-        let mut not_replied = Vec::new();
-        for key in ["dropped", "send_errors"] {
-            let counts = server[key].as_object().expect("counts by name");
-            let counts = counts.iter().filter(|(_, count)| **count != 0);
-            not_replied.extend(counts.map(|(name, count)| format!("{name} {count}")));
-        }
-        for key in ["kernel_drops", "sndbuf_errors", "queue_drops"] {
-            if let Some(count) = server[key].as_u64().filter(|&count| count > 0) {
-                not_replied.push(format!("{key} {count}"));
-            }
-        }
         let cells = [
             case.to_owned(),
             engine.name().to_owned(),
@@ -289,11 +278,27 @@ impl Played {
             self.at("refused").to_string(),
             server["received"].to_string(),
             server["replied"].to_string(),
-            not_replied.join(", "),
+            not_replied(server),
             self.said().join(" / "),
         ];
         tell_cells(&cells);
     }
+}
+
+/// What a server says became of what it has not replied to.
+pub fn not_replied(server: &Value) -> String {
+    let mut not_replied = Vec::new();
+    for key in ["dropped", "send_errors"] {
+        let counts = server[key].as_object().expect("counts by name");
+        let counts = counts.iter().filter(|(_, count)| **count != 0);
+        not_replied.extend(counts.map(|(name, count)| format!("{name} {count}")));
+    }
+    for key in ["kernel_drops", "sndbuf_errors", "queue_drops"] {
+        if let Some(count) = server[key].as_u64().filter(|&count| count > 0) {
+            not_replied.push(format!("{key} {count}"));
+        }
+    }
+    not_replied.join(", ")
 }
 
 /// A row of the table, in the order of its columns.

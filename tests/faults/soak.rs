@@ -4,6 +4,7 @@
 
 use std::env;
 use std::fs;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::process;
 use std::thread;
@@ -17,12 +18,16 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use super::overload::resident_kib;
-use super::scene::{Load, Scene, count, summary_of, tell_cells};
+use super::scene::{Load, Scene, count, not_replied, summary_of, tell_cells};
 
 /// As a test like others; the script says more.
 const SECONDS: u64 = 5;
 /// What resident memory may grow by from the first third to the last, in all.
 const GROWTH_KIB_MAX: u64 = 512;
+/// Rounds that are needed to see whether something grows.
+const ROUNDS_LEAST: u64 = 6;
+/// Whom the peers that stay ask, and from where.
+const STEADY: [[&str; 2]; 2] = [["10.9.0.1", "10.9.0.2"], ["fd09::1", "fd09::2"]];
 /// The ports of the two servers.
 const PORTS: [u16; 2] = [5151, 5152];
 
@@ -45,6 +50,9 @@ fn both_engines_while_everything_comes_and_goes() {
         let scene = Scene::new();
         scene.plug_in(&scene.server, "w0", "server2", "1", 1);
         scene.plug_in(&scene.peer, "w0", "peer2", "1", 2);
+        // Otherwise the kernel removes IPv6 addresses with the link.
+        let keep = "ipv6/conf/w0/keep_addr_on_down";
+        scene.server.set_sysctl(keep, "1").unwrap();
         let list = List::new();
         let mut seen: Vec<_> = [Engine::Uring, Engine::Mmsg]
             .into_iter()
@@ -53,37 +61,43 @@ fn both_engines_while_everything_comes_and_goes() {
             .map(|(engine, port)| Seen::start(&scene, engine, port, &list))
             .collect();
         let steady: Vec<_> = (0..seen.len())
-            .map(|it| steady(&scene, PORTS[it], seconds))
+            .map(|it| STEADY.map(|pair| steady(&scene, pair, PORTS[it], seconds)))
             .collect();
 
         let end = clock::monotonic() + Duration::from_secs(seconds);
         let mut churned = Churned::default();
-        while clock::monotonic() < end {
+        while clock::monotonic() < end || churned.rounds < ROUNDS_LEAST {
             churned.round(&scene, &mut random, &seen, &list);
             seen.iter_mut().for_each(Seen::look);
         }
-        let steady: Vec<_> = steady.into_iter().map(Load::end).collect();
+        let steady: Vec<_> = steady.into_iter().map(|it| it.map(Load::end)).collect();
         for (seen, steady) in seen.into_iter().zip(steady) {
             seen.judge(&steady, &churned, seconds);
         }
     });
 }
 
-/// The peer that is to lose nothing: as long as the rest, and a moment longer.
-fn steady(scene: &Scene, port: u16, seconds: u64) -> Load {
-    let target = format!("10.9.0.1:{port}");
-    let seconds = seconds.to_string();
-    let args = [
-        "load",
-        &target,
-        "--json",
-        "--rate",
-        "500",
-        "--timeout",
-        "5s",
-        "--duration",
-    ];
-    scene.load_with(&[&args[..], &[&seconds]].concat())
+/// The peer that is to lose nothing, as long as the rest. It has an address of its own: the kernel
+/// would choose another one that comes, and goes again.
+fn steady(scene: &Scene, [server, own]: [&str; 2], port: u16, seconds: u64) -> Load {
+    let target = SocketAddr::new(server.parse().expect("an address"), port);
+    let options = format!("--json --rate 500 --timeout 5s --duration {seconds} --bind {own}");
+    load(scene, target, &options)
+}
+
+/// Loads `target` with these options.
+fn load(scene: &Scene, target: SocketAddr, options: &str) -> Load {
+    let target = target.to_string();
+    let args = ["load", &target].into_iter().chain(options.split(' '));
+    scene.load_with(&args.collect::<Vec<_>>())
+}
+
+/// A load of peers that were not there before: each flow is another port, in each round of another
+/// address.
+fn churn(scene: &Scene, target: SocketAddr, source: Option<IpAddr>) -> Load {
+    let bind = source.map_or(String::new(), |it| format!(" --bind {it}"));
+    let options = "--json --count 400 --rate 2k --flows 32 --timeout 200ms";
+    load(scene, target, &(options.to_owned() + &bind))
 }
 
 /// What has come and gone.
@@ -98,38 +112,25 @@ struct Churned {
 impl Churned {
     fn round(&mut self, scene: &Scene, random: &mut Random, seen: &[Seen], list: &List) {
         self.rounds += 1;
-        let comes = net(&format!("10.9.0.{}/32", 100 + random.below(100)));
-        let source = net(&format!("10.9.0.{}/24", 10 + random.below(80)));
+        // One family after the other.
+        let (networks, own, all) = match self.rounds % 2 {
+            0 => (["10.9.0.", "10.9.1."], 32, 24),
+            _ => (["fd09::", "fd0a::"], 128, 64),
+        };
+        let comes = net(&format!("{}{}/{own}", networks[0], 100 + random.below(100)));
+        let source = net(&format!("{}{}/{all}", networks[0], 10 + random.below(80)));
         scene.server.add_address("v0", comes).unwrap();
         scene.peer.add_address("v0", source).unwrap();
-        let loads = PORTS[..seen.len()].iter().flat_map(|port| {
-            let targets = [comes.addr().to_string(), "10.9.1.1".to_owned()];
-            let load = |target: String| {
-                let target = format!("{target}:{port}");
-                let source = source.addr().to_string();
-                // Each flow is a new source port, each round another address.
-                let args = [
-                    "load",
-                    &target,
-                    "--json",
-                    "--count",
-                    "400",
-                    "--rate",
-                    "2k",
-                    "--flows",
-                    "32",
-                    "--timeout",
-                    "200ms",
-                ];
-                let bind = ["--bind", &source];
-                let bind = if target.starts_with("10.9.1.") {
-                    &[][..]
-                } else {
-                    &bind[..]
-                };
-                scene.load_with(&[&args[..], bind].concat())
-            };
-            targets.map(load)
+        let loads = PORTS[..seen.len()].iter().flat_map(|&port| {
+            let flapping = format!("{}1", networks[1]).parse().expect("an address");
+            [
+                churn(
+                    scene,
+                    SocketAddr::new(comes.addr(), port),
+                    Some(source.addr()),
+                ),
+                churn(scene, SocketAddr::new(flapping, port), None),
+            ]
         });
         let loads: Vec<_> = loads.collect();
         thread::sleep(Duration::from_millis(100));
@@ -185,45 +186,44 @@ impl Seen {
         self.descriptors.push(open.count());
     }
 
-    fn judge(self, steady: &Value, churned: &Churned, seconds: u64) {
+    fn judge(self, steady: &[Value; 2], churned: &Churned, seconds: u64) {
         let third = |it: usize| self.resident_kib.len() / 3 * it;
-        let most = |from: usize, to: usize| self.resident_kib[from..to].iter().max().copied();
+        let most = |from: usize, to: usize| self.resident_kib[from..to].iter().max().unwrap();
         let (first, last) = (
             most(third(1), third(2)),
             most(third(2), self.resident_kib.len()),
         );
         // A list that is being read is open for a moment.
-        let least = |part: &[usize]| part.iter().min().copied();
+        let least = |part: &[usize]| *part.iter().min().unwrap();
         let middle = self.descriptors.len() / 2;
         let open = [&self.descriptors[..middle], &self.descriptors[middle..]].map(least);
         let (summary, log) = self.reflector.stop_with_log();
         let said = format!(
-            "{seconds} s, {} rounds, {} peers, {} of {} of theirs answered; VmRSS {first:?} to \
-             {last:?} KiB, descriptors {open:?}",
-            churned.rounds, churned.peers, churned.received, churned.sent,
+            "{seconds} s, {} rounds, {} peers, {} of {} of theirs answered; VmRSS {first} to \
+             {last} KiB, descriptors {} to {}",
+            churned.rounds, churned.peers, churned.received, churned.sent, open[0], open[1],
         );
-        let of_steady = |key: &str| steady[key].to_string();
-        tell_cells(&[
-            "soak: the peer of the address that stays".to_owned(),
-            self.engine.name().to_owned(),
-            of_steady("sent"),
-            of_steady("received"),
-            of_steady("lost"),
-            of_steady("refused"),
-            summary["received"].to_string(),
-            summary["replied"].to_string(),
-            format!("{} {}", summary["dropped"], summary["send_errors"]),
-            said,
-        ]);
-        assert_eq!(steady["lost"], 0, "{steady}\n{summary}\n{log}");
-        assert_eq!(steady["refused"], 0, "{steady}");
+        for (family, steady) in ["IPv4", "IPv6"].iter().zip(steady) {
+            let of_steady = |key: &str| steady[key].to_string();
+            tell_cells(&[
+                format!("soak: the {family} peer that stays"),
+                self.engine.name().to_owned(),
+                of_steady("sent"),
+                of_steady("received"),
+                of_steady("lost"),
+                of_steady("refused"),
+                summary["received"].to_string(),
+                summary["replied"].to_string(),
+                not_replied(&summary),
+                said.clone(),
+            ]);
+            assert_eq!(steady["lost"], 0, "{steady}\n{summary}\n{log}");
+            assert_eq!(steady["refused"], 0, "{steady}");
+        }
         assert!(churned.received > 0, "nobody else was answered");
         assert_eq!(open[0], open[1], "descriptors: {:?}", self.descriptors);
-        assert!(
-            last <= first.map(|it| it + GROWTH_KIB_MAX),
-            "{:?}",
-            self.resident_kib
-        );
+        let growth = last.saturating_sub(*first);
+        assert!(growth <= GROWTH_KIB_MAX, "{:?}", self.resident_kib);
         let reloads = log.matches("the lists have been read again").count() as u64;
         // Signals that come while one waits are one.
         assert!(0 < reloads && reloads <= churned.rounds, "{log}");
