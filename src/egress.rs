@@ -29,7 +29,7 @@ use address::address;
 pub use detour::{Detours, LANES, Paths};
 use reflector_measure::clock;
 use reflector_udp::memory::Lease;
-use reflector_udp::mmsg::Outbox;
+use reflector_udp::mmsg::{Calls, Kernel, Outbox};
 use refused::Refused;
 use residences::Residences;
 pub use routes::{RouteMtus, Routes};
@@ -55,11 +55,11 @@ pub struct Settings {
 /// [`sent`](Self::sent) or [`failed`](Self::failed) for each message, and
 /// [`finish`](Self::finish). A batch is over when `gather` has left no slot in it; then the
 /// buffers are taken back by [`release`](Self::release).
-pub struct Egress {
+pub struct Egress<C = Kernel> {
     settings: Settings,
     endpoints: Vec<Endpoint>,
     trains: Trains,
-    outbox: Outbox,
+    outbox: Outbox<C>,
     refused: Refused,
     detours: Arc<Detours>,
     said: detour::Said,
@@ -74,10 +74,11 @@ pub struct Egress {
     stamps: Stamps,
 }
 
-impl Egress {
-    /// An egress for batches of up to `slots_max` slots; allocates all that it needs while sockets
-    /// have room.
+impl<C: Calls> Egress<C> {
+    /// An egress for batches of up to `slots_max` slots, whose messages are sent by `calls`;
+    /// allocates all that it needs while sockets have room.
     pub fn new(
+        calls: C,
         settings: Settings,
         endpoints: Vec<Endpoint>,
         detours: Arc<Detours>,
@@ -85,12 +86,12 @@ impl Egress {
     ) -> Self {
         // One slot can take a message and a piece for each of its segments, so a round goes on
         // only while there is room for that; whole slots take one each.
-        let messages_max = slots_max + SEGMENTS_MAX;
+        let messages_max = messages_max(slots_max);
         Self {
             settings,
             endpoints,
             trains: Trains::new(messages_max),
-            outbox: Outbox::new(slots_max, messages_max, messages_max),
+            outbox: Outbox::with(calls, slots_max, messages_max, messages_max),
             refused: Refused::new(),
             detours,
             said: detour::Said::default(),
@@ -106,11 +107,6 @@ impl Egress {
     /// From the next round on the routes have these MTUs.
     pub fn set_routes(&mut self, routes: Routes) {
         self.next_routes = Some(routes);
-    }
-
-    /// Messages that one round can have.
-    pub fn messages_max(slots_max: usize) -> usize {
-        slots_max + SEGMENTS_MAX
     }
 
     /// Makes the messages of the next round, sealed in the outbox, and records how long their
@@ -275,7 +271,7 @@ impl Egress {
     }
 
     /// The messages of this round.
-    pub fn outbox(&mut self) -> &mut Outbox {
+    pub fn outbox(&mut self) -> &mut Outbox<C> {
         &mut self.outbox
     }
 
@@ -329,6 +325,11 @@ impl Egress {
             None
         }
     }
+}
+
+/// Messages that one round of a batch of up to `slots_max` slots can have.
+pub fn messages_max(slots_max: usize) -> usize {
+    slots_max + SEGMENTS_MAX
 }
 
 /// The error number of `error`, 0 where there is none.

@@ -25,20 +25,16 @@ use crate::socket::SocketPair;
 use crate::stats::Stats;
 use mmsg::Mmsg;
 use reflector_measure::errno;
-use reflector_udp::mmsg as mmsg_calls;
+use reflector_udp::mmsg::{self as mmsg_calls, Calls, Kernel};
 pub use settings::{Kind, Resources, Settings, Wait};
-use uring::Uring;
+use uring::{KernelRing, Ring, Uring};
 
 /// One worker's way of moving datagrams.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "there is one per worker, and it is never moved"
-)]
-pub enum Engine {
+pub enum Engine<R = KernelRing, C = Kernel> {
     /// Multishot receives into provided buffers, batched sends.
-    Uring(Uring),
+    Uring(Uring<R, C>),
     /// recvmmsg(2) and sendmmsg(2).
-    Mmsg(Mmsg),
+    Mmsg(Mmsg<C>),
 }
 
 impl Engine {
@@ -59,7 +55,19 @@ impl Engine {
             Kind::Mmsg => Self::Mmsg(Mmsg::open(settings, resources)?),
         })
     }
+}
 
+impl<R: Ring, C: Calls> Engine<R, C> {
+    fn egress(&mut self) -> &mut Egress<C> {
+        match self {
+            Self::Uring(engine) => engine.egress(),
+            Self::Mmsg(engine) => engine.egress(),
+        }
+    }
+}
+
+/// What a worker needs of its engine. The tests have one that looks on.
+pub trait Moves: Sized {
     /// Gets ready to receive, and proves it of every socket, so that nothing that arrives from now
     /// on has to wait. Proves as well that this process may make the system calls that either
     /// engine needs: io_uring's for trains that are refused, and for the drain.
@@ -67,7 +75,40 @@ impl Engine {
     /// # Errors
     /// A socket that cannot be received from, or a call that is refused, with what the kernel said;
     /// the engine is of no use then.
-    pub fn arm(&mut self, sockets: &[SocketPair], stats: &mut Stats) -> io::Result<()> {
+    fn arm(&mut self, sockets: &[SocketPair], stats: &mut Stats) -> io::Result<()>;
+
+    /// From now on the routes have these MTUs.
+    fn set_routes(&mut self, routes: Routes);
+
+    /// Datagrams in messages of which the kernel has not yet said what became of them.
+    fn in_flight(&mut self) -> u64;
+
+    /// Brings what has arrived into `batch`, which may stay empty. A receive that fails is counted
+    /// by its errno.
+    ///
+    /// # Errors
+    /// A receive that failed for good, or for too long; the engine is of no use then.
+    fn receive(&mut self, batch: &mut Batch, stats: &mut Stats, wait: Wait) -> io::Result<()>;
+
+    /// Sends the answers of all slots of `batch`, which is empty afterwards.
+    ///
+    /// # Errors
+    /// A ring that cannot be entered, or a receive that failed for good; what the kernel refuses of
+    /// a reply is counted.
+    fn transmit(&mut self, batch: &mut Batch, stats: &mut Stats) -> io::Result<()>;
+
+    /// The same without a ring, for the last part of a drain or for good: armed receives are
+    /// cancelled, what they brought is in `batch`, and the rest of the queues is left to plain
+    /// system calls.
+    ///
+    /// # Errors
+    /// Of io_uring only: a ring that cannot be entered or unregistered, or a receive that failed
+    /// for good.
+    fn without_ring(self, batch: &mut Batch, stats: &mut Stats) -> io::Result<Self>;
+}
+
+impl<R: Ring, C: Calls> Moves for Engine<R, C> {
+    fn arm(&mut self, sockets: &[SocketPair], stats: &mut Stats) -> io::Result<()> {
         match self {
             Self::Uring(engine) => engine.arm(stats),
             Self::Mmsg(engine) => engine.arm(stats),
@@ -75,41 +116,22 @@ impl Engine {
         prove_calls(sockets)
     }
 
-    /// From now on the routes have these MTUs.
-    pub fn set_routes(&mut self, routes: Routes) {
+    fn set_routes(&mut self, routes: Routes) {
         self.egress().set_routes(routes);
     }
 
-    /// Datagrams in messages of which the kernel has not yet said what became of them.
-    pub fn in_flight(&mut self) -> u64 {
+    fn in_flight(&mut self) -> u64 {
         self.egress().in_flight()
     }
 
-    fn egress(&mut self) -> &mut Egress {
-        match self {
-            Self::Uring(engine) => engine.egress(),
-            Self::Mmsg(engine) => engine.egress(),
-        }
-    }
-
-    /// Brings what has arrived into `batch`, which may stay empty. A receive that fails is counted
-    /// by its errno.
-    ///
-    /// # Errors
-    /// A receive that failed for good, or for too long; the engine is of no use then.
-    pub fn receive(&mut self, batch: &mut Batch, stats: &mut Stats, wait: Wait) -> io::Result<()> {
+    fn receive(&mut self, batch: &mut Batch, stats: &mut Stats, wait: Wait) -> io::Result<()> {
         match self {
             Self::Uring(engine) => engine.receive(batch, stats, wait),
             Self::Mmsg(engine) => engine.receive(batch, stats, wait),
         }
     }
 
-    /// Sends the answers of all slots of `batch`, which is empty afterwards.
-    ///
-    /// # Errors
-    /// A ring that cannot be entered, or a receive that failed for good; what the kernel refuses of
-    /// a reply is counted.
-    pub fn transmit(&mut self, batch: &mut Batch, stats: &mut Stats) -> io::Result<()> {
+    fn transmit(&mut self, batch: &mut Batch, stats: &mut Stats) -> io::Result<()> {
         match self {
             Self::Uring(engine) => engine.transmit(batch, stats),
             Self::Mmsg(engine) => {
@@ -119,16 +141,10 @@ impl Engine {
         }
     }
 
-    /// Ends the engine for the last part of a drain: armed receives are cancelled, what they
-    /// brought is in `batch`, and the rest of the queues is left to plain system calls.
-    ///
-    /// # Errors
-    /// Of io_uring only: a ring that cannot be entered or unregistered, or a receive that failed
-    /// for good.
-    pub fn into_mmsg(self, batch: &mut Batch, stats: &mut Stats) -> io::Result<Mmsg> {
+    fn without_ring(self, batch: &mut Batch, stats: &mut Stats) -> io::Result<Self> {
         match self {
-            Self::Uring(engine) => engine.into_mmsg(batch, stats),
-            Self::Mmsg(engine) => Ok(engine),
+            Self::Uring(engine) => Ok(Self::Mmsg(engine.into_mmsg(batch, stats)?)),
+            Self::Mmsg(_) => Ok(self),
         }
     }
 }

@@ -13,7 +13,7 @@ use core_affinity::CoreId;
 
 use crate::batch::{Answer, Batch};
 use crate::datagram::{Arrival, DropReason, LocalAddr, Verdict};
-use crate::engine::{self, Engine, Kind, Resources, Wait};
+use crate::engine::{self, Engine, Kind, Moves, Resources, Wait};
 use crate::guard::Guard;
 use crate::guard::limiter::Limiter;
 use crate::responder::{Request, Responder};
@@ -53,17 +53,26 @@ impl<R: Responder> Worker<R> {
     /// # Errors
     /// An engine that cannot be opened, a socket that cannot be received from, a ring that cannot
     /// be entered.
-    pub fn run(mut self, stats: &mut Stats) -> io::Result<()> {
+    pub fn run(self, stats: &mut Stats) -> io::Result<()> {
         self.control.set_thread();
         let is_pinned = self.core.is_none_or(core_affinity::set_for_current);
-        let slots_max = usize::from(self.engine.buffers);
-        // Allocated after pinning, so that the memory is this core's.
-        let mut batch = Batch::new(slots_max);
-        let mut engine = self.open_engine()?;
+        // Opened after pinning, so that the memory is this core's.
+        let engine = self.open_engine()?;
         if !self.coalesce.is_zero() {
             // Otherwise a sleep may last 50 µs longer than asked (PR_SET_TIMERSLACK(2const)).
             let _ = rustix::thread::set_current_timer_slack(Some(NonZero::<u64>::MIN));
         }
+        self.reflect(engine, is_pinned, stats)
+    }
+
+    /// Reflects by `engine`.
+    fn reflect(
+        mut self,
+        mut engine: impl Moves,
+        is_pinned: bool,
+        stats: &mut Stats,
+    ) -> io::Result<()> {
+        let mut batch = Batch::new(usize::from(self.engine.buffers));
         engine.arm(&self.resources.sockets, stats)?;
         // The server is there for as long as its workers are.
         let _ = self.reports.send(WorkerReport::Armed {
@@ -84,7 +93,7 @@ impl<R: Responder> Worker<R> {
                     break;
                 }
                 going_on = command;
-                engine = Engine::Mmsg(engine.into_mmsg(&mut batch, stats)?);
+                engine = engine.without_ring(&mut batch, stats)?;
             }
             if let Some(routes) = obeyed.routes.take() {
                 engine.set_routes(routes);
@@ -172,15 +181,15 @@ impl<R: Responder> Worker<R> {
     /// Answers what is queued. The server has shut the sockets to what is new.
     fn drain(
         &mut self,
-        engine: Engine,
+        engine: impl Moves,
         obeyed: &mut Obeyed,
         batch: &mut Batch,
         stats: &mut Stats,
     ) -> io::Result<()> {
-        let mut engine = engine.into_mmsg(batch, stats)?;
+        let mut engine = engine.without_ring(batch, stats)?;
         loop {
             self.respond(batch, stats, Reasons::ALL);
-            engine.transmit(batch, stats);
+            engine.transmit(batch, stats)?;
             // A batch is empty as well where nothing in it can be answered, or a receive has
             // failed; the queue goes on.
             let before = progress(stats);

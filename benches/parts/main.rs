@@ -30,7 +30,7 @@ use reflector::responder::{Request, Responder};
 use reflector_measure::clock;
 use reflector_udp::addr::PeerAddr;
 use reflector_udp::memory::Lease;
-use reflector_udp::mmsg::Incoming;
+use reflector_udp::mmsg::{Incoming, Kernel};
 
 /// Slots of a batch, in every body.
 const SLOTS: u16 = 32;
@@ -51,7 +51,7 @@ struct Body {
 
 type Run = Box<dyn FnMut()>;
 
-const BODIES: [Body; 21] = [
+const BODIES: [Body; 23] = [
     Body {
         name: "ingress/family=v4/control=timestamp+pktinfo",
         datagrams: 32,
@@ -352,7 +352,13 @@ fn egress(family: Family, peers: u16, segments: u32, segment_len: u32, guarded: 
         latency: true,
     };
     let slots_max = usize::from(SLOTS);
-    let mut egress = Egress::new(settings, vec![endpoint(family)], Arc::default(), slots_max);
+    let mut egress = Egress::new(
+        Kernel,
+        settings,
+        vec![endpoint(family)],
+        Arc::default(),
+        slots_max,
+    );
     let mut batch = Batch::new(slots_max);
     let mut stats = Stats::new();
     let mut owned = Lease::carve(SLOTS, CAPACITY, STRIDE).expect("memory");

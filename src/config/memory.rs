@@ -3,7 +3,7 @@
 use super::settings::Config;
 use crate::batch::Slot;
 use crate::datagram::{SEGMENTS_MAX, Verdict};
-use crate::egress::Egress;
+use crate::egress;
 use crate::engine::uring::buffers::STRIDE;
 use crate::guard::limiter::Limiter;
 use crate::stats::latency::HISTOGRAM_BYTES;
@@ -12,7 +12,7 @@ impl Config {
     /// The memory that this configuration may touch.
     pub(crate) fn memory(&self) -> MemoryBudget {
         let buffers = usize::from(self.engine.buffers);
-        let messages = Egress::messages_max(buffers);
+        let messages = egress::messages_max(buffers);
         let mut worker = 0;
         // Receive buffers, as if every one had held the largest datagram or train.
         worker += buffers * STRIDE;

@@ -10,8 +10,9 @@ use super::detour::Detour;
 use super::{Detours, Egress, errno, has_no_room};
 use crate::datagram::DropReason;
 use crate::stats::Stats;
+use reflector_udp::mmsg::Calls;
 
-impl Egress {
+impl<C: Calls> Egress<C> {
     /// Counts a message that the kernel took.
     pub fn sent(&self, message: usize, stats: &mut Stats) {
         let train = self.trains.get(message);

@@ -16,7 +16,7 @@ use crate::ingress;
 use crate::stats::Stats;
 use reflector_udp::RECEIVE_MAX;
 use reflector_udp::memory::Lease;
-use reflector_udp::mmsg::{Inbox, Poll};
+use reflector_udp::mmsg::{Calls, Inbox, Kernel, Poll};
 
 /// Times that a spinning engine polls before it lets the worker look at its control.
 const SPINS: usize = 256;
@@ -26,18 +26,18 @@ const SPINS: usize = 256;
 pub(super) const STRIDE: usize = 1027 * 64;
 
 /// The engine of one worker.
-pub struct Mmsg {
+pub struct Mmsg<C = Kernel> {
     resources: Resources,
     endpoints: Vec<Endpoint>,
     /// How receiving from each socket has been going.
     health: Vec<Health>,
-    inbox: Inbox,
+    inbox: Inbox<C>,
     /// Buffers of unanswerable datagrams: given back only when the whole of a receive is taken out,
     /// since the inbox tells its messages apart by the number of free buffers.
     refused: Vec<Lease>,
-    egress: Egress,
+    egress: Egress<C>,
     /// The worker's wake, then its sockets.
-    poll: Poll,
+    poll: Poll<C>,
     /// Socket that is asked first: each in turn, so that none can starve the others of buffers.
     first: usize,
     spin: bool,
@@ -51,10 +51,21 @@ impl Mmsg {
     /// # Errors
     /// `ENOMEM` (mmap(2)).
     pub fn open(settings: &Settings, resources: Resources) -> io::Result<Self> {
+        Self::open_with(Kernel, settings, resources)
+    }
+}
+
+impl<C: Calls> Mmsg<C> {
+    /// The same with `calls` in the kernel's place.
+    ///
+    /// # Errors
+    /// `ENOMEM` (mmap(2)).
+    pub fn open_with(calls: C, settings: &Settings, resources: Resources) -> io::Result<Self> {
         let leases = Lease::carve(settings.buffers, RECEIVE_MAX, STRIDE)?;
         let slots_max = leases.len();
-        let egress = resources.egress(settings.egress, slots_max);
+        let egress = resources.egress(calls.clone(), settings.egress, slots_max);
         Ok(Self::with(
+            calls,
             leases,
             slots_max,
             egress,
@@ -66,17 +77,21 @@ impl Mmsg {
     /// An engine that goes on with the buffers and the egress of another; up to `buffers_max`
     /// come back.
     pub(super) fn with(
+        calls: C,
         leases: Vec<Lease>,
         buffers_max: usize,
-        egress: Egress,
+        egress: Egress<C>,
         resources: Resources,
         spin: bool,
     ) -> Self {
         let sockets = resources.sockets.iter().map(|pair| pair.receiver.as_fd());
-        let poll = Poll::new([resources.wake.as_fd()].into_iter().chain(sockets));
+        let poll = Poll::new(
+            calls.clone(),
+            [resources.wake.as_fd()].into_iter().chain(sockets),
+        );
         let endpoints = resources.endpoints();
         let refused = Vec::with_capacity(buffers_max);
-        let inbox = Inbox::new(leases, buffers_max);
+        let inbox = Inbox::with(calls, leases, buffers_max);
         Self {
             resources,
             health: (endpoints.iter())
@@ -93,7 +108,7 @@ impl Mmsg {
         }
     }
 
-    /// See [`Engine::arm`](super::Engine::arm).
+    /// See [`Moves::arm`](super::Moves::arm).
     ///
     /// # Errors
     /// As [`Health::failed_to_arm`] says.
@@ -109,11 +124,11 @@ impl Mmsg {
     }
 
     /// The replies on their way out.
-    pub fn egress(&mut self) -> &mut Egress {
+    pub fn egress(&mut self) -> &mut Egress<C> {
         &mut self.egress
     }
 
-    /// See [`Engine::receive`](super::Engine::receive).
+    /// See [`Moves::receive`](super::Moves::receive).
     ///
     /// # Errors
     /// What poll(2) says, or a receive that failed for good.
@@ -191,7 +206,7 @@ impl Mmsg {
             .extend(ingress::admit(lease, window, socket, arrived, batch, stats));
     }
 
-    /// See [`Engine::transmit`](super::Engine::transmit).
+    /// See [`Moves::transmit`](super::Moves::transmit).
     pub fn transmit(&mut self, batch: &mut Batch, stats: &mut Stats) {
         while !batch.is_empty() {
             self.egress.prepare(batch, stats);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::datagram::Endpoint;
 use crate::egress::{self, Detours, Egress};
 use crate::socket::SocketPair;
+use reflector_udp::mmsg::Calls;
 use reflector_udp::wake::Wake;
 
 /// How long `receive` may take.
@@ -74,8 +75,13 @@ impl Resources {
     }
 
     /// What makes messages of replies, for batches of up to `slots_max` slots.
-    pub fn egress(&self, settings: egress::Settings, slots_max: usize) -> Egress {
+    pub fn egress<C: Calls>(
+        &self,
+        calls: C,
+        settings: egress::Settings,
+        slots_max: usize,
+    ) -> Egress<C> {
         let detours = Arc::clone(&self.detours);
-        Egress::new(settings, self.endpoints(), detours, slots_max)
+        Egress::new(calls, settings, self.endpoints(), detours, slots_max)
     }
 }

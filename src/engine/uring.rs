@@ -32,18 +32,19 @@ pub(super) use ring::{Completion, FdPair, Ring};
 
 use crate::batch::Batch;
 use crate::datagram::Endpoint;
-use crate::egress::Egress;
+use crate::egress::{self, Egress};
 use crate::engine::fault::{Health, PAUSE};
 use crate::engine::mmsg::Mmsg;
 use crate::engine::settings::{Resources, Settings, Wait};
 use crate::ingress;
 use crate::stats::Stats;
+use reflector_udp::mmsg::{Calls, Kernel};
 
 /// Times that a spinning engine polls before the worker looks at its control.
 const SPINS: usize = 4096;
 
 /// The engine of one worker.
-pub struct Uring<R = KernelRing> {
+pub struct Uring<R = KernelRing, C = Kernel> {
     ring: R,
     resources: Resources,
     endpoints: Vec<Endpoint>,
@@ -56,12 +57,13 @@ pub struct Uring<R = KernelRing> {
     in_kernel: usize,
     /// Received, not yet in a batch.
     arrived: VecDeque<Arrived>,
-    egress: Egress,
+    egress: Egress<C>,
     /// One entry for each message that was submitted and not settled: its error number, 0 if none
     /// has been heard of.
     outcomes: Vec<i32>,
     spin: bool,
     busy_receive: bool,
+    calls: C,
 }
 
 /// No errno, but a message that is too long for its route: it has not been submitted.
@@ -81,17 +83,19 @@ impl Uring {
                 sender: pair.sender().as_fd(),
             })
             .collect();
-        let entries_max = Self::entries_max(leases.len(), sockets.len());
+        let entries_max = entries_max::<KernelRing>(leases.len(), sockets.len());
         let ring = KernelRing::open(&pairs, resources.wake.as_fd(), leases, entries_max)?;
-        Ok(Self::with(ring, settings, resources))
+        Ok(Self::with(Kernel, ring, settings, resources))
     }
+}
 
+impl<R: Ring, C: Calls> Uring<R, C> {
     /// Ends the ring in the order that leaves nothing behind (receives cancelled and reaped, the
     /// buffer ring unregistered, the ring closed) and goes on with plain system calls.
     ///
     /// # Errors
     /// A ring that cannot be entered or unregistered, or a receive that failed for good.
-    pub fn into_mmsg(mut self, batch: &mut Batch, stats: &mut Stats) -> io::Result<Mmsg> {
+    pub fn into_mmsg(mut self, batch: &mut Batch, stats: &mut Stats) -> io::Result<Mmsg<C>> {
         self.exchange(Wait::Never, stats)?;
         self.settle(stats);
         self.ring.cancel();
@@ -102,6 +106,7 @@ impl Uring {
         let buffers = self.ring.into_leases()?;
         let buffers_max = buffers.len() + batch.len();
         Ok(Mmsg::with(
+            self.calls,
             buffers,
             buffers_max,
             self.egress,
@@ -109,10 +114,8 @@ impl Uring {
             self.spin,
         ))
     }
-}
 
-impl<R: Ring> Uring<R> {
-    fn with(ring: R, settings: &Settings, resources: Resources) -> Self {
+    fn with(calls: C, ring: R, settings: &Settings, resources: Resources) -> Self {
         let slots_max = usize::from(settings.buffers);
         let endpoints = resources.endpoints();
         Self {
@@ -124,23 +127,17 @@ impl<R: Ring> Uring<R> {
             is_wake_armed: false,
             in_kernel: slots_max,
             arrived: VecDeque::with_capacity(slots_max),
-            egress: resources.egress(settings.egress, slots_max),
-            outcomes: Vec::with_capacity(Egress::messages_max(slots_max)),
+            egress: resources.egress(calls.clone(), settings.egress, slots_max),
+            outcomes: Vec::with_capacity(egress::messages_max(slots_max)),
             spin: settings.spin,
             busy_receive: settings.busy_receive,
             endpoints,
             resources,
+            calls,
         }
     }
 
-    /// Submissions of one round: the sends; for each socket its disarming and a receive; further
-    /// receives, of which each answers for a full one in the last round, that is for as many
-    /// buffers; the wake. When all is cancelled, nothing else is queued.
-    fn entries_max(buffers: usize, sockets: usize) -> usize {
-        Egress::messages_max(buffers) + 2 * sockets + buffers / R::RECEIVED_MAX + 1
-    }
-
-    /// See [`Engine::arm`](super::Engine::arm).
+    /// See [`Moves::arm`](super::Moves::arm).
     ///
     /// # Errors
     /// What io_uring_enter(2) says, or a receive that failed: the socket is not served then.
@@ -180,11 +177,11 @@ impl<R: Ring> Uring<R> {
     }
 
     /// The replies on their way out.
-    pub fn egress(&mut self) -> &mut Egress {
+    pub fn egress(&mut self) -> &mut Egress<C> {
         &mut self.egress
     }
 
-    /// See [`Engine::receive`](super::Engine::receive).
+    /// See [`Moves::receive`](super::Moves::receive).
     ///
     /// # Errors
     /// What io_uring_enter(2) says, or a receive that failed for good.
@@ -216,7 +213,7 @@ impl<R: Ring> Uring<R> {
         Ok(())
     }
 
-    /// See [`Engine::transmit`](super::Engine::transmit). The messages go with the next `enter`.
+    /// See [`Moves::transmit`](super::Moves::transmit). The messages go with the next `enter`.
     ///
     /// # Errors
     /// A ring that cannot be entered, or a receive that failed for good.
@@ -263,7 +260,7 @@ impl<R: Ring> Uring<R> {
     }
 
     /// Every socket, another one first each time.
-    fn in_turn(&mut self) -> impl Iterator<Item = usize> + use<R> {
+    fn in_turn(&mut self) -> impl Iterator<Item = usize> + use<R, C> {
         let (first, count) = (self.first, self.receptions.len());
         self.first = (first + 1) % count;
         (first..count).chain(0..first)
@@ -393,4 +390,11 @@ impl<R: Ring> Uring<R> {
             self.ring.commit();
         }
     }
+}
+
+/// Submissions of one round: the sends; for each socket its disarming and a receive; further
+/// receives, of which each answers for a full one in the last round, that is for as many buffers;
+/// the wake. When all is cancelled, nothing else is queued.
+fn entries_max<R: Ring>(buffers: usize, sockets: usize) -> usize {
+    egress::messages_max(buffers) + 2 * sockets + buffers / R::RECEIVED_MAX + 1
 }

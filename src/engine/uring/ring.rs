@@ -38,6 +38,9 @@ pub trait Ring {
     /// Queues a wait for the worker's wake.
     fn arm_wake(&mut self);
 
+    /// Queues the end of everything that is armed.
+    fn cancel(&mut self);
+
     /// Queues a send that does not wait and completes only if it fails. What `header` points to
     /// stays as it is until [`enter`](Self::enter) has submitted it.
     fn send(&mut self, socket: usize, message: usize, header: *const libc::msghdr);
@@ -66,6 +69,12 @@ pub trait Ring {
 
     /// Publishes the recycled buffers.
     fn commit(&mut self);
+
+    /// Ends the ring and takes back the buffers that it had. Nothing is armed any more.
+    ///
+    /// # Errors
+    /// `ENXIO` or `EINVAL` where nothing is registered (io_uring_register(2)).
+    fn into_leases(self) -> io::Result<Vec<Lease>>;
 }
 
 /// What has completed.
@@ -211,28 +220,9 @@ impl KernelRing {
         })
     }
 
-    /// Queues the end of everything that is armed.
-    pub fn cancel(&mut self) {
-        (0..self.sockets).for_each(|socket| self.disarm(socket));
-        self.cancel_one(Token::Wake);
-    }
-
     fn cancel_one(&mut self, token: Token) {
         let entry = opcode::AsyncCancel::new(token.encode()).build();
         self.push(entry.user_data(Token::Cancel.encode()));
-    }
-
-    /// Ends the ring and takes back the buffers that it had. Nothing is armed any more.
-    ///
-    /// # Errors
-    /// `ENXIO` or `EINVAL` where nothing is registered (io_uring_register(2)).
-    pub fn into_leases(self) -> io::Result<Vec<Lease>> {
-        self.ring.submitter().unregister_buf_ring(GROUP)?;
-        // A closed ring lets go of its files some time later, and the port would be busy till then.
-        self.ring.submitter().unregister_files()?;
-        let Self { ring, buffers, .. } = self;
-        drop(ring);
-        Ok(buffers.into_leases())
     }
 
     /// Receives datagram after datagram, each into a buffer of the group.
@@ -293,6 +283,11 @@ impl Ring for KernelRing {
         let file = types::Fixed(2 * self.sockets as u32);
         let entry = opcode::PollAdd::new(file, libc::POLLIN as u32).build();
         self.push(entry.user_data(Token::Wake.encode()));
+    }
+
+    fn cancel(&mut self) {
+        (0..self.sockets).for_each(|socket| self.disarm(socket));
+        self.cancel_one(Token::Wake);
     }
 
     fn send(&mut self, socket: usize, message: usize, header: *const libc::msghdr) {
@@ -371,6 +366,15 @@ impl Ring for KernelRing {
 
     fn commit(&mut self) {
         self.buffers.commit();
+    }
+
+    fn into_leases(self) -> io::Result<Vec<Lease>> {
+        self.ring.submitter().unregister_buf_ring(GROUP)?;
+        // A closed ring lets go of its files some time later, and the port would be busy till then.
+        self.ring.submitter().unregister_files()?;
+        let Self { ring, buffers, .. } = self;
+        drop(ring);
+        Ok(buffers.into_leases())
     }
 }
 

@@ -1,9 +1,10 @@
 //! What recvmmsg(2) fills.
 
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 use std::ptr;
 
+use super::calls::{Calls, Kernel};
 use super::header;
 use crate::addr::SOCKADDR_IN6_LEN;
 use crate::cmsg::RECEIVE_CONTROL_LEN;
@@ -35,7 +36,8 @@ pub struct Incoming<'a> {
 /// The free buffers are a stack, so that the one used last, still in the cache, is the next to be
 /// filled. Header `capacity - 1 - depth` belongs to the buffer at `depth`; it is prepared when the
 /// buffer comes back, and so only buffers that were used cost anything.
-pub struct Inbox {
+pub struct Inbox<C = Kernel> {
+    calls: C,
     free: Vec<Lease>,
     headers: Vec<libc::mmsghdr>,
     iovecs: Vec<libc::iovec>,
@@ -46,7 +48,15 @@ pub struct Inbox {
 impl Inbox {
     /// An inbox that receives into `leases`, and has room for `capacity` buffers.
     pub fn new(leases: Vec<Lease>, capacity: usize) -> Self {
+        Self::with(Kernel, leases, capacity)
+    }
+}
+
+impl<C: Calls> Inbox<C> {
+    /// The same with `calls` in the kernel's place.
+    pub fn with(calls: C, leases: Vec<Lease>, capacity: usize) -> Self {
         let mut inbox = Self {
+            calls,
             free: Vec::with_capacity(capacity),
             headers: (0..capacity).map(|_| header::empty()).collect(),
             iovecs: vec![EMPTY_IOVEC; capacity],
@@ -125,20 +135,11 @@ impl Inbox {
     ) -> io::Result<usize> {
         let first = self.headers.len() - self.free.len();
         let headers = &mut self.headers[first..];
-        // SAFETY: `headers` are at least as many as the length says. `recycle` pointed each at a
-        // name, an iovec and a control buffer of the stated sizes in vectors that are never
-        // resized, and the iovec at the whole of a buffer whose lease is in `free`, hence ours
-        // alone and alive through the call. A null timeout is allowed.
-        let count = unsafe {
-            libc::recvmmsg(
-                socket.as_raw_fd(),
-                headers.as_mut_ptr(),
-                headers.len().min(count_max) as libc::c_uint,
-                flags,
-                ptr::null_mut(),
-            )
-        };
-        usize::try_from(count).map_err(|_| io::Error::last_os_error())
+        let count = headers.len().min(count_max);
+        // SAFETY: `recycle` pointed each header at a name, an iovec and a control buffer of the
+        // stated sizes in vectors that are never resized, and the iovec at the whole of a buffer
+        // whose lease is in `free`, hence ours alone and alive through the call.
+        unsafe { (self.calls).recvmmsg(socket, &mut headers[..count], flags) }
     }
 
     /// The next received datagram, in the order of arrival, with its window set to the payload.

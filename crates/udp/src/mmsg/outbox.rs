@@ -3,9 +3,10 @@
 use std::io;
 use std::mem;
 use std::ops::Range;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 use std::ptr;
 
+use super::calls::{Calls, Kernel};
 use super::header;
 use crate::addr::PeerAddr;
 use crate::cmsg::Control;
@@ -30,7 +31,8 @@ pub struct Piece {
 ///
 /// Invariant: while `sealed`, no vector grows or shrinks and no lease leaves, so every pointer in
 /// `headers` is valid.
-pub struct Outbox {
+pub struct Outbox<C = Kernel> {
+    calls: C,
     leases: Vec<Lease>,
     headers: Vec<libc::mmsghdr>,
     names: Vec<PeerAddr>,
@@ -42,7 +44,15 @@ pub struct Outbox {
 impl Outbox {
     /// An outbox with room for so many buffers, messages and pieces of messages.
     pub fn new(leases_max: usize, messages_max: usize, pieces_max: usize) -> Self {
+        Self::with(Kernel, leases_max, messages_max, pieces_max)
+    }
+}
+
+impl<C: Calls> Outbox<C> {
+    /// The same with `calls` in the kernel's place.
+    pub fn with(calls: C, leases_max: usize, messages_max: usize, pieces_max: usize) -> Self {
         Self {
+            calls,
             leases: Vec::with_capacity(leases_max),
             headers: Vec::with_capacity(messages_max),
             names: vec![PeerAddr::EMPTY; messages_max],
@@ -166,18 +176,9 @@ impl Outbox {
     pub fn send(&mut self, socket: BorrowedFd<'_>, messages: Range<usize>) -> io::Result<usize> {
         assert!(self.sealed, "only a sealed header points anywhere");
         let headers = &mut self.headers[messages];
-        // SAFETY: `headers` are as many as the length says, and by the type's invariant each
-        // points at a live name, control buffer and iovecs of the stated sizes, the iovecs into
-        // buffers whose leases are in `leases`. sendmmsg(2) writes to `msg_len` only.
-        let count = unsafe {
-            libc::sendmmsg(
-                socket.as_raw_fd(),
-                headers.as_mut_ptr(),
-                headers.len() as libc::c_uint,
-                libc::MSG_DONTWAIT,
-            )
-        };
-        usize::try_from(count).map_err(|_| io::Error::last_os_error())
+        // SAFETY: by the type's invariant each header points at a live name, control buffer and
+        // iovecs of the stated sizes, the iovecs into buffers whose leases are in `leases`.
+        unsafe { self.calls.sendmmsg(socket, headers) }
     }
 
     /// Sends bytes `segment` of a sealed message as a datagram of its own: same peer, same source,
@@ -204,13 +205,7 @@ impl Outbox {
         // SAFETY: `header` is a copy of a sealed one, so its name and control buffer are alive, and
         // the shorter control length ends at a message's end; the iovec covers bytes of a buffer
         // whose lease is in `leases`, by `segment_iovec`.
-        let sent =
-            unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const header, libc::MSG_DONTWAIT) };
-        if sent < 0 {
-            Err(io::Error::last_os_error())
-        } else {
-            Ok(())
-        }
+        unsafe { self.calls.sendmsg(socket, &header) }
     }
 
     /// The part of a message's iovecs that is `segment`, which lies inside one of them.

@@ -3,21 +3,25 @@
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
+use super::calls::Calls;
+
 /// Which descriptors of a [`Poll`] set are readable.
-pub struct Poll {
+pub struct Poll<C> {
+    calls: C,
     fds: Vec<libc::pollfd>,
 }
 
-impl Poll {
-    /// A set of descriptors. They must stay open as long as it is used; one that is closed shows
-    /// as readable.
-    pub fn new<'a>(fds: impl Iterator<Item = BorrowedFd<'a>>) -> Self {
+impl<C: Calls> Poll<C> {
+    /// A set of descriptors, waited for by `calls`. They must stay open as long as it is used; one
+    /// that is closed shows as readable.
+    pub fn new<'a>(calls: C, fds: impl Iterator<Item = BorrowedFd<'a>>) -> Self {
         let entry = |fd: BorrowedFd<'_>| libc::pollfd {
             fd: fd.as_raw_fd(),
             events: libc::POLLIN,
             revents: 0,
         };
         Self {
+            calls,
             fds: fds.map(entry).collect(),
         }
     }
@@ -27,18 +31,9 @@ impl Poll {
     /// # Errors
     /// What poll(2) says, except `EINTR`.
     pub fn wait(&mut self) -> io::Result<()> {
-        // SAFETY: poll(2) reads and writes as many entries as the length says, and there are so
-        // many.
-        let count =
-            unsafe { libc::poll(self.fds.as_mut_ptr(), self.fds.len() as libc::nfds_t, -1) };
-        if count >= 0 {
-            return Ok(());
-        }
-        let error = io::Error::last_os_error();
-        if error.kind() == io::ErrorKind::Interrupted {
-            Ok(())
-        } else {
-            Err(error)
+        match self.calls.poll(&mut self.fds) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(()),
+            result => result,
         }
     }
 

@@ -13,6 +13,7 @@ use crate::engine::settings::{Kind, Resources, Settings, Wait};
 use crate::engine::uring::{Uring, buffers};
 use crate::socket::{self, Socket, SocketPair};
 use crate::stats::Stats;
+use reflector_udp::mmsg::Kernel;
 use reflector_udp::wake::Wake;
 
 /// The engine on a fake ring, the peers that resends really go to, and what came of it all.
@@ -64,7 +65,7 @@ impl Driver {
         };
         Self {
             rng: Rng::with_seed(!seed),
-            engine: Uring::with(ring, &engine, resources),
+            engine: Uring::with(Kernel, ring, &engine, resources),
             batch: Batch::new(usize::from(BUFFERS)),
             stats: Stats::new(),
             peers: (1..=6).map(peer).collect(),

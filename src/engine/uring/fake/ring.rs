@@ -6,9 +6,8 @@ use std::net::SocketAddr;
 
 use fastrand::Rng;
 
-use crate::engine::uring::Uring;
-use crate::engine::uring::buffers;
 use crate::engine::uring::ring::{Completion, Ring};
+use crate::engine::uring::{buffers, entries_max};
 use reflector_udp::addr::{PeerAddr, parse_sockaddr};
 use reflector_udp::memory::Lease;
 
@@ -311,7 +310,7 @@ impl FakeRing {
 
     fn queue(&mut self, queued: Queued) {
         self.queued.push_back(queued);
-        let most = Uring::<Self>::entries_max(usize::from(BUFFERS), SOCKETS);
+        let most = entries_max::<Self>(usize::from(BUFFERS), SOCKETS);
         assert!(self.queued.len() <= most, "the queue has room for a round");
     }
 
@@ -338,6 +337,10 @@ impl Ring for FakeRing {
     fn arm_wake(&mut self) {
         assert!(!self.is_wake_armed, "the wake is armed twice");
         self.queue(Queued::Wake);
+    }
+
+    fn cancel(&mut self) {
+        (0..SOCKETS).for_each(|socket| self.disarm(socket));
     }
 
     fn send(&mut self, _socket: usize, message: usize, header: *const libc::msghdr) {
@@ -423,6 +426,10 @@ impl Ring for FakeRing {
 
     fn commit(&mut self) {
         self.published.extend(self.recycled.drain(..));
+    }
+
+    fn into_leases(self) -> io::Result<Vec<Lease>> {
+        Ok(self.published.into())
     }
 }
 
