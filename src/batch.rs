@@ -27,6 +27,7 @@ impl Slot {
     };
 
     /// Number of datagrams in it.
+    #[inline]
     pub fn count(&self) -> u64 {
         segment_count(self.len as usize, self.arrival.segment_len)
     }
@@ -72,11 +73,13 @@ impl Batch {
     }
 
     /// Whether every slot has been taken.
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.taken == self.filled
     }
 
     /// Number of slots that have not been taken.
+    #[inline]
     pub fn len(&self) -> usize {
         self.filled - self.taken
     }
@@ -91,6 +94,7 @@ impl Batch {
     ///
     /// # Panics
     /// If every slot is filled: there is one for each buffer.
+    #[inline]
     pub fn spare(&mut self) -> &mut Arrival {
         if self.is_empty() {
             (self.taken, self.filled) = (0, 0);
@@ -103,6 +107,7 @@ impl Batch {
     ///
     /// # Panics
     /// If every slot is filled.
+    #[inline]
     pub fn push(&mut self, lease: Lease, window: Range<u32>, socket: usize) -> &Slot {
         let slot = &mut self.slots[self.filled];
         self.filled += 1;
@@ -118,6 +123,7 @@ impl Batch {
     }
 
     /// The slots in the order of arrival with their buffers, and where their segments' verdicts go.
+    #[inline]
     pub fn parts_mut(
         &mut self,
     ) -> (
@@ -129,12 +135,22 @@ impl Batch {
         (slots.zip(&mut self.leases), &mut self.verdicts)
     }
 
+    /// What has been decided of the slots, in the order of arrival, each with its buffer.
+    #[cfg(test)]
+    pub fn decided(&self) -> (impl Iterator<Item = (&Slot, &Lease)>, &[Verdict]) {
+        let slots = self.slots[self.taken..self.filled].iter();
+        let leases = self.leases.get(self.taken..).unwrap_or_default();
+        (slots.zip(leases), &self.verdicts)
+    }
+
     /// The buffers, each at the index of its slot, to be handed on before a slot is taken.
+    #[inline]
     pub fn leases_mut(&mut self) -> &mut Vec<Lease> {
         &mut self.leases
     }
 
     /// The first slot that has not been taken, with its index and the batch's verdicts.
+    #[inline]
     pub fn take(&mut self) -> Option<(usize, &Slot, &[Verdict])> {
         let index = self.taken;
         let slot = self.slots[..self.filled].get(index)?;

@@ -155,6 +155,7 @@ impl fmt::Debug for Attributes {
 
 /// Number of datagrams in `payload_len` bytes of segments of `segment_len`; an empty datagram is
 /// one.
+#[inline]
 pub fn segment_count(payload_len: usize, segment_len: u32) -> u64 {
     if payload_len <= segment_len as usize {
         1

@@ -127,6 +127,7 @@ fn check_local(
 
 /// Counts a received buffer whose arrival is written into `batch`, and leaves it there; or gives it
 /// back with the reason counted.
+#[inline]
 pub fn admit(
     lease: Lease,
     window: Range<u32>,

@@ -50,6 +50,7 @@ pub mod responder;
 mod worker;
 
 mod batch;
+mod clock;
 mod datagram;
 
 mod egress;

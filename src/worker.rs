@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use core_affinity::CoreId;
 
 use crate::batch::{Answer, Batch};
+use crate::clock;
 use crate::datagram::{Arrival, DropReason, LocalAddr, Verdict};
 use crate::engine::{self, Engine, Kind, Moves, Resources, Wait};
 use crate::guard::Guard;
@@ -20,7 +21,6 @@ use crate::responder::{Request, Responder};
 use crate::stats::Stats;
 use control::{Command, Control, Obeyed, Reports, WorkerReport};
 use in_flight::InFlight;
-use reflector_measure::clock;
 
 /// Everything that a worker starts with.
 pub struct Worker<R> {
@@ -66,7 +66,10 @@ impl<R: Responder> Worker<R> {
     }
 
     /// Reflects by `engine`.
-    fn reflect(
+    ///
+    /// # Errors
+    /// Those of [`run`](Self::run), once it is opened.
+    pub fn reflect(
         mut self,
         mut engine: impl Moves,
         is_pinned: bool,

@@ -15,8 +15,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::clock;
 use crate::datagram::Flow;
-use reflector_measure::clock;
 use reflector_udp::path::{Neighbour, Path};
 
 /// Sockets of one listener and family for replies that make a detour: one for peers of which the

@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
+use crate::clock;
 use crate::datagram::Flow;
-use reflector_measure::clock;
 
 /// How long a refusal is remembered: long enough to be cheap, short enough to notice that a route
 /// or a device has changed.
@@ -36,6 +36,7 @@ impl Refused {
     }
 
     /// The longest segment that a train of this flow may have; 0 where there are no trains.
+    #[inline]
     pub fn segment_len_max(&self, flow: &Flow) -> u32 {
         self.paths
             .iter()
@@ -67,6 +68,7 @@ impl Refused {
     }
 
     /// Forgets what is too old. Reads a clock only where there is something to forget.
+    #[inline]
     pub fn expire(&mut self) {
         if !self.paths.is_empty() {
             let now = clock::monotonic();

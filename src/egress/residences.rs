@@ -38,6 +38,7 @@ impl Residences {
 
     /// Records how long they stayed until `now_ns` (`CLOCK_REALTIME`), which is to be read just
     /// before the messages are handed over.
+    #[inline]
     pub fn record(&mut self, now_ns: u64, stats: &mut Stats) {
         let (mut has_plain, mut has_stepped) = (false, false);
         for Received { at_ns, count } in self.received.drain(..) {

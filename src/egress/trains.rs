@@ -24,11 +24,13 @@ pub struct Run {
 
 impl Run {
     /// Number of datagrams in it.
+    #[inline]
     fn count(&self) -> u32 {
         segment_count(self.len as usize, self.segment_len) as u32
     }
 
     /// The bytes that it covers.
+    #[inline]
     fn piece(&self) -> Piece {
         Piece {
             lease: self.lease,
@@ -38,6 +40,7 @@ impl Run {
     }
 
     /// Its datagrams, as runs of one.
+    #[inline]
     pub fn segments(self) -> impl Iterator<Item = Self> {
         (0..self.count()).map(move |index| {
             let offset = index * self.segment_len;
@@ -53,6 +56,7 @@ impl Run {
 
     /// Whether the first `len` bytes of `segment`, the next replied one, continue this run: right
     /// behind it, no longer than the others, and none of those was shorter.
+    #[inline]
     pub fn can_extend(&self, segment: &Self, len: u32) -> bool {
         let is_next = self.start + self.len == segment.start;
         let is_full = self.segment_len > 0 && self.len.is_multiple_of(self.segment_len);
@@ -86,6 +90,7 @@ pub struct Train {
 
 impl Train {
     /// Bytes of each datagram; the last may be shorter.
+    #[inline]
     pub fn segment_len(&self) -> u32 {
         self.segment_len
     }
@@ -94,6 +99,7 @@ impl Train {
         self.hash == hash && self.flow == *flow
     }
 
+    #[inline]
     fn accepts(&self, attributes: Attributes, run: &Run, count: u32, limit: &Limit) -> bool {
         let is_open = self.len == self.count * self.segment_len && self.segment_len > 0;
         let is_single = run.len <= run.segment_len;
@@ -140,22 +146,26 @@ impl Trains {
 
     /// Whether one more buffer can be joined, whatever becomes of it: a message and a piece for
     /// each of its segments.
+    #[inline]
     pub fn has_room(&self) -> bool {
         self.links.len() + SEGMENTS_MAX <= self.links.capacity()
     }
 
     /// Number of trains.
+    #[inline]
     pub fn len(&self) -> usize {
         self.trains.len()
     }
 
     /// The train at `index`.
+    #[inline]
     pub fn get(&self, index: usize) -> &Train {
         &self.trains[index]
     }
 
     /// Appends `run` to the open train of `flow`, or closes that and opens a new one, where its
     /// length or attributes do not fit. A run that exceeds `limit` by itself is taken apart.
+    #[inline]
     pub fn join(&mut self, flow: &Flow, attributes: Attributes, run: Run, limit: &Limit) {
         let count = run.count();
         let is_train = count > 1;
@@ -169,6 +179,7 @@ impl Trains {
         }
     }
 
+    #[inline]
     fn join_run(
         &mut self,
         flow: &Flow,
@@ -214,6 +225,7 @@ impl Trains {
     }
 
     /// Appends `link`, the piece of `run`, to the train at `index`.
+    #[inline]
     fn extend(&mut self, index: u32, link: u32, run: &Run, count: u32) {
         let train = &mut self.trains[index as usize];
         self.links[train.last_piece as usize].next = link;
@@ -224,6 +236,7 @@ impl Trains {
     }
 
     /// Every train with its pieces, in the order to be sent.
+    #[inline]
     pub fn iter(&self) -> impl Iterator<Item = (&Train, impl Iterator<Item = Piece>)> {
         self.trains.iter().map(|train| {
             let first = self.links.get(train.first_piece as usize);
@@ -233,6 +246,7 @@ impl Trains {
     }
 
     /// Forgets all trains.
+    #[inline]
     pub fn clear(&mut self) {
         self.trains.clear();
         self.links.clear();
@@ -270,6 +284,7 @@ impl Open {
 
     /// The open train of the flow with this hash, which `is_flow` recognises by a train of it;
     /// `NONE` where there was no such entry.
+    #[inline]
     fn entry(&mut self, hash: u64, is_flow: impl Fn(u32) -> bool) -> &mut u32 {
         let tag = (hash >> 32) as u32;
         let mask = self.entries.len() - 1;
@@ -292,6 +307,7 @@ impl Open {
         &mut self.entries[index].train
     }
 
+    #[inline]
     fn forget(&mut self) {
         self.epoch += 1;
     }

@@ -7,8 +7,9 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use crate::clock;
 use crate::stats::Stats;
-use reflector_measure::{clock, errno};
+use reflector_measure::errno;
 
 /// How long a socket may fail without a receive that works before its worker gives up: a socket
 /// without a reader would swallow its share of the peers.

@@ -108,6 +108,12 @@ impl<C: Calls> Mmsg<C> {
         }
     }
 
+    /// Buffers that it has, besides those of a batch.
+    #[cfg(test)]
+    pub fn lease_count(&mut self) -> usize {
+        self.inbox.free_count() + self.refused.len() + self.egress.outbox().lease_count()
+    }
+
     /// See [`Moves::arm`](super::Moves::arm).
     ///
     /// # Errors

@@ -67,6 +67,7 @@ impl Default for Counters {
 
 impl Counters {
     /// Counts one received buffer with `count` datagrams.
+    #[inline]
     pub fn receive(&mut self, count: u64, bytes: usize) {
         self.received += count;
         self.buffers += 1;
@@ -75,6 +76,7 @@ impl Counters {
     }
 
     /// Counts `count` replies that the kernel took in one message.
+    #[inline]
     pub fn reply(&mut self, count: u64, bytes: usize) {
         self.replied += count;
         self.bytes_replied += bytes as u64;
@@ -82,6 +84,7 @@ impl Counters {
     }
 
     /// Counts `count` datagrams that get no reply.
+    #[inline]
     pub fn drop(&mut self, reason: DropReason, count: u64) {
         self.dropped[reason as usize] += count;
     }

@@ -68,13 +68,13 @@ pub fn parse(lease: &Lease, len: u32) -> (Incoming<'_>, Range<u32>) {
 
 /// Writes into a buffer what the kernel would; returns how many bytes are used.
 #[cfg(test)]
-pub fn fill(lease: &mut Lease, name: &[u8], control: &[u8], payload: &[u8]) -> u32 {
+pub fn fill(lease: &mut Lease, name: &[u8], control: &[u8], payload: &[u8], flags: i32) -> u32 {
     lease.set_window(0..lease.capacity());
     let out = [
         name.len() as u32,
         control.len() as u32,
         payload.len() as u32,
-        0,
+        flags as u32,
     ];
     for (index, field) in out.into_iter().enumerate() {
         lease[index * size_of::<u32>()..][..size_of::<u32>()].copy_from_slice(&field.to_ne_bytes());

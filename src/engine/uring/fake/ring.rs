@@ -1,119 +1,88 @@
 //! A ring that keeps the kernel's promises and no others.
 
+use std::cell::{RefCell, RefMut};
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
-use std::net::SocketAddr;
+use std::rc::Rc;
 
-use fastrand::Rng;
-
+use super::message::Message;
+use super::sends::Call;
+use super::world::{BUFFERS, Exit, SOCKETS, World};
 use crate::engine::uring::ring::{Completion, Ring};
 use crate::engine::uring::{buffers, entries_max};
-use reflector_udp::addr::{PeerAddr, parse_sockaddr};
+use reflector_udp::addr::PeerAddr;
 use reflector_udp::memory::Lease;
 
-pub const BUFFERS: u16 = 8;
-pub const SOCKETS: usize = 2;
-
-/// A datagram's number, and the peer that sent it.
-pub type Id = u32;
-
-/// Something that waits in a socket's queue: one datagram, or a train.
-pub struct Inbound {
-    pub peer: SocketAddr,
-    pub payload: Vec<u8>,
-    pub segment_len: Option<usize>,
-}
-
-pub enum Queued {
+enum Queued {
     Receive(usize),
     ArmedReceive(usize),
     Disarm(usize),
     Wake,
+    CancelWake,
     Send {
+        socket: usize,
         message: usize,
         header: *const libc::msghdr,
     },
 }
 
-/// What the fake kernel has done, so that a run in which something never happened is noticed.
-pub type Coverage = BTreeMap<&'static str, usize>;
-
-/// Everything that it can do.
-pub const DEEDS: [&str; 13] = [
-    "accepted a part",
-    "failed an enter",
-    "ran out of buffers",
-    "ended a multishot with data",
-    "ended it with an empty datagram",
-    "failed a receive",
-    "found nothing",
-    "cut a receive short",
-    "disarmed a receive",
-    "refused a train",
-    "refused a single",
-    "held a completion back",
-    "held a datagram back",
-];
-
 pub struct FakeRing {
-    pub rng: Rng,
+    world: Rc<RefCell<World>>,
     /// Buffers that the kernel sees, oldest first.
-    pub published: VecDeque<Lease>,
+    published: VecDeque<Lease>,
     /// Given back, not yet committed.
-    pub recycled: Vec<Lease>,
-    pub queued: VecDeque<Queued>,
-    pub completions: VecDeque<Completion>,
+    recycled: Vec<Lease>,
+    queued: VecDeque<Queued>,
+    completions: VecDeque<Completion>,
     /// Buffers that a completion has named or will name.
-    pub filled: BTreeMap<u16, Lease>,
+    filled: BTreeMap<u16, Lease>,
     /// Completions that found no room, in order; the next `enter` brings them (a CQ overflow).
-    pub held_back: Vec<Completion>,
-    pub inbound: [VecDeque<Inbound>; SOCKETS],
-    pub is_armed: [bool; SOCKETS],
-    pub is_wake_armed: bool,
-    pub keeps_unused_buffers: bool,
-    /// The error that every receive ends with, if any.
-    pub broken: Option<i32>,
-    /// Receives that failed for want of memory.
-    pub without_memory: u64,
-    /// Datagrams that left by a send of the ring, in order.
-    pub sent: Vec<(SocketAddr, Id)>,
-    pub coverage: Coverage,
+    held_back: Vec<Completion>,
+    is_armed: [bool; SOCKETS],
+    is_wake_armed: bool,
+    keeps_unused_buffers: bool,
 }
 
 impl FakeRing {
-    pub fn new(seed: u64, leases: Vec<Lease>) -> Self {
-        Self {
-            rng: Rng::with_seed(seed),
-            published: leases.into(),
+    pub fn new(world: Rc<RefCell<World>>, leases: Vec<Lease>, keeps_unused_buffers: bool) -> Self {
+        let mut ring = Self {
+            world,
+            published: VecDeque::new(),
             recycled: Vec::new(),
             queued: VecDeque::new(),
             completions: VecDeque::new(),
             filled: BTreeMap::new(),
             held_back: Vec::new(),
-            inbound: Default::default(),
             is_armed: [false; SOCKETS],
             is_wake_armed: false,
-            keeps_unused_buffers: true,
-            broken: None,
-            without_memory: 0,
-            sent: Vec::new(),
-            coverage: Coverage::new(),
-        }
+            keeps_unused_buffers,
+        };
+        leases.into_iter().for_each(|lease| ring.recycle(lease));
+        ring.commit();
+        ring
     }
 
-    fn chance(&mut self, percent: u32) -> bool {
-        self.rng.u32(0..100) < percent
+    /// Buffers that it has.
+    pub fn lease_count(&self) -> usize {
+        self.published.len() + self.recycled.len() + self.filled.len()
     }
 
-    fn has_done(&mut self, deed: &'static str) {
-        assert!(DEEDS.contains(&deed));
-        *self.coverage.entry(deed).or_default() += 1;
+    fn world(&self) -> RefMut<'_, World> {
+        self.world.borrow_mut()
+    }
+
+    fn chance(&self, per_mille: usize) -> bool {
+        self.world().choices.chance(per_mille)
+    }
+
+    fn has_done(&self, deed: &'static str) {
+        self.world().has_done(deed);
     }
 
     /// Whether the completion queue has no room: once that is so, what follows is held back as
     /// well.
-    fn is_full(&mut self) -> bool {
-        !self.held_back.is_empty() || self.chance(5)
+    fn is_full(&self) -> bool {
+        !self.held_back.is_empty() || self.chance(50)
     }
 
     fn complete(&mut self, completion: Completion) {
@@ -131,128 +100,98 @@ impl FakeRing {
         } else {
             "held a completion back"
         });
+        self.world().tell(|| format!("  holds back {completion:?}"));
         self.held_back.push(completion);
     }
 
     fn execute(&mut self, queued: Queued) {
         match queued {
-            Queued::Receive(socket) => self.receive_busy(socket),
+            Queued::Receive(socket) => {
+                assert!(self.keeps_unused_buffers, "it may cost a buffer");
+                self.receive_now(socket, false);
+            }
             Queued::ArmedReceive(socket) => {
                 assert!(!self.is_armed[socket], "socket {socket} is armed twice");
                 self.is_armed[socket] = true;
             }
-            Queued::Disarm(socket) => self.disarm_now(socket),
+            Queued::Disarm(socket) => {
+                // What had ended by itself cannot be ended once more.
+                if self.is_armed[socket] {
+                    self.has_done("disarmed a receive");
+                    self.end_receive(socket, true, Err(libc::ECANCELED));
+                }
+                self.complete(Completion::Other);
+            }
             Queued::Wake => self.is_wake_armed = true,
-            Queued::Send { message, header } => self.execute_send(message, header),
+            Queued::CancelWake => {
+                if self.is_wake_armed {
+                    self.is_wake_armed = false;
+                    self.complete(Completion::Woken);
+                }
+                self.complete(Completion::Other);
+            }
+            Queued::Send {
+                socket,
+                message,
+                header,
+            } => {
+                // SAFETY: the engine keeps the header and all that it points to until the
+                // submission is over, which is what this test is about; `Outbox` states the
+                // lengths.
+                let sent = unsafe { Message::read(&*header) };
+                let call = Call::Batched { is_told: true };
+                let outcome = self.world().send(Exit::Own(socket), call, &sent);
+                if let Err(errno) = outcome {
+                    self.complete(Completion::SendFailed { message, errno });
+                }
+            }
         }
-    }
-
-    fn execute_send(&mut self, message: usize, header: *const libc::msghdr) {
-        // SAFETY: the engine keeps the header and all that it points to until the submission is
-        // over, which is what this test is about; `Outbox` states the lengths.
-        let (peer, control, iovecs) = unsafe {
-            let header = &*header;
-            let name =
-                std::slice::from_raw_parts(header.msg_name.cast(), header.msg_namelen as usize);
-            let control: &[u8] = match header.msg_controllen {
-                0 => &[],
-                len => std::slice::from_raw_parts(header.msg_control.cast(), len),
-            };
-            let iovecs = std::slice::from_raw_parts(header.msg_iov, header.msg_iovlen);
-            (parse_sockaddr(name).expect("a peer"), control, iovecs)
-        };
-        let mut payload = Vec::new();
-        for iovec in iovecs {
-            self.assert_not_in_kernel(iovec.iov_base as usize);
-            // SAFETY: as above; the bytes belong to a buffer that the engine holds.
-            payload.extend_from_slice(unsafe {
-                std::slice::from_raw_parts(iovec.iov_base.cast::<u8>(), iovec.iov_len)
-            });
-        }
-        // No pktinfo on a bound socket, so a train's control is its segment length alone.
-        let segment_len = control
-            .get(16..18)
-            .map(|len| u16::from_ne_bytes([len[0], len[1]]));
-        let is_train = segment_len.is_some();
-        if self.chance(15) {
-            let errnos = [
-                libc::EMSGSIZE,
-                libc::EINVAL,
-                libc::EIO,
-                libc::EAGAIN,
-                libc::EPERM,
-                libc::ENETUNREACH,
-            ];
-            let errno = errnos[self.rng.usize(0..errnos.len())];
-            self.has_done(if is_train {
-                "refused a train"
-            } else {
-                "refused a single"
-            });
-            return self.complete(Completion::SendFailed { message, errno });
-        }
-        let segment_len = segment_len.map_or(payload.len(), usize::from).max(1);
-        if payload.is_empty() {
-            self.sent.push((peer, EMPTY));
-        }
-        self.sent.extend(
-            payload
-                .chunks(segment_len)
-                .map(|segment| (peer, id_of(segment))),
-        );
-    }
-
-    /// Whether the kernel could write to `address` at this moment.
-    fn assert_not_in_kernel(&self, address: usize) {
-        for lease in self.published.iter().chain(&self.recycled) {
-            let start = lease.as_buffer_ptr() as usize;
-            let range = start..start + lease.capacity() as usize;
-            assert!(
-                !range.contains(&address),
-                "buffer {} is sent from and in the kernel",
-                lease.id()
-            );
-        }
-    }
-
-    fn receive_busy(&mut self, socket: usize) {
-        assert!(self.keeps_unused_buffers, "it may cost a buffer");
-        self.receive(socket, false);
     }
 
     /// Does what multishot receives do. An armed one stays, unless something ends it; another is
     /// over in any case.
-    fn receive(&mut self, socket: usize, is_armed: bool) {
-        if let Some(errno) = self.broken {
+    fn receive_now(&mut self, socket: usize, is_armed: bool) {
+        let broken = self.world().broken;
+        if let Some(errno) = broken {
             return self.end_receive(socket, is_armed, Err(errno));
         }
         let most = if is_armed { 5 } else { Self::RECEIVED_MAX };
-        for _ in 0..self.rng.usize(0..=most) {
-            if self.chance(2) {
-                self.has_done("failed a receive");
-                let errno = if self.chance(50) {
-                    self.without_memory += 1;
-                    libc::ENOMEM
-                } else {
-                    libc::ECANCELED
-                };
-                return self.end_receive(socket, is_armed, Err(errno));
+        let count = most - self.world().choices.below(most + 1);
+        for _ in 0..count {
+            if self.world().is_without_memory(socket) {
+                return self.end_receive(socket, is_armed, Err(libc::ENOMEM));
             }
-            if self.inbound[socket].is_empty() {
+            if self.chance(10) {
+                self.has_done("cancelled a receive");
+                return self.end_receive(socket, is_armed, Err(libc::ECANCELED));
+            }
+            if self.world().queues[socket].is_empty() {
                 break;
             }
             let Some(mut lease) = self.published.pop_front() else {
                 self.has_done("ran out of buffers");
                 return self.end_receive(socket, is_armed, Err(libc::ENOBUFS));
             };
-            let inbound = self.inbound[socket].pop_front().expect("it is not empty");
-            let len = deliver(&mut lease, &inbound);
+            let address = lease.as_buffer_ptr() as usize;
+            let inbound = {
+                let mut world = self.world();
+                world.visible.remove(&address);
+                world.fill(socket, address)
+            };
+            let name = PeerAddr::new(inbound.peer);
+            let len = buffers::fill(
+                &mut lease,
+                name.as_bytes(),
+                &inbound.control,
+                &inbound.payload,
+                inbound.flags,
+            );
             let id = lease.id();
             assert!(self.filled.insert(id, lease).is_none(), "two of one buffer");
             let is_empty = inbound.payload.is_empty();
             // A multishot that finds no room for a completion ends with it, data and all.
             let is_full = self.is_full();
-            if is_empty || is_full || self.chance(5) {
+            if is_empty || is_full || self.chance(50) {
                 self.has_done(if is_empty {
                     "ended it with an empty datagram"
                 } else {
@@ -267,22 +206,14 @@ impl FakeRing {
             });
         }
         if !is_armed {
-            self.has_done(if self.inbound[socket].is_empty() {
+            let is_empty = self.world().queues[socket].is_empty();
+            self.has_done(if is_empty {
                 "found nothing"
             } else {
                 "cut a receive short"
             });
             self.end_receive(socket, false, Err(libc::EAGAIN));
         }
-    }
-
-    /// What had ended by itself cannot be ended once more.
-    fn disarm_now(&mut self, socket: usize) {
-        if self.is_armed[socket] {
-            self.has_done("disarmed a receive");
-            self.end_receive(socket, true, Err(libc::ECANCELED));
-        }
-        self.complete(Completion::Other);
     }
 
     fn end_receive(&mut self, socket: usize, is_armed: bool, result: Result<(u16, u32), i32>) {
@@ -314,8 +245,22 @@ impl FakeRing {
         assert!(self.queued.len() <= most, "the queue has room for a round");
     }
 
-    pub fn in_kernel_count(&self) -> usize {
-        self.published.len() + self.recycled.len() + self.filled.len()
+    /// Error completions of sends may come behind receives, and in any order among themselves.
+    fn reorder(&mut self) {
+        if !self.chance(300) {
+            return;
+        }
+        let at = self.world().choices.below(self.completions.len() + 1);
+        let mut tail: Vec<_> = self.completions.drain(at..).collect();
+        let (mut sends, receives): (Vec<_>, Vec<_>) = tail
+            .drain(..)
+            .partition(|it| matches!(it, Completion::SendFailed { .. }));
+        if sends.len() > 1 {
+            self.has_done("brought errors out of order");
+            let by = self.world().choices.below(sends.len());
+            sends.rotate_left(by);
+        }
+        self.completions.extend(receives.into_iter().chain(sends));
     }
 }
 
@@ -341,36 +286,39 @@ impl Ring for FakeRing {
 
     fn cancel(&mut self) {
         (0..SOCKETS).for_each(|socket| self.disarm(socket));
+        self.queue(Queued::CancelWake);
     }
 
-    fn send(&mut self, _socket: usize, message: usize, header: *const libc::msghdr) {
-        self.queue(Queued::Send { message, header });
+    fn send(&mut self, socket: usize, message: usize, header: *const libc::msghdr) {
+        self.queue(Queued::Send {
+            socket,
+            message,
+            header,
+        });
     }
 
     fn enter(&mut self, wait: bool) -> io::Result<()> {
+        let mut submitted = self.queued.len();
+        self.world().step(&format!("enter, {submitted} queued"));
         self.completions.extend(self.held_back.drain(..));
-        if self.chance(5) {
+        if self.chance(50) {
             self.has_done("failed an enter");
-            let errno = if self.chance(50) {
-                libc::EINTR
-            } else {
-                libc::EBUSY
-            };
+            let errno = self.world().choices.one_of(&[libc::EINTR, libc::EBUSY]);
             return Err(io::Error::from_raw_os_error(errno));
         }
-        let mut submitted = self.queued.len();
-        if submitted > 1 && self.chance(10) {
+        if submitted > 1 && self.chance(100) {
             self.has_done("accepted a part");
-            submitted = self.rng.usize(1..submitted);
+            submitted = 1 + self.world().choices.below(submitted - 1);
+            self.world().tell(|| format!("  accepts {submitted}"));
         }
         for _ in 0..submitted {
             let queued = self.queued.pop_front().expect("counted above");
             self.execute(queued);
         }
-        let first = self.rng.usize(0..SOCKETS);
+        let first = self.world().choices.below(SOCKETS);
         for socket in (first..SOCKETS).chain(0..first) {
             if self.is_armed[socket] {
-                self.receive(socket, true);
+                self.receive_now(socket, true);
             }
         }
         // The kernel does not wait after it has accepted only a part.
@@ -378,21 +326,12 @@ impl Ring for FakeRing {
             && self.queued.is_empty()
             && self.completions.is_empty()
             && self.held_back.is_empty();
-        if must_wake || (self.is_wake_armed && self.chance(3)) {
+        if must_wake || (self.is_wake_armed && self.chance(30)) {
             assert!(self.is_wake_armed, "asleep with nothing that could wake it");
             self.is_wake_armed = false;
             self.complete(Completion::Woken);
         }
-        // Error completions of sends may come behind receives, and in any order among themselves.
-        if self.chance(30) {
-            let at = self.rng.usize(0..=self.completions.len());
-            let mut tail: Vec<_> = self.completions.drain(at..).collect();
-            let (mut sends, receives): (Vec<_>, Vec<_>) = tail
-                .drain(..)
-                .partition(|it| matches!(it, Completion::SendFailed { .. }));
-            self.rng.shuffle(&mut sends);
-            self.completions.extend(receives.into_iter().chain(sends));
-        }
+        self.reorder();
         Ok(())
     }
 
@@ -401,7 +340,7 @@ impl Ring for FakeRing {
     }
 
     fn has_work(&mut self) -> bool {
-        self.rng.bool()
+        self.chance(10)
     }
 
     fn reap(&mut self) -> Option<Completion> {
@@ -409,18 +348,23 @@ impl Ring for FakeRing {
     }
 
     fn take(&mut self, id: u16) -> Lease {
-        self.filled
+        let lease = self
+            .filled
             .remove(&id)
-            .expect("a completion named the buffer")
+            .expect("a completion named the buffer");
+        self.world().take(lease.as_buffer_ptr() as usize);
+        lease
     }
 
     fn recycle(&mut self, lease: Lease) {
-        let mut in_kernel = self.published.iter().chain(&self.recycled);
-        assert!(
-            in_kernel.all(|other| other.id() != lease.id()),
-            "buffer {} is given to the kernel twice",
-            lease.id()
-        );
+        let address = lease.as_buffer_ptr() as usize;
+        {
+            let mut world = self.world();
+            world.assert_is_free(address);
+            let before = world.visible.insert(address, lease.capacity() as usize);
+            let id = lease.id();
+            assert!(before.is_none(), "buffer {id} is given to the kernel twice");
+        }
         self.recycled.push(lease);
     }
 
@@ -428,35 +372,15 @@ impl Ring for FakeRing {
         self.published.extend(self.recycled.drain(..));
     }
 
-    fn into_leases(self) -> io::Result<Vec<Lease>> {
-        Ok(self.published.into())
+    fn into_leases(mut self) -> io::Result<Vec<Lease>> {
+        let is_armed = self.is_armed.contains(&true) || self.is_wake_armed;
+        // What was to end what is not armed may stay behind: nobody would hear of it.
+        let is_end = |it: &Queued| matches!(it, Queued::Disarm(_) | Queued::CancelWake);
+        let is_over = self.queued.iter().all(is_end) && self.held_back.is_empty();
+        assert!(!is_armed && is_over, "the ring ends in order");
+        assert!(self.filled.is_empty(), "what was received is in the batch");
+        self.world().visible.clear();
+        let leases = self.published.drain(..).chain(self.recycled.drain(..));
+        Ok(leases.collect())
     }
-}
-
-/// The number that stands for an empty datagram, which has no room for one.
-pub const EMPTY: Id = Id::MAX;
-
-pub fn id_of(segment: &[u8]) -> Id {
-    Id::from_be_bytes(
-        segment[..4]
-            .try_into()
-            .expect("every datagram starts with its number"),
-    )
-}
-
-/// Fills `lease` as the kernel would; returns the bytes used.
-fn deliver(lease: &mut Lease, inbound: &Inbound) -> u32 {
-    let mut control = Vec::new();
-    if let Some(segment_len) = inbound.segment_len {
-        control.extend_from_slice(&20usize.to_ne_bytes());
-        control.extend_from_slice(&libc::SOL_UDP.to_ne_bytes());
-        control.extend_from_slice(&libc::UDP_GRO.to_ne_bytes());
-        control.extend_from_slice(&(segment_len as i32).to_ne_bytes());
-    }
-    buffers::fill(
-        lease,
-        PeerAddr::new(inbound.peer).as_bytes(),
-        &control,
-        &inbound.payload,
-    )
 }
