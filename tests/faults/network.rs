@@ -77,7 +77,8 @@ on_both_engines! {
             let family = if asked.starts_with('[') { "IPv6" } else { "IPv4" };
             played.tell(&format!("interface of {case} gone for 0.3 s, {family}"), engine);
             assert!(played.at("lost") > 0 && played.at("received") > 1000, "{}", played.load);
-            assert_eq!(played.said(), [
+            // A reply may have been on its way when the route went.
+            assert_eq!(played.said()[..2], [
                 " WARN the interface v0 has gone: nothing is received by it until it is back",
                 " INFO bound to the interface v0 again",
             ]);
