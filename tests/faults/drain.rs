@@ -1,7 +1,7 @@
 //! The end where it cannot be in order.
 
 use reflector_netlab::topology::Namespace;
-use reflector_testkit::queue::Delivered;
+use reflector_testkit::queue::{self, Delivered};
 use reflector_testkit::{Client, Engine, PORT, Reflector, on_both_engines, threads};
 use rustix::process::Signal;
 
@@ -20,11 +20,14 @@ on_both_engines! {
         let client = Client::connect(&host, ([127, 0, 0, 1], PORT).into());
         client.ask(b"before");
         reflector.wait_for_report("it is counted", |it| it["replied"] == 1);
+        // All of it, so that nobody misses the worker before the drain begins.
+        queue::stop(&reflector);
         threads::stop(&threads::workers(&reflector)[0]);
         let delivered = Delivered::count(&host);
         (0..LEFT).for_each(|_| client.send(b"left"));
         delivered.wait_for(LEFT);
         reflector.signal(Signal::TERM);
+        reflector.signal(Signal::CONT);
         let (summary, log, status) = reflector.wait();
         tell(engine, &summary, &log);
         assert_eq!(status.code(), Some(FAILED), "{log}");

@@ -73,11 +73,14 @@ const IDENTIFIERS: &[(&str, &str, &str)] = &[
 /// Where a word stands for a reason: the file, the word, why.
 pub type Reason = (&'static str, &'static str, &'static str);
 
-pub const REASONS: &[Reason] = &[(
-    "README.md",
-    "jitter",
-    "what readers look for, where delay variation is explained",
-)];
+pub const REASONS: &[Reason] = &[
+    (
+        "README.md",
+        "jitter",
+        "what readers look for, where delay variation is explained",
+    ),
+    ("RELIABILITY.md", "src ip", "an option of irtt"),
+];
 
 /// What may stand between the words of a phrase: in identifiers, before a line of a comment, at the
 /// end of a line of text.
