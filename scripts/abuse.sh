@@ -3,12 +3,12 @@
 # cost as the rows of its table: datagrams sent, received and answered, CPU time for each that was
 # sent, questions of somebody else that were answered, resident memory grown.
 #
-#   scripts/abuse.sh                 200 volleys of 512 datagrams in most rows, 1 M in the longest
-#   scripts/abuse.sh VOLLEYS         so many volleys; 4096 are 2 M datagrams in most rows
+#   scripts/abuse.sh                 400 volleys, mostly of 512 datagrams; 2 M in the longest
+#   scripts/abuse.sh VOLLEYS         that many instead
 #
-# Then the rate limiter by itself: 100 M random sources of each family. Takes three minutes after
-# the build. Needs root or user namespaces, and cargo. Fails where an attack costs somebody else more
-# than one reply in a hundred, or memory. The same attacks, shorter, are a test (tests/abuse).
+# Then the rate limiter by itself: 100 M random sources of each family. Takes some minutes after the
+# build. Needs root or user namespaces, and cargo. Fails where an attack costs somebody else more than
+# one reply in a hundred, or memory. The same attacks, shorter, are a test (tests/abuse).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -16,7 +16,7 @@ if (($# > 1)); then
     sed -n '6,7s/^# *//p' "$0" >&2
     exit 2
 fi
-export REFLECTOR_VOLLEYS=${1:-200} REFLECTOR_REQUIRE=netns,uring
+export REFLECTOR_VOLLEYS=${1:-400} REFLECTOR_REQUIRE=netns,uring
 WORK=$(mktemp -d)
 readonly WORK
 trap 'rm -rf "$WORK"' EXIT

@@ -88,6 +88,10 @@ impl Stage {
         for _ in 0..volleys {
             volley();
             self.ask();
+            // It may have ended, which its end below tells with the reason.
+            if self.answered + 5 < self.asked {
+                break;
+            }
         }
         let grown = self.memory_kib().saturating_sub(memory);
         let cpu = self.cpu_ns() - cpu;
