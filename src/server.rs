@@ -122,7 +122,7 @@ impl<R: Responder + Send + 'static> Server<R> {
             .reflect(&workers.controls, &mut accounting, start, &mut observe)
             .and_then(|()| self.drain(&workers.controls, &mut accounting));
         // After a drain there is nobody left to wait for.
-        workers.leave();
+        log::uncounted(&workers.leave());
         accounting.collect_rest(&workers.controls);
         let now = clock::monotonic();
         observe(Report::Interval(&accounting.close_interval(now, true)));

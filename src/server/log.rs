@@ -83,6 +83,16 @@ pub fn unaccounted(count: i64) {
     );
 }
 
+/// Warns of what the summary lacks: the counters of `workers` that have not ended.
+pub fn uncounted(workers: &[usize]) {
+    for worker in workers {
+        tracing::warn!(
+            "the summary lacks what worker {worker} has counted since the last report: it has not \
+             ended"
+        );
+    }
+}
+
 /// Says why the engine is not io_uring.
 pub fn engine_blocker(blocker: &Blocker) {
     tracing::warn!(

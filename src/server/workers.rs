@@ -38,12 +38,13 @@ impl Workers {
     }
 
     /// Ends those that still run, and waits for them, though not for ever: a ring that is not
-    /// closed in order keeps the port busy after the process has gone.
+    /// closed in order keeps the port busy after the process has gone. Returns those that have not
+    /// ended, which have not handed over what they counted.
     #[allow(
         clippy::disallowed_methods,
         reason = "the server is waiting for threads, not for datagrams"
     )]
-    pub fn leave(&self) {
+    pub fn leave(&self) -> Vec<usize> {
         let until = clock::monotonic() + LEAVING_MAX;
         self.controls
             .iter()
@@ -52,6 +53,9 @@ impl Workers {
         while is_running() && clock::monotonic() < until {
             thread::sleep(Duration::from_millis(1));
         }
+        let threads = self.threads.iter().enumerate();
+        let running = threads.filter(|(_, thread)| !thread.is_finished());
+        running.map(|(worker, _)| worker).collect()
     }
 }
 
