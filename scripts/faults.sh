@@ -25,7 +25,10 @@ if [[ ${1-} == -* ]]; then
 fi
 
 log=$(mktemp)
-trap 'rm -f "$log"' EXIT
+group=
+# timeout leads a process group: whoever ends this script ends the servers with it.
+trap 'rm -f "$log"; [[ -z $group ]] || kill -- "-$group" 2> /dev/null || true' EXIT
+trap 'exit 130' INT TERM
 
 cargo build --quiet --release --locked
 cargo test --quiet --locked --test faults --no-run
@@ -35,7 +38,9 @@ export REFLECTOR_BIN=${REFLECTOR_BIN:-$PWD/target/release/reflector}
 # One after the other: each has the machine for itself.
 status=0
 timeout $((900 + 4 * seconds)) cargo test --quiet --locked --test faults -- \
-    --test-threads=1 --nocapture --skip soak:: "$@" > "$log" 2>&1 || status=$?
+    --test-threads=1 --nocapture --skip soak:: "$@" > "$log" 2>&1 &
+group=$!
+wait "$group" || status=$?
 
 awk -F '\t' '
     BEGIN {

@@ -28,4 +28,9 @@ cargo build --quiet --release --locked
 cargo test --quiet --locked --test faults --no-run
 export REFLECTOR_SOAK_SECONDS=$seconds REFLECTOR_SOAK_SEED=$seed
 export REFLECTOR_BIN=${REFLECTOR_BIN:-$PWD/target/release/reflector}
-timeout $((seconds + 120)) cargo test --quiet --locked --test faults -- --nocapture soak::
+# timeout leads a process group: whoever ends this script ends the servers with it.
+timeout $((seconds + 120)) cargo test --quiet --locked --test faults -- --nocapture soak:: &
+group=$!
+trap 'kill -- "-$group" 2> /dev/null || true' EXIT
+trap 'exit 130' INT TERM
+wait "$group"
