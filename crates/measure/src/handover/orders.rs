@@ -101,3 +101,23 @@ fn a_reporter_that_waits_is_woken() {
         assert_eq!(sum.0, 2);
     });
 }
+
+#[test]
+fn a_request_is_seen_until_it_is_answered() {
+    in_every_order(|| {
+        let handover = Arc::new(Handover::new(Count(0)));
+        let worker = {
+            let handover = Arc::clone(&handover);
+            thread::spawn(move || {
+                if handover.is_requested() {
+                    handover.publish(&mut Count(1));
+                }
+            })
+        };
+        handover.request();
+        handover.request();
+        worker.join().expect("the worker goes on");
+        let is_answered = handover.collect(&mut Count(0));
+        assert!(is_answered || handover.is_requested(), "nobody will answer");
+    });
+}
