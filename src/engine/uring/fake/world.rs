@@ -321,7 +321,9 @@ impl World {
     /// give it up.
     pub fn is_without_memory(&mut self, socket: usize) -> bool {
         let is_rare = self.time - self.failed_at[socket] > Duration::from_millis(200);
-        let fails = self.is_ready && self.choices.chance(10) && is_rare;
+        // A drain is short, and has to live through it as well.
+        let per_mille = if self.end.is_some() { 150 } else { 10 };
+        let fails = self.is_ready && self.choices.chance(per_mille) && is_rare;
         if fails {
             self.failed_at[socket] = self.time;
             self.memory_failures += 1;
