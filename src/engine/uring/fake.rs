@@ -142,7 +142,7 @@ fn a_worker_keeps_its_promises_in_many_worlds() {
     let steps: usize = thread::scope(|scope| {
         let lives = |part| scope.spawn(move || live_all(at(part)..at(part + 1)));
         let parts: Vec<_> = (0..count).map(lives).collect();
-        let steps = parts.into_iter().map(|part| part.join());
+        let steps = parts.into_iter().map(thread::ScopedJoinHandle::join);
         steps
             .map(|it| it.unwrap_or_else(|what| resume_unwind(what)))
             .sum()

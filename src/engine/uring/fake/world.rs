@@ -179,6 +179,9 @@ impl World {
     /// Gives an order now and then, the last of which ends the worker.
     fn order(&mut self) {
         if self.steps >= self.steps_max || self.choices.is_over() {
+            for _ in 0..self.choices.below(9) {
+                self.arrive();
+            }
             let end = match self.choices.chance(100) {
                 true => Command::Leave,
                 false => Command::Drain,
@@ -317,8 +320,7 @@ impl World {
         });
     }
 
-    /// Whether a receive from `socket` fails for want of memory; too rarely for the worker to
-    /// give it up.
+    /// Whether a receive from `socket` lacks memory; too rarely for the worker to give it up.
     pub fn is_without_memory(&mut self, socket: usize) -> bool {
         let is_rare = self.time - self.failed_at[socket] > Duration::from_millis(200);
         // A drain is short, and has to live through it as well.
