@@ -72,7 +72,11 @@ pub use engine::probe;
 pub use guard::{DEFAULT_ALLOW, DEFAULT_DENY_PORTS, Limit, Prefixes, Rules};
 pub use ipnet;
 pub use reflector_measure::error::Error;
-pub use stats::report;
+/// What a server reports.
+pub mod report {
+    pub use crate::stats::report::*;
+    pub use crate::stats::snapshot::{Snapshot, WorkerCounts};
+}
 
 /// The rooms of the heart, for this package's own tests and benches. No part of the face: it
 /// changes without notice.

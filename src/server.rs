@@ -2,6 +2,7 @@
 //! drains.
 
 mod accounting;
+mod collection;
 mod control;
 mod failure;
 mod heartbeat;
@@ -25,6 +26,7 @@ use crate::stats::report::{Report, Summary};
 use crate::worker::Worker;
 use crate::worker::control::{Command, Control, WorkerReport};
 use accounting::Accounting;
+use collection::Collection;
 pub use control::Handle;
 use control::{Event, Mailbox, Order};
 use heartbeat::Heartbeat;
@@ -33,10 +35,6 @@ use reflector_measure::clock;
 use reflector_measure::error::Error;
 use sockets::Sockets;
 use workers::Workers;
-
-/// How long an interval waits for counters that a worker has not handed over; what comes later is
-/// in the next one.
-const HANDOVER_MAX: Duration = Duration::from_millis(250);
 
 /// How long the workers may take to get ready, together.
 const START_MAX: Duration = Duration::from_secs(10);
@@ -120,7 +118,10 @@ impl<R: Responder + Send + 'static> Server<R> {
         observe(Report::Ready(&ready));
         let served = self
             .reflect(&workers.controls, &mut accounting, start, &mut observe)
-            .and_then(|()| self.drain(&workers.controls, &mut accounting));
+            .and_then(|()| {
+                observe(Report::Stopping);
+                self.drain(&workers.controls, &mut accounting)
+            });
         // After a drain there is nobody left to wait for.
         log::uncounted(&workers.leave());
         accounting.collect_rest(&workers.controls);
@@ -292,21 +293,21 @@ impl<R: Responder + Send + 'static> Server<R> {
         let mut deadline = self.config.duration.and_then(after_start);
         let delay = self.config.drain_delay;
         let mut is_stopping = false;
-        let mut next_report = self.config.interval.and_then(after_start);
-        // Until when counters are waited for that have been asked for.
-        let mut collecting = None;
+        let mut collection = Collection::new(start, self.config.interval);
         let mut heartbeat = Heartbeat::start(controls, start);
         loop {
-            let next = [collecting.or(next_report), deadline, Some(heartbeat.due())];
+            let next = [collection.due(), deadline, Some(heartbeat.due())];
             match self.mailbox.next(next.into_iter().flatten().min()) {
                 Event::Order(Order::Stop) if is_stopping || delay.is_zero() => return Ok(()),
                 Event::Order(Order::Stop) => {
                     tracing::info!("stopping in {delay:?}; a second signal or stop does it now");
                     is_stopping = true;
+                    observe(Report::Stopping);
                     let due = clock::monotonic().checked_add(delay);
                     deadline = deadline.into_iter().chain(due).min();
                 }
                 Event::Order(Order::SetRules(rules)) => self.set_rules(&rules, controls),
+                Event::Order(Order::Snapshot(sender)) => collection.add(sender),
                 Event::Order(Order::SetRouteMtus(mtus)) => self.set_route_mtus(&mtus, controls),
                 Event::Order(Order::Rebind(interface)) => self.sockets.rebind(&interface)?,
                 Event::Report(WorkerReport::Died { worker, reason }) => {
@@ -325,20 +326,10 @@ impl<R: Responder + Send + 'static> Server<R> {
             if deadline.is_some_and(|deadline| now >= deadline) {
                 return Ok(());
             }
-            if let Some(until) = collecting {
-                if accounting.collect(controls) || now >= until {
-                    collecting = None;
-                    let interval = accounting.close_interval(now, false);
-                    self.log.totals(&interval.totals);
-                    observe(Report::Interval(&interval));
-                }
-            } else if let Some(due) = next_report.filter(|&due| now >= due) {
-                accounting.request(controls);
-                collecting = Some(now + HANDOVER_MAX);
-                let next = self.config.interval.and_then(|it| due.checked_add(it));
-                // One that was missed, stopped or suspended, is not made up for.
-                next_report = next.map(|next| next.max(now));
-            }
+            collection.proceed(now, accounting, controls, |interval| {
+                self.log.totals(&interval.totals);
+                observe(Report::Interval(interval));
+            });
         }
     }
 
@@ -377,7 +368,7 @@ impl<R: Responder + Send + 'static> Server<R> {
                 }
                 Event::Order(Order::Rebind(interface)) => self.sockets.rebind(&interface)?,
                 Event::Order(Order::SetRouteMtus(mtus)) => self.set_route_mtus(&mtus, controls),
-                Event::Report(_) | Event::Order(Order::SetRules(_)) => {}
+                Event::Report(_) | Event::Order(Order::SetRules(_) | Order::Snapshot(_)) => {}
                 Event::Woken | Event::TimedOut => {}
             }
             let now = clock::monotonic();

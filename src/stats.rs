@@ -3,6 +3,7 @@
 pub mod counters;
 pub mod latency;
 pub mod report;
+pub mod snapshot;
 
 use counters::Counters;
 use latency::Latency;

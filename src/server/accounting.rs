@@ -10,6 +10,7 @@ use crate::socket::SocketPair;
 use crate::stats::Stats;
 use crate::stats::counters::Counters;
 use crate::stats::report::{Interval, KernelLoss, Summary, Totals, WorkerShare};
+use crate::stats::snapshot::{Snapshot, WorkerCounts};
 use crate::worker::control::Control;
 use reflector_measure::clock::Span;
 use reflector_measure::drops::{Arrivals, Drops, Families, Received};
@@ -226,6 +227,22 @@ impl Accounting {
             unaccounted: total.counters.unaccounted(),
             per_worker: self.workers.iter().enumerate().map(share).collect(),
         }
+    }
+
+    /// Everything from the start until `now`, for whoever asks; `is_complete` says whether every
+    /// worker has handed over.
+    pub fn snapshot(&mut self, now: Instant, is_complete: bool) -> Snapshot {
+        self.read_losses();
+        let workers = self.workers.iter().enumerate();
+        let workers = workers.map(|(worker, share)| {
+            WorkerCounts::new(worker, &share.total.counters, share.trains_dropped)
+        });
+        Snapshot::new(
+            self.summary(now),
+            workers.collect(),
+            is_complete,
+            &self.total(),
+        )
     }
 
     fn in_flight(&self) -> u64 {

@@ -10,6 +10,7 @@ use ipnet::Ipv4Net;
 
 use crate::engine::RouteMtus;
 use crate::guard::Rules;
+use crate::stats::snapshot::Snapshot;
 use crate::worker::control::{Reports, WorkerReport};
 use reflector_measure::clock;
 use reflector_udp::wake::Wake;
@@ -32,6 +33,8 @@ pub enum Order {
     SetRouteMtus(RouteMtus),
     /// An interface is another one under its old name.
     Rebind(String),
+    /// Say how it goes.
+    Snapshot(SyncSender<Snapshot>),
 }
 
 impl Handle {
@@ -59,6 +62,14 @@ impl Handle {
     /// is not permitted the server ends with an error.
     pub fn rebind(&self, interface: &str) {
         self.order(Order::Rebind(interface.to_owned()));
+    }
+
+    /// Asks the server how it is doing. The answer comes once its workers have handed over their
+    /// counters, a quarter of a second later at most; none comes while the server starts or drains.
+    pub fn snapshot(&self) -> Receiver<Snapshot> {
+        let (sender, receiver) = mpsc::sync_channel(1);
+        self.order(Order::Snapshot(sender));
+        receiver
     }
 
     pub(super) fn order(&self, order: Order) {

@@ -149,7 +149,7 @@ impl Totals {
     }
 }
 
-fn by_name(errors: impl Iterator<Item = (i32, u64)>) -> BTreeMap<String, u64> {
+pub(super) fn by_name(errors: impl Iterator<Item = (i32, u64)>) -> BTreeMap<String, u64> {
     errors
         .map(|(errno, count)| (errno::name(errno), count))
         .collect()
@@ -242,6 +242,10 @@ pub enum Report<'a> {
     Ready(&'a Ready),
     /// An interval is over.
     Interval(&'a Interval),
+    /// It has been told to end: it goes on for as long as it is to wait
+    /// ([`drain_delay`](crate::config::Builder::drain_delay)), then it replies to what it has
+    /// received.
+    Stopping,
     /// It has ended.
     Summary(&'a Summary),
 }

@@ -6,6 +6,7 @@ mod help;
 mod kernels;
 mod limits;
 mod lists;
+mod metrics;
 mod options;
 mod ports;
 mod readers;

@@ -1,6 +1,7 @@
 //! The reflector itself: how it starts and ends.
 
 mod args;
+mod metrics;
 mod outlet;
 mod paths;
 mod peers;
@@ -17,12 +18,13 @@ use std::time::Duration;
 use reflector::server::{Handle, Server};
 use reflector_measure::error::Error;
 use reflector_measure::exit::Exit;
-use signal_hook::consts::SIGHUP;
+use signal_hook::consts::{SIGHUP, SIGUSR1};
 use signal_hook::iterator::Signals;
 
 use crate::signals;
+use metrics::Metrics;
 use peers::Peers;
-use reports::Reports;
+use reports::{Reports, Snapshots};
 
 pub use args::{ENDING, ServeArgs};
 pub use values::LogFormat;
@@ -33,9 +35,16 @@ pub fn run(args: &ServeArgs) -> Result<Exit, Error> {
         listener.mode.responder()
     })?;
     let reports = Reports::open(args.output.json, args.output.hdr.as_deref())?;
-    obey_signals(server.handle(), args)?;
+    let metrics = Metrics::default();
+    if let Some(addr) = args.output.metrics {
+        metrics.serve(addr, server.handle())?;
+    }
+    obey_signals(server.handle(), args, reports.snapshots(), metrics.clone())?;
     watch::follow(server.handle(), server.interfaces())?;
-    let served = server.run(|report| reports.report(report));
+    let served = server.run(|report| {
+        metrics.report(report);
+        reports.report(report);
+    });
     let exit = reports.end();
     served.map(|_| exit)
 }
@@ -45,17 +54,27 @@ const ENDING_MAX: Duration = Duration::from_secs(1);
 
 /// The signals that end in order drain. After as many as `args` says the server ends at once at the
 /// next one, and where it does not, the process does. Where there are lists in files, SIGHUP has
-/// them read again instead.
-fn obey_signals(server: Handle, args: &ServeArgs) -> Result<(), Error> {
+/// them read again instead. SIGUSR1 has `snapshots` say how it goes.
+fn obey_signals(
+    server: Handle,
+    args: &ServeArgs,
+    snapshots: Snapshots,
+    metrics: Metrics,
+) -> Result<(), Error> {
     let cannot = |e: io::Error| Error::system("cannot listen to signals", &e);
-    let mut signals = Signals::new(signals::ending()).map_err(cannot)?;
+    let obeyed = signals::ending().into_iter().chain([SIGUSR1]);
+    let mut signals = Signals::new(obeyed).map_err(cannot)?;
     let orderly = args.orderly_signals();
     let peers = Some(args.peers.clone()).filter(Peers::has_files);
     let listen = move || {
         let mut count = 0;
         for signal in signals.forever() {
             if let (SIGHUP, Some(peers)) = (signal, &peers) {
-                read_again(peers, &server);
+                metrics.reloaded(read_again(peers, &server));
+                continue;
+            }
+            if signal == SIGUSR1 {
+                snapshots.print(&server);
                 continue;
             }
             server.stop();
@@ -73,13 +92,17 @@ fn obey_signals(server: Handle, args: &ServeArgs) -> Result<(), Error> {
     Ok(())
 }
 
-/// Reads the lists of `peers` again, and has `server` go by them.
-fn read_again(peers: &Peers, server: &Handle) {
+/// Reads the lists of `peers` again, and has `server` go by them; says whether they could be read.
+fn read_again(peers: &Peers, server: &Handle) -> bool {
     match peers.rules() {
         Ok(rules) => {
             server.set_rules(rules);
             tracing::info!("the lists have been read again");
+            true
         }
-        Err(error) => tracing::warn!("who is answered stays as it is: {error}"),
+        Err(error) => {
+            tracing::warn!("who is answered stays as it is: {error}");
+            false
+        }
     }
 }

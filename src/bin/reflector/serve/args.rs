@@ -1,5 +1,6 @@
 //! The reflector's own options, as typed, and what they come to.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use reflector::config::{self, Builder, Config, EngineChoice};
 use reflector_measure::duration;
 use reflector_measure::error::Error;
 
+use super::metrics;
 use super::peers::Peers;
 use super::values::{self, CpuList, LatencySource, Listen, LogFormat, ReplyInterface, Steer};
 use crate::help::Ending;
@@ -52,6 +54,7 @@ pub const ENDING: Ending = Ending {
                 "SIGTERM, SIGINT (Ctrl-C) and SIGHUP stop receiving, reply to what was received, \
                  print the summary and exit with 0. A second one exits at once, with 1. With \
                  --drain-delay the first one starts the delay, and what follows ends it.",
+                "SIGUSR1 prints what has been counted since the start.",
             ],
         ),
         (
@@ -244,6 +247,13 @@ pub struct OutputArgs {
     /// what FILE holds. FILE may be emptied meanwhile, and has one writer at a time.
     #[arg(long, value_name = "FILE")]
     pub hdr: Option<PathBuf>,
+    /// Answer with metrics for Prometheus at ADDR:PORT, over HTTP
+    ///
+    /// At /metrics, in the OpenMetrics text format; /livez says whether every worker gives signs of
+    /// life, /readyz whether peers may be sent here, which ends at SIGTERM. A port alone is one of
+    /// 127.0.0.1.
+    #[arg(long, value_name = "ADDR:PORT", value_parser = metrics::address)]
+    pub metrics: Option<SocketAddr>,
     /// Format of the log on stderr
     #[arg(
         long,

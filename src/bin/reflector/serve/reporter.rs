@@ -72,6 +72,18 @@ impl<W: Write> Reporter<W> {
         self.out.flush()
     }
 
+    /// Writes what has been counted since the start, while it goes on.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    pub fn write_snapshot(&mut self, summary: &Summary) -> io::Result<()> {
+        match self.json {
+            true => write_line(&mut self.out, "snapshot", summary)?,
+            false => self.write_counts("snapshot after", summary)?,
+        }
+        self.out.flush()
+    }
+
     fn write_ready(&mut self, ready: &Ready) -> io::Result<()> {
         let listen: Vec<_> = ready.listen.iter().map(SocketAddr::to_string).collect();
         let workers = if ready.workers == 1 {
@@ -139,9 +151,13 @@ impl<W: Write> Reporter<W> {
     }
 
     fn write_summary(&mut self, summary: &Summary) -> io::Result<()> {
+        self.write_counts("summary of", summary)
+    }
+
+    fn write_counts(&mut self, what: &str, summary: &Summary) -> io::Result<()> {
         let totals = &summary.totals;
         let (out, width) = (&mut self.out, self.width);
-        writeln!(out, "\nsummary of {:.3} s", totals.seconds)?;
+        writeln!(out, "\n{what} {:.3} s", totals.seconds)?;
         write!(out, "{}", counters(totals, true, width))?;
         if summary.unaccounted != 0 {
             writeln!(out, "{} datagrams unaccounted for", summary.unaccounted)?;
@@ -283,105 +299,4 @@ fn workers(shown: &[&WorkerShare], received: u64) -> Table {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn totals() -> Totals {
-        let mut totals = Totals::default();
-        (totals.seconds, totals.received, totals.replied) = (2.0, 32, 30);
-        totals
-    }
-
-    fn reporter(json: bool) -> Reporter<Vec<u8>> {
-        Reporter::new(Vec::new(), json, 80)
-    }
-
-    #[test]
-    fn each_report_is_one_json_line_of_its_type() {
-        let mut reporter = reporter(true);
-        let mut summary = Summary::default();
-        summary.totals = totals();
-        reporter.write(Report::Summary(&summary)).unwrap();
-        let text = String::from_utf8(reporter.out).unwrap();
-        assert_eq!(text.lines().count(), 1);
-        let value: serde_json::Value = serde_json::from_str(&text).unwrap();
-        assert_eq!(value["type"], "summary");
-        assert_eq!(value["received"], 32);
-    }
-
-    #[test]
-    fn people_read_columns_that_line_up() {
-        let mut reporter = reporter(false);
-        reporter.write_interval(&totals()).unwrap();
-        let text = String::from_utf8(reporter.out).unwrap();
-        let lines: Vec<_> = text.lines().map(str::len).collect();
-        assert_eq!(lines, [79, 79]);
-    }
-
-    #[test]
-    fn what_people_read_fits_the_terminal() {
-        for width in [80, 60, 40] {
-            assert_fits(width);
-        }
-    }
-
-    fn assert_fits(width: usize) {
-        let mut reporter = Reporter::new(Vec::new(), false, width);
-        let mut totals = totals();
-        (totals.received, totals.replied) = (12_345_678_901, 12_345_678_901);
-        (totals.bytes_received, totals.bytes_replied) = (1 << 37, 1 << 37);
-        totals.residence_us.count = 1;
-        totals.residence_us.max = 9_999_999.9;
-        reporter.write_interval(&totals).unwrap();
-        totals.dropped = [("not_allowed", 12_345_678_901)].into();
-        totals.kernel.drops.datagrams = 12_345_678_901;
-        let mut summary = Summary::default();
-        summary.totals = totals;
-        reporter.write_summary(&summary).unwrap();
-        let text = String::from_utf8(reporter.out).unwrap();
-        assert!(
-            text.lines().all(|line| line.chars().count() <= width),
-            "{width}: {text}"
-        );
-        for word in ["replied/s", "p99 us", "not_allowed", "p99.9", "bytes"] {
-            assert!(text.contains(word), "{width}: {text}");
-        }
-    }
-
-    #[test]
-    fn a_summary_has_no_row_of_zeros() {
-        let mut reporter = reporter(false);
-        reporter.write_summary(&Summary::default()).unwrap();
-        let text = String::from_utf8(reporter.out).unwrap();
-        let names = text
-            .lines()
-            .filter_map(|line| line.split_whitespace().next());
-        assert_eq!(Vec::from_iter(names), ["summary", "received", "replied"]);
-        assert_eq!(unshown(2, 2), None);
-        assert_eq!(
-            unshown(3, 1).as_deref(),
-            Some("and 2 more, which received nothing")
-        );
-        assert_eq!(unshown(64, WORKERS_MAX).as_deref(), Some("and 48 more"));
-    }
-
-    #[test]
-    fn an_idle_interval_is_no_line_for_people() {
-        let mut reporter = reporter(false);
-        reporter.write_interval(&Totals::default()).unwrap();
-        assert!(reporter.out.is_empty());
-    }
-
-    #[test]
-    fn errors_of_both_directions_are_shown_even_alone() {
-        let mut reporter = reporter(false);
-        let mut totals = Totals::default();
-        totals.seconds = 1.0;
-        totals.receive_errors = [("ENOMEM".to_owned(), 3)].into();
-        totals.send_errors = [("EPERM".to_owned(), 4)].into();
-        reporter.write_interval(&totals).unwrap();
-        let text = String::from_utf8(reporter.out).unwrap();
-        let row: Vec<_> = text.lines().last().unwrap().split_whitespace().collect();
-        assert_eq!(row[..6], ["0", "0", "0.000", "0", "7", "0"], "{text}");
-    }
-}
+mod tests;

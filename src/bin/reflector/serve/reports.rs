@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::outlet::Outlet;
 use super::reporter::Reporter;
 use reflector::report::{Interval, Ready, Report, Summary};
+use reflector::server::Handle;
 use reflector_measure::error::Error;
 use reflector_measure::exit::Exit;
 use reflector_measure::hdr_log::{Earlier, HdrLog, RESIDENCE_TIMES};
@@ -16,6 +17,8 @@ use reflector_measure::text;
 
 /// How long the last reports may take to be written, when all else has ended.
 const ENDING_MAX: Duration = Duration::from_secs(1);
+/// How long the server may take to say how it goes.
+const SNAPSHOT_MAX: Duration = Duration::from_secs(1);
 
 /// Where the reports of a server go: stdout, and the histogram log. Each is written by a thread of
 /// its own, so that one that is stuck keeps neither the service nor the other.
@@ -31,6 +34,7 @@ enum Owned {
     Ready(Ready),
     Interval(Interval),
     Summary(Summary),
+    Snapshot(Summary),
 }
 
 impl Owned {
@@ -43,11 +47,12 @@ impl Owned {
         })
     }
 
-    fn as_report(&self) -> Report<'_> {
+    fn write<W: Write>(&self, reporter: &mut Reporter<W>) -> io::Result<()> {
         match self {
-            Self::Ready(ready) => Report::Ready(ready),
-            Self::Interval(interval) => Report::Interval(interval),
-            Self::Summary(summary) => Report::Summary(summary),
+            Self::Ready(ready) => reporter.write(Report::Ready(ready)),
+            Self::Interval(interval) => reporter.write(Report::Interval(interval)),
+            Self::Summary(summary) => reporter.write(Report::Summary(summary)),
+            Self::Snapshot(summary) => reporter.write_snapshot(summary),
         }
     }
 }
@@ -90,6 +95,11 @@ impl Reports {
         }
     }
 
+    /// What prints how it goes, when asked to.
+    pub fn snapshots(&self) -> Snapshots {
+        Snapshots(self.stdout.clone())
+    }
+
     /// How the program ends after all has been served: the last reports are written, if that can
     /// be done within a second.
     pub fn end(self) -> Exit {
@@ -109,12 +119,30 @@ impl Reports {
     }
 }
 
+/// Prints how the server is doing, among its reports.
+pub struct Snapshots(Outlet<Arc<Owned>>);
+
+impl Snapshots {
+    /// Asks `server`, and prints what it says.
+    pub fn print(&self, server: &Handle) {
+        // One that starts or ends says nothing, and its next report comes soon.
+        if let Ok(snapshot) = server.snapshot().recv_timeout(SNAPSHOT_MAX)
+            && self
+                .0
+                .push(Arc::new(Owned::Snapshot(snapshot.summary)))
+                .is_err()
+        {
+            tracing::error!("nobody takes what is written to stdout: reports are lost");
+        }
+    }
+}
+
 /// What writes reports with `reporter`.
 fn write_reports<W: Write>(
     mut reporter: Reporter<W>,
     is_cut: Arc<AtomicBool>,
 ) -> impl FnMut(Arc<Owned>) {
-    move |report| match reporter.write(report.as_report()) {
+    move |report| match report.write(&mut reporter) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
             tracing::debug!("nobody reads the reports: {error}");
         }

@@ -1,0 +1,354 @@
+//! What `--metrics` answers: figures for Prometheus, whether the reflector is alive, and whether
+//! peers may be sent to it.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use reflector::report::{Ready, Report, Snapshot, WorkerCounts};
+use reflector::server::Handle;
+use reflector_measure::error::Error;
+use reflector_metrics::http::{self, Response};
+use reflector_metrics::page::{CONTENT_TYPE, Labels, Page};
+
+/// How long the server may take to say how it goes: it waits a quarter of a second for its workers.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// What is known besides the counters.
+#[derive(Default)]
+struct State {
+    ready: Option<Ready>,
+    is_stopping: bool,
+    started_unix_seconds: f64,
+    /// The newest, for when there is none any more.
+    last: Option<Arc<Snapshot>>,
+    reloads: Reloads,
+}
+
+/// How often the lists have been read again.
+#[derive(Clone, Copy, Default)]
+struct Reloads {
+    succeeded: u64,
+    failed: u64,
+}
+
+/// What the endpoint is told while the server runs.
+#[derive(Clone, Default)]
+pub struct Metrics(Arc<Mutex<State>>);
+
+impl Metrics {
+    /// Answers at `addr`, on threads of its own, by what `server` says.
+    ///
+    /// # Errors
+    /// EADDRINUSE, EADDRNOTAVAIL or EACCES of the address.
+    pub fn serve(&self, addr: SocketAddr, server: Handle) -> Result<(), Error> {
+        let cannot = |error: io::Error| {
+            let cannot = Error::system(format!("cannot answer with metrics at {addr}"), &error);
+            match error.kind() {
+                io::ErrorKind::AddrInUse => cannot.try_this(format!(
+                    "`ss -ltnp 'sport = {}'` shows who has the port",
+                    addr.port()
+                )),
+                _ => cannot,
+            }
+        };
+        let state = self.clone();
+        let at = http::serve(addr, move |path| state.answer(path, &server)).map_err(cannot)?;
+        tracing::info!("metrics at http://{at}/metrics");
+        Ok(())
+    }
+
+    /// Takes note of what the server reports.
+    pub fn report(&self, report: Report<'_>) {
+        match report {
+            Report::Ready(ready) => {
+                let mut state = self.state();
+                state.ready = Some(ready.clone());
+                state.started_unix_seconds = reflector_measure::clock::realtime_ns() as f64 / 1e9;
+            }
+            Report::Stopping => self.state().is_stopping = true,
+            _ => {}
+        }
+    }
+
+    /// Takes note of lists that were read again, or could not be.
+    pub fn reloaded(&self, has_succeeded: bool) {
+        let reloads = &mut self.state().reloads;
+        match has_succeeded {
+            true => reloads.succeeded += 1,
+            false => reloads.failed += 1,
+        }
+    }
+
+    fn answer(&self, path: &str, server: &Handle) -> Response {
+        match path {
+            "/metrics" => {
+                let snapshot = self.snapshot(server);
+                Response {
+                    status: 200,
+                    content_type: CONTENT_TYPE,
+                    body: self.page(snapshot.as_deref()).text("reflector"),
+                }
+            }
+            "/livez" => self.is_alive(server),
+            "/readyz" => self.is_ready(),
+            _ => Response::line(404, "there are /metrics, /livez and /readyz"),
+        }
+    }
+
+    fn is_alive(&self, server: &Handle) -> Response {
+        let state = self.state();
+        if state.ready.is_none() || state.is_stopping {
+            return Response::line(200, "starting or ending");
+        }
+        drop(state);
+        match server.snapshot().recv_timeout(PATIENCE) {
+            Ok(snapshot) if snapshot.is_complete => Response::line(200, "alive"),
+            Ok(_) => Response::line(503, "a worker gives no sign of life"),
+            Err(_) => Response::line(503, "the server gives no sign of life"),
+        }
+    }
+
+    fn is_ready(&self) -> Response {
+        let state = self.state();
+        match (&state.ready, state.is_stopping) {
+            (None, _) => Response::line(503, "starting"),
+            (_, true) => Response::line(503, "ending"),
+            _ => Response::line(200, "ready"),
+        }
+    }
+
+    /// How it goes now; or how it went when there was an answer last.
+    fn snapshot(&self, server: &Handle) -> Option<Arc<Snapshot>> {
+        match server.snapshot().recv_timeout(PATIENCE) {
+            Ok(snapshot) => {
+                let snapshot = Some(Arc::new(snapshot));
+                self.state().last.clone_from(&snapshot);
+                snapshot
+            }
+            Err(_) => self.state().last.clone(),
+        }
+    }
+
+    fn page(&self, snapshot: Option<&Snapshot>) -> Page {
+        let state = self.state();
+        let mut page = Page::default();
+        let version = vec![("version", env!("CARGO_PKG_VERSION").to_owned())];
+        page.info("build", "The program that runs", version);
+        let is_ready = state.ready.is_some() && !state.is_stopping;
+        page.gauge("ready", "1 while peers may be sent here, else 0")
+            .push((vec![], f64::from(u8::from(is_ready))));
+        page.gauge("start_time_seconds", "When it was ready, in Unix time")
+            .push((vec![], state.started_unix_seconds));
+        let Reloads { succeeded, failed } = state.reloads;
+        let result = |result: &str| vec![("result", result.to_owned())];
+        page.counter("list_reloads", "Times that lists were read again at SIGHUP")
+            .extend([(result("succeeded"), succeeded), (result("failed"), failed)]);
+        if let Some(ready) = &state.ready {
+            describe(ready, &mut page);
+        }
+        if let Some(snapshot) = snapshot {
+            count(snapshot, &mut page);
+        }
+        page
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What does not change.
+fn describe(ready: &Ready, page: &mut Page) {
+    let reason = ready.engine_reason.clone().unwrap_or_default();
+    let engine = vec![
+        ("engine", ready.engine.to_owned()),
+        ("mode", ready.mode.clone()),
+        ("fallback_reason", reason),
+    ];
+    page.info(
+        "engine",
+        "How datagrams are moved, and why not by io_uring",
+        engine,
+    );
+    let listen = |addr: &SocketAddr| (vec![("listen", addr.to_string())], 1.0);
+    page.gauge("listener", "1 for each address that is served")
+        .extend(ready.listen.iter().map(listen));
+    page.gauge("workers", "Workers, one per core")
+        .push((vec![], ready.workers as f64));
+    let bytes = |buffer: &str| vec![("buffer", buffer.to_owned())];
+    page.gauge(
+        "socket_buffer_bytes",
+        "Buffer of each socket, as the kernel counts it",
+    )
+    .extend([
+        (bytes("receive"), ready.receive_buffer_bytes as f64),
+        (bytes("send"), ready.send_buffer_bytes as f64),
+    ]);
+}
+
+/// What is counted: each family is there from the start, each label that has few values as well.
+fn count(snapshot: &Snapshot, page: &mut Page) {
+    let workers = &snapshot.workers;
+    for (name, help, pick) in COUNTERS {
+        let sample = |it: &WorkerCounts| (vec![worker(it)], pick(it));
+        page.counter(name, help).extend(workers.iter().map(sample));
+    }
+    page.gauge(
+        "in_flight_datagrams",
+        "Datagrams received that have no end yet",
+    )
+    .extend(
+        workers
+            .iter()
+            .map(|it| (vec![worker(it)], it.in_flight as f64)),
+    );
+    let dropped = page.counter(
+        "dropped_datagrams",
+        "Datagrams received that get no reply, by reason",
+    );
+    for it in workers {
+        for (&reason, &count) in &it.dropped {
+            dropped.push((vec![worker(it), ("reason", reason.to_owned())], count));
+        }
+    }
+    let errors = page.counter("send_errors", "Replies that the kernel refused, by errno");
+    for it in workers {
+        errors.extend(by_errno(it, &it.send_errors, &SEND_ERRORS));
+    }
+    let errors = page.counter("receive_errors", "Receives that failed, by errno");
+    for it in workers {
+        errors.extend(by_errno(it, &it.receive_errors, &RECEIVE_ERRORS));
+    }
+    let kernel = &snapshot.summary.totals.kernel;
+    let bound = |bound: &str| vec![("bound", bound.to_owned())];
+    page.gauge(
+        "kernel_dropped_datagrams",
+        "Datagrams that the kernel dropped at the sockets since the start: at least, at most",
+    )
+    .extend([
+        (bound("least"), kernel.drops.least as f64),
+        (bound("most"), kernel.drops.most as f64),
+    ]);
+    page.counter(
+        "sndbuf_errors",
+        "SndbufErrors of the network namespace that are not of our own sockets",
+    )
+    .push((vec![], kernel.sndbuf_errors));
+    page.gauge(
+        "unaccounted_datagrams",
+        "Datagrams whose end nobody knows: 0, or a fault",
+    )
+    .push((vec![], snapshot.summary.unaccounted as f64));
+    page.gauge(
+        "complete",
+        "1 where every worker handed over its counters for this page",
+    )
+    .push((vec![], f64::from(u8::from(snapshot.is_complete))));
+    page.times(
+        "residence_seconds",
+        "From the kernel's receive timestamp until the reply was handed over",
+        snapshot.residence_ns(),
+    );
+}
+
+/// Those that are usual are there before they occur: a rate cannot tell the first of a counter that
+/// was not there.
+fn by_errno(
+    counts: &WorkerCounts,
+    errors: &BTreeMap<String, u64>,
+    usual: &[&str],
+) -> Vec<(Labels, u64)> {
+    let mut all: BTreeMap<_, _> = usual.iter().map(|&errno| (errno, 0)).collect();
+    all.extend(errors.iter().map(|(errno, &count)| (errno.as_str(), count)));
+    let sample =
+        |(errno, count): (&str, u64)| (vec![worker(counts), ("errno", errno.to_owned())], count);
+    all.into_iter().map(sample).collect()
+}
+
+fn worker(counts: &WorkerCounts) -> (&'static str, String) {
+    ("worker", counts.worker.to_string())
+}
+
+/// Errors that sends usually fail with, if they do.
+const SEND_ERRORS: [&str; 8] = [
+    "EAGAIN",
+    "EACCES",
+    "EHOSTUNREACH",
+    "EINVAL",
+    "EMSGSIZE",
+    "ENETUNREACH",
+    "ENOBUFS",
+    "EPERM",
+];
+/// Errors that receives usually fail with.
+const RECEIVE_ERRORS: [&str; 2] = ["ENOBUFS", "ENOMEM"];
+
+type Pick = fn(&WorkerCounts) -> u64;
+
+/// Counters of each worker.
+const COUNTERS: [(&str, &str, Pick); 11] = [
+    ("received_datagrams", "Datagrams received", |it| it.received),
+    ("replied_datagrams", "Replies that the kernel took", |it| {
+        it.replied
+    }),
+    ("received_bytes", "Payload bytes received", |it| {
+        it.bytes_received
+    }),
+    ("replied_bytes", "Payload bytes of replies", |it| {
+        it.bytes_replied
+    }),
+    (
+        "received_buffers",
+        "Datagrams and trains received, a train once",
+        |it| it.buffers,
+    ),
+    ("received_trains", "Trains received", |it| {
+        it.trains_received
+    }),
+    ("sent_trains", "Replies sent as trains", |it| it.trains_sent),
+    (
+        "refused_trains",
+        "Trains that the kernel refused, sent as single datagrams",
+        |it| it.trains_refused,
+    ),
+    ("batches", "Receives that brought something", |it| {
+        it.batches
+    }),
+    (
+        "rate_excess_datagrams",
+        "Datagrams beyond the limit of --rate-limit-dry-run",
+        |it| it.rate_excess,
+    ),
+    (
+        "kernel_dropped_trains",
+        "Datagrams and trains dropped at the sockets, a train once",
+        |it| it.trains_dropped,
+    ),
+];
+
+/// Reads where to answer: a port alone is one of loopback.
+pub fn address(text: &str) -> Result<SocketAddr, String> {
+    let said =
+        || format!("'{text}' is neither a port nor an address with a port, such as [::1]:9100");
+    if let Ok(port) = text.parse::<u16>() {
+        return Ok((Ipv4Addr::LOCALHOST, port).into());
+    }
+    text.parse().map_err(|_| said())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_alone_is_one_of_loopback() {
+        assert_eq!(address("9100"), Ok(([127, 0, 0, 1], 9100).into()));
+        assert_eq!(address("0.0.0.0:0"), Ok(([0, 0, 0, 0], 0).into()));
+        for text in ["", "65536", "localhost:1", "::1:1:", "[::1]"] {
+            assert!(address(text).is_err(), "{text}");
+        }
+    }
+}
