@@ -2,6 +2,7 @@
 //! their environment variables, workers, reports, signals.
 
 mod ends;
+mod healthcheck;
 mod help;
 mod kernels;
 mod limits;

@@ -8,6 +8,7 @@ use clap::{Arg, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::diagnose::DiagnoseArgs;
 use crate::environment;
+use crate::healthcheck::HealthcheckArgs;
 use crate::help;
 use crate::lab::LabArgs;
 use crate::load::LoadArgs;
@@ -40,6 +41,7 @@ pub struct Cli {
 pub enum Command {
     Load(Box<LoadArgs>),
     Diagnose(DiagnoseArgs),
+    Healthcheck(HealthcheckArgs),
     Lab(LabArgs),
     Report(ReportArgs),
     Man(ManArgs),

@@ -8,6 +8,7 @@
 
 mod cli;
 mod environment;
+mod healthcheck;
 mod help;
 mod signals;
 mod stderr;
@@ -47,6 +48,7 @@ fn main() -> ExitCode {
         None => serve::run(&cli.serve),
         Some(Command::Load(args)) => load::run(args),
         Some(Command::Diagnose(args)) => diagnose::run(args),
+        Some(Command::Healthcheck(args)) => healthcheck::run(args),
         Some(Command::Lab(args)) => lab::run(args),
         Some(Command::Report(args)) => report::run(args),
         Some(Command::Man(args)) => manual::man(args, cli::definition()),
