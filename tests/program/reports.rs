@@ -1,10 +1,16 @@
 //! Reports and logs for programs: JSON lines and histograms.
 
+use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt;
+use std::{env, process};
+
 use hdrhistogram::Histogram;
 use reflector_netlab::topology::{Namespace, in_namespaces, net};
 use reflector_testkit::queue::while_stopped;
 use reflector_testkit::train;
-use reflector_testkit::{Client, HistogramLog, Reflector, on_both_engines, run_to_end, text};
+use reflector_testkit::{
+    Client, HistogramLog, Reflector, command, on_both_engines, run_to_end, text,
+};
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -113,6 +119,46 @@ fn the_log_is_json_lines_where_it_is_asked_for() {
                 );
                 assert_eq!(entries.last().unwrap()["level"], level);
             }
+        },
+    );
+}
+
+#[test]
+fn the_journal_gets_a_priority_with_each_line() {
+    in_namespaces(
+        "reports::the_journal_gets_a_priority_with_each_line",
+        || {
+            let host = Namespace::new().unwrap();
+            let path = env::temp_dir().join(format!("reflector-journal-{}", process::id()));
+            let log = || {
+                let file = File::create(&path).unwrap();
+                let id = file.metadata().unwrap();
+                (file, format!("{}:{}", id.dev(), id.ino()))
+            };
+            let said = |args: &[&str], (file, stream): (File, String)| {
+                let mut command = command(args);
+                command.env("JOURNAL_STREAM", stream).stderr(file);
+                host.run(|| command.output()).unwrap();
+                fs::read_to_string(&path).unwrap()
+            };
+            let refused = ["--device", "nope0"];
+            assert!(said(&refused, log()).starts_with("<3>ERROR "));
+            let served = [
+                "--listen",
+                "127.0.0.1:0",
+                "-d",
+                "1ms",
+                "-v",
+                "--metrics",
+                "0",
+            ];
+            let lines = said(&served, log());
+            assert!(lines.contains("<6> INFO metrics at "), "{lines}");
+            assert!(lines.contains("<7>DEBUG worker 0 is armed"), "{lines}");
+            // Where stderr is something else by now.
+            let (file, _) = log();
+            assert!(said(&refused, (file, "1:1".to_owned())).starts_with("ERROR "));
+            fs::remove_file(path).unwrap();
         },
     );
 }

@@ -30,7 +30,7 @@ use tracing_subscriber::filter::LevelFilter;
 
 use cli::{Cli, Command};
 use serve::LogFormat;
-use stderr::Stderr;
+use stderr::Log;
 
 fn main() -> ExitCode {
     let cli = match Cli::read() {
@@ -95,7 +95,7 @@ fn start_log(is_verbose: bool, format: LogFormat) {
         .with_target(false)
         // Where stderr has no reader any more, saying so there would panic.
         .log_internal_errors(false)
-        .with_writer(move || Stderr { wraps });
+        .with_writer(Log::new(wraps));
     match format {
         LogFormat::Text => log.with_ansi(false).without_time().init(),
         LogFormat::Json => log.json().init(),

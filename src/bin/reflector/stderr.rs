@@ -1,12 +1,16 @@
 //! Stderr that keeps nobody waiting.
 
 use std::borrow::Cow;
+use std::env;
 use std::io::{self, IsTerminal, Write};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use reflector_measure::text;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::fstat;
+use tracing::{Level, Metadata};
+use tracing_subscriber::fmt::MakeWriter;
 
 /// How long a line waits for a reader that is behind.
 const PATIENCE: Duration = Duration::from_millis(100);
@@ -15,11 +19,68 @@ const PATIENCE: Duration = Duration::from_millis(100);
 /// two do not rely on the same room.
 static IS_FULL: Mutex<bool> = Mutex::new(false);
 
+/// What makes a writer for each line of the log.
+#[derive(Clone, Copy, Debug)]
+pub struct Log {
+    /// Whether lines are wrapped between words at a terminal.
+    pub wraps: bool,
+    /// Whether a line begins with its priority, as the journal takes it.
+    has_priority: bool,
+}
+
+impl Log {
+    /// A log whose lines are wrapped at a terminal or not; for the journal, if it reads stderr.
+    pub fn new(wraps: bool) -> Self {
+        Self {
+            wraps,
+            has_priority: is_journal(),
+        }
+    }
+}
+
+impl<'a> MakeWriter<'a> for Log {
+    type Writer = Stderr;
+
+    fn make_writer(&'a self) -> Stderr {
+        Stderr {
+            wraps: self.wraps,
+            priority: None,
+        }
+    }
+
+    fn make_writer_for(&'a self, of: &Metadata<'_>) -> Stderr {
+        Stderr {
+            wraps: self.wraps,
+            priority: self.has_priority.then(|| priority(*of.level())),
+        }
+    }
+}
+
+/// The priority of a level (sd-daemon(3)).
+fn priority(level: Level) -> u8 {
+    match level {
+        Level::ERROR => 3,
+        Level::WARN => 4,
+        Level::INFO => 6,
+        _ => 7,
+    }
+}
+
+/// Whether stderr is what systemd made for the journal, and not somewhere else by now:
+/// `JOURNAL_STREAM` says which device and inode that is (systemd.exec(5)).
+fn is_journal() -> bool {
+    let stream = env::var("JOURNAL_STREAM").unwrap_or_default();
+    let here = fstat(io::stderr()).map(|it| format!("{}:{}", it.st_dev, it.st_ino));
+    here.is_ok_and(|here| here == stream)
+}
+
 /// Writes each line that stderr takes at once or soon; one that it does not take is lost. A reader
 /// that has stopped reading must not stop a server, nor keep it from ending.
 pub struct Stderr {
     /// Whether lines are wrapped between words at a terminal.
-    pub wraps: bool,
+    wraps: bool,
+    /// What the line begins with, if with anything.
+    priority: Option<u8>,
 }
 
 impl Stderr {
@@ -52,7 +113,13 @@ impl Write for Stderr {
         if *is_full {
             return Ok(line.len());
         }
-        io::stderr().write_all(&self.wrapped(line))?;
+        let mut stderr = io::stderr().lock();
+        if let Some(priority) = self.priority {
+            let line = [format!("<{priority}>").as_bytes(), line].concat();
+            stderr.write_all(&line)?;
+        } else {
+            stderr.write_all(&self.wrapped(line))?;
+        }
         Ok(line.len())
     }
 
