@@ -6,7 +6,9 @@ mod collection;
 mod control;
 mod failure;
 mod heartbeat;
+mod inherited;
 mod log;
+mod opening;
 mod sockets;
 mod workers;
 
@@ -18,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use crate::config::{Config, Listener};
 use crate::datagram::DropReason;
-use crate::engine::{Kind, Resources, RouteMtus, probe};
+use crate::engine::{Kind, Resources, probe};
 use crate::guard::limiter::Limiter;
 use crate::guard::{Guard, Rules};
 use crate::responder::Responder;
@@ -30,6 +32,7 @@ use collection::Collection;
 pub use control::Handle;
 use control::{Event, Mailbox, Order};
 use heartbeat::Heartbeat;
+pub use inherited::{Inherited, SocketLabel, SocketRole};
 use log::Log;
 use reflector_measure::clock;
 use reflector_measure::error::Error;
@@ -61,12 +64,32 @@ impl<R: Responder + Send + 'static> Server<R> {
     /// The first thing that was not available: an address (EADDRNOTAVAIL), its port (EADDRINUSE,
     /// EACCES), an interface (ENODEV), descriptors (EMFILE), each with what to try.
     pub fn open(config: Config, responder: impl Fn(&Listener) -> R) -> Result<Self, Error> {
+        Self::adopt(config, Vec::new(), responder)
+    }
+
+    /// As [`open`](Self::open), with sockets that another server has [handed
+    /// out](Handle::hand_out), or whoever opens sockets for servers. Those of addresses that
+    /// nobody listens on any more are closed; what is missing is opened.
+    ///
+    /// With fewer workers than sockets of an address each worker has several. With more, further
+    /// ones join the group, and the kernel moves peers to them: what has come to these is lost if
+    /// the server fails before it is ready, and nothing else.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open); a socket that cannot be received from as `config` asks for.
+    pub fn adopt(
+        config: Config,
+        inherited: Vec<Inherited>,
+        responder: impl Fn(&Listener) -> R,
+    ) -> Result<Self, Error> {
         let needs: Vec<_> = (config.listen.iter())
             .map(|listener| responder(listener).needs())
             .collect();
-        let sockets = sockets::open(&config, &needs)?;
-        let responders = config.workers.iter();
-        let responders = responders.map(|_| sockets.listeners.iter().map(&responder).collect());
+        let sockets = opening::open(&config, &needs, inherited)?;
+        let responders = sockets.by_worker.iter().map(|pairs| {
+            let listeners = sockets.listeners.iter().cycle().take(pairs.len());
+            listeners.map(&responder).collect()
+        });
         let mailbox = Mailbox::open(REPORTS_MAX * config.workers.len())
             .map_err(|e| Error::system("cannot start the server", &e))?;
         Ok(Self {
@@ -118,9 +141,9 @@ impl<R: Responder + Send + 'static> Server<R> {
         observe(Report::Ready(&ready));
         let served = self
             .reflect(&workers.controls, &mut accounting, start, &mut observe)
-            .and_then(|()| {
+            .and_then(|end| {
                 observe(Report::Stopping);
-                self.drain(&workers.controls, &mut accounting)
+                self.drain(end, &workers.controls, &mut accounting)
             });
         // After a drain there is nobody left to wait for.
         log::uncounted(&workers.leave());
@@ -149,10 +172,8 @@ impl<R: Responder + Send + 'static> Server<R> {
     }
 
     fn guard(&self, rules: &Rules) -> Guard {
-        Guard::new(
-            rules,
-            self.sockets.listeners.iter().map(|it| it.addr.port()),
-        )
+        let listeners = self.sockets.listeners.iter();
+        Guard::new(rules, listeners.map(|it| it.addr.port()))
     }
 
     fn limiter(&self) -> io::Result<Option<Limiter>> {
@@ -164,24 +185,10 @@ impl<R: Responder + Send + 'static> Server<R> {
     /// Hands each worker a guard that applies `rules`.
     fn set_rules(&self, rules: &Rules, controls: &[Arc<Control>]) {
         if rules.loop_guard {
-            for pair in self.sockets.by_worker.iter().flat_map(|pairs| pairs.iter()) {
-                if let Err(error) = pair.receiver.tell_hop_limits() {
-                    tracing::warn!("cannot learn hop limits, so the loop guard is off: {error}");
-                }
-            }
+            self.sockets.tell_hop_limits();
         }
         let guard = self.guard(rules);
         controls.iter().for_each(|it| it.set_guard(guard.clone()));
-    }
-
-    fn set_route_mtus(&self, mtus: &RouteMtus, controls: &[Arc<Control>]) {
-        // Nothing is fragmented with --df, whatever a route says.
-        if self.config.socket.df {
-            return;
-        }
-        for (control, pairs) in controls.iter().zip(&self.sockets.by_worker) {
-            control.set_routes(sockets::routes(mtus, pairs));
-        }
     }
 
     fn start(&mut self, workers: &mut Workers) -> Result<(), Error> {
@@ -236,7 +243,7 @@ impl<R: Responder + Send + 'static> Server<R> {
                 Event::Report(WorkerReport::Refused { peer, reason }) => {
                     self.log_refused(peer, reason);
                 }
-                Event::Order(Order::SetRouteMtus(mtus)) => self.set_route_mtus(&mtus, controls),
+                Event::Order(Order::SetRouteMtus(mtus)) => self.sockets.set_mtus(&mtus, controls),
                 Event::Order(Order::Stop) if is_stopped => {
                     return Err(Error::new("the start was cut short", "stopped twice"));
                 }
@@ -269,9 +276,8 @@ impl<R: Responder + Send + 'static> Server<R> {
         let blocker = probe::blocker(error);
         log::engine_blocker(&blocker);
         self.config.engine_blocker = Some(blocker);
-        controls
-            .iter()
-            .for_each(|control| control.command(Command::RunWithoutRing));
+        let command = Command::RunWithoutRing;
+        controls.iter().for_each(|control| control.command(command));
     }
 
     /// What the responders are called.
@@ -280,25 +286,34 @@ impl<R: Responder + Send + 'static> Server<R> {
         Vec::from_iter(names).join(",")
     }
 
-    /// Reports from `start` on, until asked to stop.
+    /// Reports from `start` on, until asked to stop; says how the workers are to end.
     fn reflect(
         &self,
         controls: &[Arc<Control>],
         accounting: &mut Accounting,
         start: Instant,
         observe: &mut impl FnMut(Report<'_>),
-    ) -> Result<(), Error> {
+    ) -> Result<Command, Error> {
         // A time beyond the clock's range never comes.
         let after_start = |length: Duration| start.checked_add(length);
         let mut deadline = self.config.duration.and_then(after_start);
         let delay = self.config.drain_delay;
         let mut is_stopping = false;
+        // What is shared with another server must not be shut.
+        let mut end = Command::Drain;
         let mut collection = Collection::new(start, self.config.interval);
         let mut heartbeat = Heartbeat::start(controls, start);
         loop {
             let next = [collection.due(), deadline, Some(heartbeat.due())];
             match self.mailbox.next(next.into_iter().flatten().min()) {
-                Event::Order(Order::Stop) if is_stopping || delay.is_zero() => return Ok(()),
+                Event::Order(Order::Stop) if is_stopping || delay.is_zero() => return Ok(end),
+                Event::Order(Order::LeaveSockets) => return Ok(Command::LeaveQueue),
+                Event::Order(Order::HandOut(sender)) => {
+                    end = Command::LeaveQueue;
+                    // Whoever asked may have gone, and takes the sockets back then.
+                    let _ = sender.send(self.sockets.hand_out());
+                }
+                Event::Order(Order::TakeBack) => end = Command::Drain,
                 Event::Order(Order::Stop) => {
                     tracing::info!("stopping in {delay:?}; a second signal or stop does it now");
                     is_stopping = true;
@@ -308,7 +323,7 @@ impl<R: Responder + Send + 'static> Server<R> {
                 }
                 Event::Order(Order::SetRules(rules)) => self.set_rules(&rules, controls),
                 Event::Order(Order::Snapshot(sender)) => collection.add(sender),
-                Event::Order(Order::SetRouteMtus(mtus)) => self.set_route_mtus(&mtus, controls),
+                Event::Order(Order::SetRouteMtus(mtus)) => self.sockets.set_mtus(&mtus, controls),
                 Event::Order(Order::Rebind(interface)) => self.sockets.rebind(&interface)?,
                 Event::Report(WorkerReport::Died { worker, reason }) => {
                     return Err(failure::died(worker, &reason));
@@ -324,7 +339,7 @@ impl<R: Responder + Send + 'static> Server<R> {
             let now = clock::monotonic();
             heartbeat.look(controls, now).map_err(failure::lost)?;
             if deadline.is_some_and(|deadline| now >= deadline) {
-                return Ok(());
+                return Ok(end);
             }
             collection.proceed(now, accounting, controls, |interval| {
                 self.log.totals(&interval.totals);
@@ -333,19 +348,21 @@ impl<R: Responder + Send + 'static> Server<R> {
         }
     }
 
-    /// Shuts the sockets to what is new, and waits until the workers have answered what is queued,
-    /// for as long as the configuration says.
-    fn drain(&self, controls: &[Arc<Control>], accounting: &mut Accounting) -> Result<(), Error> {
+    /// Waits until the workers have answered what is queued, for as long as the configuration says,
+    /// after the sockets have been shut to what is new; where they `end` by leaving the queue, only
+    /// what they have received.
+    fn drain(
+        &self,
+        end: Command,
+        controls: &[Arc<Control>],
+        accounting: &mut Accounting,
+    ) -> Result<(), Error> {
         // Read before: what the filter refuses counts as dropped as well.
         accounting.close_losses();
-        for pair in self.sockets.by_worker.iter().flat_map(|pairs| pairs.iter()) {
-            if let Err(error) = pair.receiver.reject_new() {
-                tracing::warn!("cannot refuse new datagrams, so the drain may be long: {error}");
-            }
+        if end == Command::Drain {
+            self.sockets.reject_new();
         }
-        controls
-            .iter()
-            .for_each(|control| control.command(Command::Drain));
+        controls.iter().for_each(|control| control.command(end));
         // A time beyond the clock's range never comes.
         let until = clock::monotonic().checked_add(self.config.drain_timeout);
         let mut heartbeat = Heartbeat::start(controls, clock::monotonic());
@@ -367,8 +384,8 @@ impl<R: Responder + Send + 'static> Server<R> {
                     self.log_refused(peer, reason);
                 }
                 Event::Order(Order::Rebind(interface)) => self.sockets.rebind(&interface)?,
-                Event::Order(Order::SetRouteMtus(mtus)) => self.set_route_mtus(&mtus, controls),
-                Event::Report(_) | Event::Order(Order::SetRules(_) | Order::Snapshot(_)) => {}
+                Event::Order(Order::SetRouteMtus(mtus)) => self.sockets.set_mtus(&mtus, controls),
+                Event::Report(_) | Event::Order(_) => {}
                 Event::Woken | Event::TimedOut => {}
             }
             let now = clock::monotonic();

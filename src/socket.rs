@@ -1,5 +1,6 @@
 //! Opening one socket of the reflector.
 
+mod adopt;
 mod bind;
 mod detour;
 mod options;
@@ -33,6 +34,8 @@ pub struct Socket {
     interface: Option<String>,
     /// The options that the kernel refuses.
     lacks: Vec<Lack>,
+    /// What [`drops`](Self::drops) was when it became ours.
+    first_drops: u32,
 }
 
 impl Socket {
@@ -82,6 +85,7 @@ impl Socket {
             settings: settings.clone(),
             interface: settings.device.clone().or_else(|| scope(addr)),
             lacks,
+            first_drops: 0,
         })
     }
 
@@ -122,6 +126,7 @@ impl Socket {
             settings: settings.clone(),
             interface: None,
             lacks,
+            first_drops: 0,
         }))
     }
 
@@ -260,6 +265,12 @@ impl Socket {
     /// not tell.
     pub fn queued_bytes(&self) -> u32 {
         sockopt::queued_bytes(self).unwrap_or(0)
+    }
+
+    /// What [`drops`](Self::drops) was when the socket became ours: not 0 where another process
+    /// opened it.
+    pub fn first_drops(&self) -> u32 {
+        self.first_drops
     }
 
     /// Refuses every new datagram; what is queued stays.

@@ -181,7 +181,8 @@ impl<R: Responder> Worker<R> {
         }
     }
 
-    /// Answers what is queued. The server has shut the sockets to what is new.
+    /// Answers what was received, and what is queued unless that is left to others. Where it is
+    /// not, the server has shut the sockets to what is new.
     fn drain(
         &mut self,
         engine: impl Moves,
@@ -196,8 +197,9 @@ impl<R: Responder> Worker<R> {
             // A batch is empty as well where nothing in it can be answered, or a receive has
             // failed; the queue goes on.
             let before = progress(stats);
-            if obeyed.read(&self.control, &mut self.guard) == Command::Leave {
-                return Ok(());
+            match obeyed.read(&self.control, &mut self.guard) {
+                Command::LeaveQueue | Command::Leave => return Ok(()),
+                _ => {}
             }
             engine.receive(batch, stats, Wait::Never)?;
             if progress(stats) == before {

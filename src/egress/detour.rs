@@ -76,10 +76,17 @@ impl Detours {
         sockets.map(AsFd::as_fd)
     }
 
+    /// By listener, those for IPv4 peers and those for IPv6 peers.
+    pub fn listeners(&self) -> &[[Vec<OwnedFd>; 2]] {
+        &self.listeners
+    }
+
     /// The socket of `lane` for the replies of `flow`.
     fn socket(&self, flow: &Flow, lane: usize) -> Option<BorrowedFd<'_>> {
         let family = usize::from(flow.peer.ip().is_ipv6());
-        let lanes = &self.listeners.get(flow.socket as usize)?[family];
+        // A worker has one socket of each listener, or several times one of each.
+        let listener = flow.socket as usize % self.listeners.len().max(1);
+        let lanes = &self.listeners.get(listener)?[family];
         lanes.get(lane).map(AsFd::as_fd)
     }
 

@@ -88,7 +88,7 @@ impl Accounting {
             cpu: config.workers[worker].map(|core| core.id),
             sockets: Arc::clone(sockets),
             trains_dropped: 0,
-            seen: vec![0; sockets.len()],
+            seen: Vec::from_iter(sockets.iter().map(|it| it.receiver.first_drops())),
             is_asked: false,
         };
         let is_v6 = |it: &Listener| it.addr.is_ipv6();

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use ipnet::Ipv4Net;
 
+use super::inherited::Inherited;
 use crate::engine::RouteMtus;
 use crate::guard::Rules;
 use crate::stats::snapshot::Snapshot;
@@ -23,7 +24,7 @@ pub struct Handle {
 }
 
 /// What a server is told.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub enum Order {
     /// Drain and end, after the delay if there is one; a second one is in no need of it.
     Stop,
@@ -35,6 +36,12 @@ pub enum Order {
     Rebind(String),
     /// Say how it goes.
     Snapshot(SyncSender<Snapshot>),
+    /// Hand out descriptors of all sockets, and shut none of them from now on.
+    HandOut(SyncSender<io::Result<Vec<Inherited>>>),
+    /// Nobody else has the sockets any more.
+    TakeBack,
+    /// Somebody else goes on with the sockets: answer what was received, and end.
+    LeaveSockets,
 }
 
 impl Handle {
@@ -70,6 +77,27 @@ impl Handle {
         let (sender, receiver) = mpsc::sync_channel(1);
         self.order(Order::Snapshot(sender));
         receiver
+    }
+
+    /// Asks for descriptors of all sockets, for another server to go on with
+    /// ([`Server::adopt`](crate::server::Server::adopt)). Until they are [taken
+    /// back](Self::take_back) this one, however it ends, leaves to the other what is queued and
+    /// what is new. None come while the server starts or drains.
+    pub fn hand_out(&self) -> Receiver<io::Result<Vec<Inherited>>> {
+        let (sender, receiver) = mpsc::sync_channel(1);
+        self.order(Order::HandOut(sender));
+        receiver
+    }
+
+    /// Says that the other server is no more, and with it the descriptors that were handed out.
+    pub fn take_back(&self) {
+        self.order(Order::TakeBack);
+    }
+
+    /// Ends the server without a delay, when another one receives from its sockets: what it has
+    /// received is answered, and what is queued is the other's.
+    pub fn leave_sockets(&self) {
+        self.order(Order::LeaveSockets);
     }
 
     pub(super) fn order(&self, order: Order) {

@@ -2,15 +2,17 @@
 
 use std::collections::BTreeSet;
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
 use socket2::SockRef;
 
+use super::inherited::{Inherited, SocketLabel, SocketRole};
 use crate::config::{Config, Listener};
-use crate::engine::{Detours, Kind, LANES, RouteMtus, Routes};
-use crate::responder::Needs;
-use crate::socket::{self, Settings, Socket, SocketPair};
+use crate::engine::{Detours, RouteMtus, Routes};
+use crate::socket::SocketPair;
 use crate::stats::report::Ready;
+use crate::worker::control::Control;
 use reflector_measure::error::Error;
 
 /// The sockets of a server.
@@ -23,7 +25,9 @@ pub struct Sockets {
     /// Where all of them send what those have no room for.
     pub detours: Arc<Detours>,
     /// The interface that the detours are bound to as well, if to one.
-    device: Option<String>,
+    pub device: Option<String>,
+    /// Whether nothing is fragmented, whatever a route says.
+    pub is_df: bool,
 }
 
 impl Sockets {
@@ -44,8 +48,9 @@ impl Sockets {
 
     /// The interfaces that they are bound to, each once.
     pub fn interfaces(&self) -> Vec<String> {
-        let receivers = self.by_worker.iter().flat_map(|pairs| pairs.iter());
-        let names: BTreeSet<_> = receivers.filter_map(|it| it.receiver.interface()).collect();
+        let names: BTreeSet<_> = (self.pairs())
+            .filter_map(|it| it.receiver.interface())
+            .collect();
         names.into_iter().map(str::to_owned).collect()
     }
 
@@ -60,7 +65,7 @@ impl Sockets {
     /// # Errors
     /// `EPERM` without CAP_NET_RAW. An interface that has gone again (`ENODEV`) is waited for.
     pub fn rebind(&self, interface: &str) -> Result<(), Error> {
-        for pair in self.by_worker.iter().flat_map(|pairs| pairs.iter()) {
+        for pair in self.pairs() {
             if pair.receiver.interface() != Some(interface) {
                 continue;
             }
@@ -86,87 +91,80 @@ impl Sockets {
         tracing::info!("bound to the interface {interface} again");
         Ok(())
     }
-}
 
-/// Opens the sockets of all workers, in worker order. `needs` tells what the responder of each
-/// listener needs of the kernel; there is one entry for each.
-///
-/// # Errors
-/// The first socket that could not be opened, bound or steered. Nothing stays open then.
-pub fn open(config: &Config, needs: &[Needs]) -> Result<Sockets, Error> {
-    let mut listeners: Vec<Listener> = Vec::new();
-    let mut settings = Vec::new();
-    let mut first = Vec::new();
-    for (wanted, needs) in config.listen.iter().zip(needs) {
-        if wanted.is_optional && !socket::has_ipv6() {
-            tracing::warn!("this host has no IPv6: serving IPv4 only");
-            continue;
-        }
-        let own = with_needs(&config.socket, needs);
-        let socket = Socket::open(wanted.addr, true, &own)?;
-        // The others bind the port that the kernel chose for the first.
-        listeners.push(Listener {
-            addr: socket.endpoint().addr,
-            ..*wanted
-        });
-        settings.push(own);
-        first.push(socket);
-    }
-    let mut receivers = vec![first];
-    for _ in 1..config.workers.len() {
-        let open = |(listener, own): (&Listener, _)| Socket::open(listener.addr, false, own);
-        let sockets = listeners.iter().zip(&settings).map(open);
-        receivers.push(sockets.collect::<Result<_, _>>()?);
-    }
-    if config.steer_cpu {
-        steer(config, &receivers)?;
-    }
-    let pairs = |receivers: Vec<Socket>| -> Arc<[SocketPair]> {
-        let pair = |receiver: Socket| SocketPair {
-            sender: sender(&receiver, config.engine.kind),
-            receiver,
+    /// A descriptor of every socket, for another server.
+    ///
+    /// # Errors
+    /// `EMFILE`.
+    pub fn hand_out(&self) -> io::Result<Vec<Inherited>> {
+        let (workers, count) = (self.by_worker.len(), self.listeners.len());
+        let mut all = Vec::new();
+        let mut add = |listener: usize, role, socket: BorrowedFd<'_>| {
+            let listen = self.listeners[listener].addr;
+            let label = SocketLabel { listen, role };
+            let fd = socket.try_clone_to_owned()?;
+            all.push(Inherited { label, fd });
+            io::Result::Ok(())
         };
-        receivers.into_iter().map(pair).collect()
-    };
-    let detours = detours(config, &receivers[0]);
-    Ok(Sockets {
-        listeners,
-        by_worker: receivers.into_iter().map(pairs).collect(),
-        detours: Arc::new(detours),
-        device: config.socket.device.clone(),
-    })
-}
-
-/// Sockets for what `receivers` have no room for. Where they cannot be opened, such replies are
-/// lost.
-fn detours(config: &Config, receivers: &[Socket]) -> Detours {
-    let open = |receiver: &Socket, is_wanted: bool, to_ipv6: bool| {
-        let lanes = if is_wanted { LANES } else { 0 };
-        let opened: io::Result<Vec<_>> = (0..lanes)
-            .map(|lane| receiver.open_detour(to_ipv6, lane))
-            .collect();
-        opened.unwrap_or_else(|error| {
-            let addr = receiver.endpoint().addr;
-            tracing::debug!("no way round for replies of {addr}: {error}");
-            Vec::new()
-        })
-    };
-    let of_listener = |receiver: &Socket| {
-        let [v4, v6] = receiver.families();
-        [open(receiver, v4, false), open(receiver, v6, true)]
-    };
-    let paths = config.paths.and_then(|open| match open() {
-        Ok(paths) => Some(paths),
-        Err(error) => {
-            tracing::debug!("cannot ask the kernel for the way to a peer: {error}");
-            None
+        for (worker, pairs) in self.by_worker.iter().enumerate() {
+            for (index, pair) in pairs.iter().enumerate() {
+                let (listener, number) = (index % count, worker + index / count * workers);
+                add(
+                    listener,
+                    SocketRole::Receiver { number },
+                    pair.receiver.as_fd(),
+                )?;
+                if let Some(sender) = &pair.sender {
+                    add(listener, SocketRole::Sender { number }, sender.as_fd())?;
+                }
+            }
         }
-    });
-    Detours::new(receivers.iter().map(of_listener).collect(), paths)
+        for (listener, families) in self.detours.listeners().iter().enumerate() {
+            for (to_ipv6, lanes) in [false, true].into_iter().zip(families) {
+                for (lane, socket) in (0..).zip(lanes) {
+                    let role = SocketRole::Detour { to_ipv6, lane };
+                    add(listener, role, socket.as_fd())?;
+                }
+            }
+        }
+        Ok(all)
+    }
+
+    /// Tells the workers the MTUs of routes, each with sockets of its own for that.
+    pub fn set_mtus(&self, mtus: &RouteMtus, controls: &[Arc<Control>]) {
+        if self.is_df {
+            return;
+        }
+        for (control, pairs) in controls.iter().zip(&self.by_worker) {
+            control.set_routes(routes(mtus, pairs));
+        }
+    }
+
+    /// Refuses what is new from now on; what is queued stays.
+    pub fn reject_new(&self) {
+        for pair in self.pairs() {
+            if let Err(error) = pair.receiver.reject_new() {
+                tracing::warn!("cannot refuse new datagrams, so the drain may be long: {error}");
+            }
+        }
+    }
+
+    /// Has the kernel tell the hop limit of each datagram.
+    pub fn tell_hop_limits(&self) {
+        for pair in self.pairs() {
+            if let Err(error) = pair.receiver.tell_hop_limits() {
+                tracing::warn!("cannot learn hop limits, so the loop guard is off: {error}");
+            }
+        }
+    }
+
+    fn pairs(&self) -> impl Iterator<Item = &SocketPair> {
+        self.by_worker.iter().flat_map(|pairs| pairs.iter())
+    }
 }
 
 /// What the worker with the sockets `pairs` needs to respect `mtus`.
-pub fn routes(mtus: &RouteMtus, pairs: &[SocketPair]) -> Routes {
+fn routes(mtus: &RouteMtus, pairs: &[SocketPair]) -> Routes {
     if mtus.is_empty() {
         return Routes::default();
     }
@@ -181,93 +179,5 @@ pub fn routes(mtus: &RouteMtus, pairs: &[SocketPair]) -> Routes {
     Routes {
         mtus: mtus.clone(),
         fragmenters: pairs.iter().map(fragmenter).collect(),
-    }
-}
-
-fn with_needs(settings: &Settings, needs: &Needs) -> Settings {
-    Settings {
-        timestamps: settings.timestamps || needs.receive_stamps,
-        hop_limits: settings.hop_limits || needs.hop_limit,
-        tos: settings.tos || needs.tos,
-        ..settings.clone()
-    }
-}
-
-/// A socket of their own for the replies of `receiver`, where that saves anything: with recvmmsg(2)
-/// nobody waits at the socket itself. Where it cannot be opened, replies leave by the socket
-/// itself, only a little later.
-fn sender(receiver: &Socket, kind: Kind) -> Option<Socket> {
-    if kind != Kind::Uring {
-        return None;
-    }
-    receiver.open_sender().unwrap_or_else(|error: io::Error| {
-        tracing::debug!("no socket of their own for replies: {error}");
-        None
-    })
-}
-
-fn steer(config: &Config, receivers: &[Vec<Socket>]) -> Result<(), Error> {
-    for (worker, sockets) in receivers.iter().enumerate() {
-        let Some(core) = config.workers[worker] else {
-            return Err(
-                Error::usage("cannot steer by CPU", "the workers are not pinned to any")
-                    .try_this("--cpus pins them"),
-            );
-        };
-        for socket in sockets {
-            socket.steer_to(core.id).map_err(|e| {
-                Error::system(
-                    format!("cannot steer worker {worker} (SO_INCOMING_CPU)"),
-                    &e,
-                )
-            })?;
-        }
-    }
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::EngineChoice;
-
-    #[test]
-    fn detours_go_with_their_device_and_with_no_scope() {
-        for device in [None, Some("lo")] {
-            let mut builder = Config::builder().engine(EngineChoice::Mmsg).cores(1);
-            if let Some(device) = device {
-                builder = builder.device(device);
-            }
-            let listen = "127.0.0.1:0".parse().unwrap();
-            let config = builder.listen(listen).build().unwrap();
-            let Ok(sockets) = open(&config, &[Needs::NONE]) else {
-                continue; // Without CAP_NET_RAW before Linux 5.7.
-            };
-            assert_eq!(sockets.detours.sockets().count(), usize::from(LANES));
-            // As when the interface of a scope comes back that bears this name.
-            sockets.rebind("lo").unwrap();
-            for socket in sockets.detours.sockets() {
-                let bound = SockRef::from(&socket).device().unwrap();
-                let bound = bound.map(|it| String::from_utf8(it).unwrap());
-                assert_eq!(bound.as_deref(), device);
-            }
-        }
-    }
-
-    #[test]
-    fn steering_by_cpu_without_pinned_workers_is_refused() {
-        let builder = Config::builder().engine(EngineChoice::Mmsg).steer_cpu(true);
-        let mut config = builder
-            .listen("127.0.0.1:0".parse().unwrap())
-            .build()
-            .unwrap();
-        // What a cgroup's quota below the number of CPUs leads to.
-        config.workers = vec![None, None];
-        let error = open(&config, &[Needs::NONE]).err().unwrap();
-        assert!(error.is_usage());
-        assert_eq!(
-            error.to_string(),
-            "cannot steer by CPU: the workers are not pinned to any; --cpus pins them"
-        );
     }
 }

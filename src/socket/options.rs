@@ -133,15 +133,28 @@ pub fn set_options(
     endpoint: &Endpoint,
     settings: &Settings,
 ) -> Result<Vec<Lack>, Refused> {
+    if endpoint.addr.is_ipv6() {
+        // Either way explicitly: net.ipv6.bindv6only changes the default.
+        let lacks = Vec::new();
+        let value = i32::from(!settings.dual_stack);
+        Options { socket, lacks }.need(named!(SOL_IPV6, IPV6_V6ONLY), value)?;
+    }
+    set_bound_options(socket, endpoint, settings)
+}
+
+/// Sets those that may be set of a socket that is bound to `endpoint` already.
+///
+/// # Errors
+/// As [`set_options`].
+pub fn set_bound_options(
+    socket: &socket2::Socket,
+    endpoint: &Endpoint,
+    settings: &Settings,
+) -> Result<Vec<Lack>, Refused> {
     let is_v6 = endpoint.addr.is_ipv6();
     let takes_v4 = !is_v6 || settings.dual_stack;
     let lacks = Vec::new();
     let mut options = Options { socket, lacks };
-    if is_v6 {
-        // Either way explicitly: net.ipv6.bindv6only changes the default.
-        let value = i32::from(!settings.dual_stack);
-        options.need(named!(SOL_IPV6, IPV6_V6ONLY), value)?;
-    }
     if endpoint.has_pktinfo {
         if is_v6 {
             options.need(named!(SOL_IPV6, IPV6_RECVPKTINFO), 1)?;
@@ -196,6 +209,20 @@ pub fn set_options(
         let _ = set_buffer(socket, libc::SO_SNDBUFFORCE, libc::SO_SNDBUF, len);
     }
     Ok(options.lacks)
+}
+
+/// Takes back from a socket that others have set up what [`set_bound_options`] sets only where it
+/// is asked for, or never.
+///
+/// # Errors
+/// `ENOPROTOOPT` on a kernel that does not know one.
+pub fn clear_options(socket: &socket2::Socket, settings: &Settings) -> io::Result<()> {
+    if !settings.gro {
+        sockopt::set_int(socket, libc::SOL_UDP, libc::UDP_GRO, 0)?;
+    }
+    // systemd sets the first, and with `Broadcast=` the second.
+    socket.set_reuse_address(false)?;
+    socket.set_broadcast(false)
 }
 
 /// Asks for the hop limit of each datagram.

@@ -107,6 +107,8 @@ pub enum Command {
     RunWithoutRing,
     /// Answer what has been received, then end.
     Drain,
+    /// Answer what this worker has received, then end: what is queued is left to another process.
+    LeaveQueue,
     /// End at once, in the order that leaves the port free.
     Leave,
 }
@@ -114,7 +116,7 @@ pub enum Command {
 impl Command {
     /// Whether it ends the worker, sooner or later.
     pub fn is_end(self) -> bool {
-        matches!(self, Self::Drain | Self::Leave)
+        matches!(self, Self::Drain | Self::LeaveQueue | Self::Leave)
     }
 }
 

@@ -10,6 +10,7 @@ mod loops;
 mod responders;
 mod route_mtu;
 mod rules;
+mod takeover;
 mod unanswered;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, UdpSocket};

@@ -19,8 +19,7 @@ use reflector::internals::worker::control::{Command, Control, Reports};
 use reflector::report::{Report, Summary};
 use reflector::responder::Responder;
 use reflector::responder::echo::Echo;
-use reflector::server::Handle;
-use reflector::server::Server;
+use reflector::server::{Handle, Inherited, Server};
 use reflector_netlab::topology::Namespace;
 use serde_json::Value;
 
@@ -63,12 +62,23 @@ impl InProcess {
         builder: Builder,
         responder: impl Fn() -> R + Send + 'static,
     ) -> Self {
+        Self::adopt(namespace, builder, Vec::new(), responder)
+    }
+
+    /// The same, with the sockets of another server.
+    pub fn adopt<R: Responder + Send + 'static>(
+        namespace: &Namespace,
+        builder: Builder,
+        inherited: Vec<Inherited>,
+        responder: impl Fn() -> R + Send + 'static,
+    ) -> Self {
         let config = builder.build().expect("settings that agree");
         let (ready, is_ready) = sync_channel(1);
         let intervals = Arc::new(AtomicU64::new(0));
         let seen = Arc::clone(&intervals);
         let (listen, handle, thread) = namespace.run(move || {
-            let server = Server::open(config, |_| responder()).expect("the port is free");
+            let server = Server::adopt(config, inherited, |_| responder());
+            let server = server.expect("the port is free");
             let (listen, handle) = (server.listen_addrs(), server.handle());
             let observe = move |report: Report<'_>| match report {
                 Report::Ready(_) => ready.send(()).expect("the test waits"),
@@ -101,6 +111,11 @@ impl InProcess {
     /// Drains and ends it; returns the summary, whose counts must add up.
     pub fn stop(self) -> Value {
         self.handle.stop();
+        self.summary()
+    }
+
+    /// Waits until it ends in order; returns the summary, whose counts must add up.
+    pub fn summary(self) -> Value {
         let summary = self.end().expect("it ends as it was asked to");
         let summary = serde_json::to_value(&summary).expect("it is made to be serialised");
         assert_counts_add_up(&summary);
