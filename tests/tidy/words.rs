@@ -80,6 +80,16 @@ pub const REASONS: &[Reason] = &[
         "what readers look for, where delay variation is explained",
     ),
     ("RELIABILITY.md", "src ip", "an option of irtt"),
+    (
+        "src/bin/reflector/serve/takeover/wire.rs",
+        "ancillary",
+        "what rustix calls the buffers of control messages",
+    ),
+    (
+        "tests/program/takeover.rs",
+        "ancillary",
+        "what rustix calls the buffers of control messages",
+    ),
 ];
 
 /// What may stand between the words of a phrase: in identifiers, before a line of a comment, at the

@@ -81,6 +81,38 @@ fn meminfo(socket: &impl AsFd) -> io::Result<[u32; SK_MEMINFO_VARS]> {
     }
 }
 
+/// The user at the other end of a connected Unix socket, when it connected or began to listen
+/// (`SO_PEERCRED`, unix(7)).
+///
+/// # Errors
+/// `EINVAL` where the socket is no such one.
+pub fn peer_uid(socket: &impl AsFd) -> io::Result<u32> {
+    // Of the process it is 0 where that is in another PID namespace, so no type will do that
+    // excludes it.
+    let mut peer = libc::ucred {
+        pid: 0,
+        uid: libc::uid_t::MAX,
+        gid: libc::gid_t::MAX,
+    };
+    let mut len = size_of_val(&peer) as libc::socklen_t;
+    // SAFETY: getsockopt(2) writes at most `len` bytes to `peer`, whose size `len` is and for which
+    // all bytes are values, and the new length to `len`; both live through the call.
+    let status = unsafe {
+        libc::getsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_PEERCRED,
+            (&raw mut peer).cast(),
+            &raw mut len,
+        )
+    };
+    match (status, peer.uid) {
+        (0, libc::uid_t::MAX) => Err(io::Error::from_raw_os_error(libc::EINVAL)),
+        (0, uid) => Ok(uid),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 /// Refuses every new datagram at this socket; what is queued stays. A classic BPF program of one
 /// instruction, "accept 0 bytes" (socket(7), `SO_ATTACH_FILTER`).
 ///
@@ -89,4 +121,21 @@ fn meminfo(socket: &impl AsFd) -> io::Result<[u32; SK_MEMINFO_VARS]> {
 pub fn reject_new(socket: &impl AsFd) -> io::Result<()> {
     const RETURN_CONSTANT: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
     SockRef::from(socket).attach_filter(&[SockFilter::new(RETURN_CONSTANT, 0, 0, 0)])
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::UdpSocket;
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    #[test]
+    fn the_user_at_the_other_end_is_told_and_none_where_there_is_no_end() {
+        let (one, _other) = UnixStream::pair().unwrap();
+        let own = rustix::process::geteuid().as_raw();
+        assert_eq!(peer_uid(&one).unwrap(), own);
+        let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
+        assert!(peer_uid(&udp).is_err());
+    }
 }

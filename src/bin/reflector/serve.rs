@@ -7,14 +7,17 @@ mod paths;
 mod peers;
 mod reporter;
 mod reports;
+mod takeover;
 mod values;
 mod watch;
 
 use std::io;
+use std::net::SocketAddr;
 use std::process;
 use std::thread;
 use std::time::Duration;
 
+use reflector::report::Report;
 use reflector::server::{Handle, Server};
 use reflector_measure::error::Error;
 use reflector_measure::exit::Exit;
@@ -25,32 +28,100 @@ use crate::signals;
 use metrics::Metrics;
 use peers::Peers;
 use reports::{Reports, Snapshots};
+use takeover::{Meeting, Predecessor};
 
 pub use args::{ENDING, ServeArgs};
 pub use values::LogFormat;
 
-/// Reflects until the end, which a signal or `--duration` brings.
+/// Reflects until the end, which a signal, `--duration` or a takeover brings.
 pub fn run(args: &ServeArgs) -> Result<Exit, Error> {
-    let server = Server::open(args.builder()?.paths(paths::open).build()?, |listener| {
-        listener.mode.responder()
-    })?;
+    let config = args.builder()?.paths(paths::open).build()?;
+    let asked = args.takeover().map(takeover::ask).transpose()?;
+    let (predecessor, inherited) = asked.flatten().unzip();
+    let inherited = inherited.unwrap_or_default();
+    let server = Server::adopt(config, inherited, |listener| listener.mode.responder())?;
+    let meeting = args.takeover();
+    let meeting = meeting.map(|path| Meeting::open(path, predecessor.as_ref()));
+    let meeting = meeting.transpose()?;
     let reports = Reports::open(args.output.json, args.output.hdr.as_deref())?;
     let metrics = Metrics::default();
-    if let Some(addr) = args.output.metrics {
-        metrics.serve(addr, server.handle())?;
+    let handle = server.handle();
+    if let (Some(addr), None) = (args.output.metrics, &predecessor) {
+        metrics.serve(addr, handle.clone())?;
     }
-    obey_signals(server.handle(), args, reports.snapshots(), metrics.clone())?;
-    watch::follow(server.handle(), server.interfaces())?;
+    obey_signals(handle.clone(), args, reports.snapshots(), metrics.clone())?;
+    watch::follow(handle.clone(), server.interfaces())?;
+    let mut predecessor = predecessor;
+    let mut begun = Ok(());
     let served = server.run(|report| {
+        if let Report::Ready(_) = report {
+            begun = begin(
+                args,
+                predecessor.take(),
+                meeting.as_ref(),
+                &handle,
+                &metrics,
+            );
+            if begun.is_err() {
+                // The old one goes on with them.
+                handle.leave_sockets();
+                return;
+            }
+        }
         metrics.report(report);
         reports.report(report);
     });
+    drop(meeting);
     let exit = reports.end();
-    served.map(|_| exit)
+    served.and(begun).map(|()| exit)
+}
+
+/// What is to be done once every worker receives: relieve the old process, wait for the next one.
+fn begin(
+    args: &ServeArgs,
+    predecessor: Option<Predecessor>,
+    meeting: Option<&Meeting>,
+    server: &Handle,
+    metrics: &Metrics,
+) -> Result<(), Error> {
+    if let Some(predecessor) = predecessor {
+        predecessor.relieve()?;
+        if let Some(addr) = args.output.metrics {
+            serve_metrics_after(predecessor, addr, server.clone(), metrics.clone())?;
+        }
+    }
+    meeting.map_or(Ok(()), |meeting| meeting.start(server.clone()))
+}
+
+/// Answers with metrics once `predecessor` has ended, which has the port until then.
+fn serve_metrics_after(
+    predecessor: Predecessor,
+    addr: SocketAddr,
+    server: Handle,
+    metrics: Metrics,
+) -> Result<(), Error> {
+    let serve = move || {
+        predecessor.wait_for_end();
+        // Its threads end one by one, and the last one at the port may not be the first.
+        for _ in 0..ENDING_MAX.as_millis() / FREEING.as_millis() {
+            if metrics.serve(addr, server.clone()).is_ok() {
+                return;
+            }
+            thread::sleep(FREEING);
+        }
+        if let Err(error) = metrics.serve(addr, server) {
+            tracing::error!("{error}; the service goes on");
+        }
+    };
+    let thread = thread::Builder::new().name("takeover".to_owned());
+    let cannot = |e: io::Error| Error::system("cannot answer with metrics", &e);
+    thread.spawn(serve).map(drop).map_err(cannot)
 }
 
 /// How long the server may take to end at once, before the process ends without it.
 const ENDING_MAX: Duration = Duration::from_secs(1);
+/// How often a port is tried that the old process has had.
+const FREEING: Duration = Duration::from_millis(10);
 
 /// The signals that end in order drain. After as many as `args` says the server ends at once at the
 /// next one, and where it does not, the process does. Where there are lists in files, SIGHUP has

@@ -1,7 +1,7 @@
 //! The reflector's own options, as typed, and what they come to.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
@@ -169,6 +169,14 @@ struct Workers {
     /// One that takes longer is stuck: the reflector exits with 1.
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = duration::parse)]
     drain_timeout: Duration,
+    /// Take the sockets over from the reflector that listens at SOCKET, and listen there
+    ///
+    /// For upgrades that lose no datagram: the same option for the old process and the new one. The
+    /// first one makes the Unix socket, for its own user and root; the next one gets the very UDP
+    /// sockets of the old one, which ends in order when the new one is ready, and goes on where the
+    /// new one fails before. --hdr takes a file for each.
+    #[arg(long, value_name = "SOCKET")]
+    takeover: Option<PathBuf>,
     /// Poll instead of sleeping: shorter round trips, but every worker takes a whole core
     ///
     /// A round trip takes about half as long as with sleeping workers, or less.
@@ -276,6 +284,11 @@ impl ServeArgs {
         } else {
             2
         }
+    }
+
+    /// Where the sockets are taken over from the old process, and by the next one.
+    pub fn takeover(&self) -> Option<&Path> {
+        self.workers.takeover.as_deref()
     }
 
     /// The settings that the arguments ask for.
