@@ -208,6 +208,7 @@ impl<R: Responder + Send + 'static> Server<R> {
                     detours: Arc::clone(&self.sockets.detours),
                     wake: control.wake(),
                 },
+                confine: self.config.confine,
                 coalesce: self.config.coalesce,
                 guard: guard.clone(),
                 limiter: self.limiter().map_err(cannot)?,

@@ -32,6 +32,8 @@ pub struct Worker<R> {
     pub engine: engine::Settings,
     /// What it moves them with.
     pub resources: Resources,
+    /// What is called on its thread once it is ready to receive.
+    pub confine: Option<fn()>,
     /// How long it waits for more before it answers.
     pub coalesce: Duration,
     /// What may be answered.
@@ -77,6 +79,9 @@ impl<R: Responder> Worker<R> {
     ) -> io::Result<()> {
         let mut batch = Batch::new(usize::from(self.engine.buffers));
         engine.arm(&self.resources.sockets, stats)?;
+        if let Some(confine) = self.confine {
+            confine();
+        }
         // The server is there for as long as its workers are.
         let _ = self.reports.send(WorkerReport::Armed {
             worker: self.index,

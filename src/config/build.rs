@@ -62,6 +62,7 @@ impl Builder {
                 buffers,
                 spin: self.spin,
                 busy_receive: abilities.keeps_unused_buffers,
+                restricted: self.restrict_rings,
                 egress: egress::Settings {
                     gso: self.gso,
                     segments_max: segments_max(),
@@ -73,6 +74,7 @@ impl Builder {
             steer_cpu: self.steer_cpu,
             coalesce: self.coalesce,
             paths: self.paths,
+            confine: self.confine,
             rules: self.rules,
             drain_delay: self.drain_delay,
             rate_limit: self.rate_limit,

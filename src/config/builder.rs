@@ -40,6 +40,8 @@ pub struct Builder {
     pub(super) wire: bool,
     pub(super) socket: socket::Settings,
     pub(super) paths: Option<OpenPaths>,
+    pub(super) restrict_rings: bool,
+    pub(super) confine: Option<fn()>,
     pub(super) rules: Rules,
     pub(super) drain_delay: Duration,
     pub(super) rate_limit: Option<Limit>,
@@ -69,6 +71,8 @@ impl Default for Builder {
                 ..socket::Settings::default()
             },
             paths: None,
+            restrict_rings: true,
+            confine: None,
             rules: Rules::default(),
             drain_delay: Duration::ZERO,
             rate_limit: None,
@@ -209,6 +213,20 @@ impl Builder {
     /// a reply. Without it a neighbour that does not resolve costs other peers replies.
     pub fn paths(mut self, open: OpenPaths) -> Self {
         self.paths = Some(open);
+        self
+    }
+
+    /// Makes each ring unable to do what the engine does not ask of it, which is the default.
+    pub fn restrict_rings(mut self, is_on: bool) -> Self {
+        self.restrict_rings = is_on;
+        self
+    }
+
+    /// Has each worker call `confine` on its own thread, once its engine is open and it can receive.
+    /// From then on it opens nothing: what moves datagrams is there, and the rest may be taken
+    /// away from it.
+    pub fn confine(mut self, confine: fn()) -> Self {
+        self.confine = Some(confine);
         self
     }
 

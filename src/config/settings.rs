@@ -83,6 +83,8 @@ pub struct Config {
     pub(crate) coalesce: Duration,
     /// Opens the one who is asked for the way to a peer.
     pub(crate) paths: Option<OpenPaths>,
+    /// What each worker calls once its engine is open.
+    pub(crate) confine: Option<fn()>,
     /// Who is answered.
     pub(crate) rules: Rules,
     /// How much each source may send to a worker, if that is limited.

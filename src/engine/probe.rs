@@ -102,7 +102,7 @@ fn try_once(wake: &Wake) -> io::Result<Abilities> {
         receiver: receiver.as_fd(),
         sender: sender.as_fd(),
     };
-    let mut ring = KernelRing::open(&[pair], wake.as_fd(), buffers::carve(1)?, 1)?;
+    let mut ring = KernelRing::open(&[pair], wake.as_fd(), buffers::carve(1)?, 1, true)?;
     ring.arm_receive(0);
     enter(&mut ring, false)?;
     sender.send(b"probe")?;

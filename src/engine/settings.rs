@@ -50,6 +50,8 @@ pub struct Settings {
     /// Whether io_uring may receive from busy sockets without arming
     /// ([`keeps_unused_buffers`](crate::engine::probe::Abilities::keeps_unused_buffers)).
     pub busy_receive: bool,
+    /// Whether a ring is made unable to do what the engine does not ask of it.
+    pub restricted: bool,
     /// How replies are sent.
     pub egress: egress::Settings,
 }

@@ -19,6 +19,7 @@ pub mod buffers;
 #[cfg(test)]
 mod fake;
 mod receive;
+mod restricted;
 mod ring;
 
 use std::collections::VecDeque;
@@ -26,7 +27,7 @@ use std::io;
 use std::os::fd::AsFd;
 
 use arrived::Arrived;
-use receive::Reception;
+use receive::{Reception, entries_max};
 pub use ring::KernelRing;
 pub(super) use ring::{Completion, FdPair, Ring};
 
@@ -83,8 +84,9 @@ impl Uring {
                 sender: pair.sender().as_fd(),
             })
             .collect();
-        let entries_max = entries_max::<KernelRing>(leases.len(), sockets.len());
-        let ring = KernelRing::open(&pairs, resources.wake.as_fd(), leases, entries_max)?;
+        let entries = entries_max::<KernelRing>(leases.len(), sockets.len());
+        let (wake, restricted) = (resources.wake.as_fd(), settings.restricted);
+        let ring = KernelRing::open(&pairs, wake, leases, entries, restricted)?;
         Ok(Self::with(Kernel, ring, settings, resources))
     }
 }
@@ -390,11 +392,4 @@ impl<R: Ring, C: Calls> Uring<R, C> {
             self.ring.commit();
         }
     }
-}
-
-/// Submissions of one round: the sends; for each socket its disarming and a receive; further
-/// receives, of which each answers for a full one in the last round, that is for as many buffers;
-/// the wake. When all is cancelled, nothing else is queued.
-fn entries_max<R: Ring>(buffers: usize, sockets: usize) -> usize {
-    egress::messages_max(buffers) + 2 * sockets + buffers / R::RECEIVED_MAX + 1
 }

@@ -9,6 +9,8 @@
 use std::io;
 use std::mem;
 
+use super::ring::Ring;
+use crate::egress;
 use crate::engine::fault::Health;
 use crate::stats::Stats;
 
@@ -133,6 +135,13 @@ impl Reception {
             self.health.worked();
         }
     }
+}
+
+/// Submissions of one round: the sends; for each socket its disarming and a receive; further
+/// receives, of which each answers for a full one in the last round, that is for as many buffers;
+/// the wake. When all is cancelled, nothing else is queued.
+pub fn entries_max<R: Ring>(buffers: usize, sockets: usize) -> usize {
+    egress::messages_max(buffers) + 2 * sockets + buffers / R::RECEIVED_MAX + 1
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use std::ptr;
 use io_uring::{IoUring, cqueue, opcode, squeue, types};
 
 use super::buffers::{BufferRing, CONTROL_LEN, NAME_LEN};
+use super::restricted;
 use reflector_udp::memory::Lease;
 
 /// The one buffer group.
@@ -165,7 +166,7 @@ pub struct KernelRing {
 
 impl KernelRing {
     /// Opens a ring over `pairs` and `wake`, with `leases` as receive buffers and room to queue
-    /// `entries_max` submissions.
+    /// `entries_max` submissions; one `is_restricted` does nothing but what is asked of it here.
     ///
     /// `SINGLE_ISSUER` and `DEFER_TASKRUN`: completions happen only inside `enter`, on this thread,
     /// after the submissions. `SUBMIT_ALL`: a refused send does not keep the next from going.
@@ -179,6 +180,7 @@ impl KernelRing {
         wake: BorrowedFd<'_>,
         leases: Vec<Lease>,
         entries_max: usize,
+        is_restricted: bool,
     ) -> io::Result<Self> {
         // Receivers, then senders, then the wake.
         let receivers = pairs.iter().map(|pair| pair.receiver);
@@ -189,7 +191,7 @@ impl KernelRing {
         // Each buffer and each submission can complete once before anything is reaped, and the
         // last completion of each multishot comes on top.
         let cq_entries = (2 * leases.len() as u32 + sq_entries).next_power_of_two();
-        let ring = build(sq_entries, cq_entries)?;
+        let ring = restricted::build(sq_entries, cq_entries, is_restricted)?;
         ring.submitter().register_files(&files)?;
         let mut buffers = BufferRing::new(leases.len())?;
         leases.into_iter().for_each(|lease| buffers.recycle(lease));
@@ -204,6 +206,9 @@ impl KernelRing {
                 GROUP,
                 0,
             )?;
+        }
+        if is_restricted {
+            restricted::enable(&ring)?;
         }
         // SAFETY: `msghdr` is a C struct of integers and pointers, for which all-zero is a value.
         let mut request: Box<libc::msghdr> = Box::new(unsafe { mem::zeroed() });
@@ -221,7 +226,9 @@ impl KernelRing {
     }
 
     fn cancel_one(&mut self, token: Token) {
+        // It names no file; a restricted ring has the flag of every submission.
         let entry = opcode::AsyncCancel::new(token.encode()).build();
+        let entry = entry.flags(restricted::REQUIRED);
         self.push(entry.user_data(Token::Cancel.encode()));
     }
 
@@ -241,23 +248,6 @@ impl KernelRing {
         // later (io_uring_enter(2), IORING_FEAT_SUBMIT_STABLE). The queue has room for one round
         // of everything, and each round is submitted before the next is queued.
         unsafe { self.ring.submission().push(&entry) }.expect("the queue has room for a round");
-    }
-}
-
-/// The ring with the flags that the engine's proofs rest on.
-fn build(sq_entries: u32, cq_entries: u32) -> io::Result<IoUring> {
-    let mut builder = IoUring::builder();
-    builder
-        .setup_single_issuer()
-        .setup_defer_taskrun()
-        .setup_taskrun_flag()
-        .setup_submit_all()
-        .setup_cqsize(cq_entries);
-    // Saves an indirection since Linux 6.6; before that, EINVAL.
-    let without_array = builder.clone().setup_no_sqarray().build(sq_entries);
-    match without_array {
-        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => builder.build(sq_entries),
-        result => result,
     }
 }
 

@@ -157,6 +157,7 @@ pub fn answer_queued(config: &Config, socket: Socket) -> Stats {
             detours: Arc::default(),
             wake: control.wake(),
         },
+        confine: None,
         coalesce: Duration::ZERO,
         guard: Guard::new(rules, []),
         limiter: None,

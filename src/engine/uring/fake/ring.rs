@@ -8,8 +8,9 @@ use std::rc::Rc;
 use super::message::Message;
 use super::sends::Call;
 use super::world::{BUFFERS, Exit, SOCKETS, World};
+use crate::engine::uring::buffers;
+use crate::engine::uring::receive::entries_max;
 use crate::engine::uring::ring::{Completion, Ring};
-use crate::engine::uring::{buffers, entries_max};
 use reflector_udp::addr::PeerAddr;
 use reflector_udp::memory::Lease;
 

@@ -50,6 +50,7 @@ impl Life {
             may_fall_back: false,
             buffers: BUFFERS,
             spin: choices.chance(100),
+            restricted: false,
             busy_receive: !choices.chance(150),
             egress: egress::Settings {
                 gso: !choices.chance(150),
@@ -101,6 +102,7 @@ impl Life {
             core: None,
             engine: settings,
             resources,
+            confine: None,
             coalesce: Duration::from_nanos(coalesce),
             guard: lists.guard(),
             limiter: (limit.as_ref()).map(|it| Limiter::new(it, (1, 2), clock::monotonic())),
