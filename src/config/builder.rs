@@ -222,9 +222,9 @@ impl Builder {
         self
     }
 
-    /// Has each worker call `confine` on its own thread, once its engine is open and it can receive.
-    /// From then on it opens nothing: what moves datagrams is there, and the rest may be taken
-    /// away from it.
+    /// Has each worker call `confine` on its own thread, once its engine is open and can receive.
+    /// From then on it opens nothing: what moves datagrams is there, and the rest may be taken away
+    /// from it.
     pub fn confine(mut self, confine: fn()) -> Self {
         self.confine = Some(confine);
         self

@@ -13,6 +13,7 @@ mod ports;
 mod readers;
 mod refusals;
 mod reports;
+mod sandbox;
 mod takeover;
 mod tentative;
 mod workers;

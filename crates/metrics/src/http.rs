@@ -43,16 +43,15 @@ impl Response {
     }
 }
 
-/// Listens at `addr`, and answers each path by `handler`, on threads of its own, for as long as the
-/// process lives. Returns where it listens.
+/// Answers each path that is asked for at `listener` by `handler`, on threads of its own, for as
+/// long as the process lives. Returns where it listens.
 ///
 /// # Errors
-/// EADDRINUSE, EADDRNOTAVAIL or EACCES of the address; EAGAIN where there may be no more threads.
+/// EAGAIN where there may be no more threads.
 pub fn serve(
-    addr: SocketAddr,
+    listener: TcpListener,
     handler: impl Fn(&str) -> Response + Send + Sync + 'static,
 ) -> io::Result<SocketAddr> {
-    let listener = TcpListener::bind(addr)?;
     let addr = listener.local_addr()?;
     let handler = Arc::new(handler);
     let open = Arc::new(AtomicUsize::new(0));
@@ -241,14 +240,12 @@ mod tests {
     use super::*;
 
     fn open() -> SocketAddr {
-        serve(
-            SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
-            |path| match path {
-                "/a" => Response::line(200, "b"),
-                _ => Response::line(404, "nothing here"),
-            },
-        )
-        .unwrap()
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let answer = |path: &str| match path {
+            "/a" => Response::line(200, "b"),
+            _ => Response::line(404, "nothing here"),
+        };
+        serve(listener, answer).unwrap()
     }
 
     fn said(addr: SocketAddr, request: &[u8]) -> String {

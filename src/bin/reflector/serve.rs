@@ -1,6 +1,7 @@
 //! The reflector itself: how it starts and ends.
 
 mod args;
+mod confined;
 mod metrics;
 mod outlet;
 mod paths;
@@ -35,7 +36,12 @@ pub use values::LogFormat;
 
 /// Reflects until the end, which a signal, `--duration` or a takeover brings.
 pub fn run(args: &ServeArgs) -> Result<Exit, Error> {
-    let config = args.builder()?.paths(paths::open).build()?;
+    let builder = args.builder()?.paths(paths::open);
+    let builder = match args.is_confined() {
+        true => builder.confine(confined::worker),
+        false => builder.restrict_rings(!args.has_no_sandbox()),
+    };
+    let config = builder.build()?;
     let asked = args.takeover().map(takeover::ask).transpose()?;
     let (predecessor, inherited) = asked.flatten().unzip();
     let inherited = inherited.unwrap_or_default();
@@ -43,11 +49,20 @@ pub fn run(args: &ServeArgs) -> Result<Exit, Error> {
     let meeting = args.takeover();
     let meeting = meeting.map(|path| Meeting::open(path, predecessor.as_ref()));
     let meeting = meeting.transpose()?;
-    let reports = Reports::open(args.output.json, args.output.hdr.as_deref())?;
+    let log = args.output.hdr.as_deref().map(reports::open_log);
+    let log = log.transpose()?;
+    // The old process has the port until it ends.
+    let metrics_at = args.output.metrics.filter(|_| predecessor.is_none());
+    let listener = metrics_at.map(metrics::listen).transpose()?;
+    // All is open, and there is one thread: what it leaves now no other will have.
+    if args.is_confined() {
+        confined::enter(args, &server.interfaces());
+    }
+    let reports = Reports::start(args.output.json, log)?;
     let metrics = Metrics::default();
     let handle = server.handle();
-    if let (Some(addr), None) = (args.output.metrics, &predecessor) {
-        metrics.serve(addr, handle.clone())?;
+    if let Some(listener) = listener {
+        metrics.serve(listener, handle.clone())?;
     }
     obey_signals(handle.clone(), args, reports.snapshots(), metrics.clone())?;
     watch::follow(handle.clone(), server.interfaces())?;
@@ -100,18 +115,21 @@ fn serve_metrics_after(
     server: Handle,
     metrics: Metrics,
 ) -> Result<(), Error> {
+    let say = |served: Result<(), Error>| {
+        if let Err(error) = served {
+            tracing::error!("{error}; the service goes on");
+        }
+    };
     let serve = move || {
         predecessor.wait_for_end();
         // Its threads end one by one, and the last one at the port may not be the first.
         for _ in 0..ENDING_MAX.as_millis() / FREEING.as_millis() {
-            if metrics.serve(addr, server.clone()).is_ok() {
-                return;
+            if let Ok(listener) = metrics::listen(addr) {
+                return say(metrics.serve(listener, server));
             }
             thread::sleep(FREEING);
         }
-        if let Err(error) = metrics.serve(addr, server) {
-            tracing::error!("{error}; the service goes on");
-        }
+        say(metrics::listen(addr).and_then(|listener| metrics.serve(listener, server)));
     };
     let thread = thread::Builder::new().name("takeover".to_owned());
     let cannot = |e: io::Error| Error::system("cannot answer with metrics", &e);

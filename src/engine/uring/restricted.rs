@@ -16,7 +16,7 @@ const UNREGISTER: [u8; 2] = [3, 23];
 /// [enabled](enable) when all is registered.
 ///
 /// # Errors
-/// What io_uring_setup(2) says.
+/// `EPERM` where it is not allowed, `ENOMEM`, `EINVAL` before Linux 6.1 (io_uring_setup(2)).
 pub fn build(sq_entries: u32, cq_entries: u32, is_restricted: bool) -> io::Result<IoUring> {
     let mut builder = IoUring::builder();
     builder
@@ -40,7 +40,8 @@ pub fn build(sq_entries: u32, cq_entries: u32, is_restricted: bool) -> io::Resul
 /// and for good nothing else. A seccomp filter does not see what is submitted to a ring.
 ///
 /// # Errors
-/// What io_uring_register(2) says.
+/// `EBADFD` of a ring that was not built for it, `EINVAL` before Linux 5.10
+/// (io_uring_register(2)).
 pub fn enable(ring: &IoUring) -> io::Result<()> {
     let operations = [
         opcode::RecvMsgMulti::CODE,

@@ -182,6 +182,14 @@ struct Workers {
     /// A round trip takes about half as long as with sleeping workers, or less.
     #[arg(long)]
     spin: bool,
+    /// Keep all privileges, files and system calls
+    ///
+    /// By default, what a running reflector does not need is taken away from it at the start:
+    /// capabilities, files other than its lists and /proc, system calls, operations of a ring. The
+    /// backtrace of a panic needs files as well, and has names only without the sandbox. With
+    /// --takeover nothing is taken away but of the rings.
+    #[arg(long)]
+    no_sandbox: bool,
 }
 
 #[derive(Args, Clone, Debug)]
@@ -289,6 +297,22 @@ impl ServeArgs {
     /// Where the sockets are taken over from the old process, and by the next one.
     pub fn takeover(&self) -> Option<&Path> {
         self.workers.takeover.as_deref()
+    }
+
+    /// Whether what is not needed is taken away. Not where the sockets are to be handed on: the
+    /// next process would inherit nothing of it, and this one goes on opening things.
+    pub fn is_confined(&self) -> bool {
+        !self.workers.no_sandbox && self.workers.takeover.is_none()
+    }
+
+    /// Whether rings may do all that rings can.
+    pub fn has_no_sandbox(&self) -> bool {
+        self.workers.no_sandbox
+    }
+
+    /// Whether the workers may open rings of io_uring.
+    pub fn may_have_rings(&self) -> bool {
+        self.workers.engine != Engine::Mmsg
     }
 
     /// The settings that the arguments ask for.

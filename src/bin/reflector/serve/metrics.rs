@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -34,28 +34,36 @@ struct Reloads {
     failed: u64,
 }
 
+/// Listens at `addr`, and answers nobody yet.
+///
+/// # Errors
+/// EADDRINUSE, EADDRNOTAVAIL or EACCES of the address.
+pub fn listen(addr: SocketAddr) -> Result<TcpListener, Error> {
+    TcpListener::bind(addr).map_err(|error| {
+        let cannot = Error::system(format!("cannot answer with metrics at {addr}"), &error);
+        match error.kind() {
+            io::ErrorKind::AddrInUse => cannot.try_this(format!(
+                "`ss -ltnp 'sport = {}'` shows who has the port",
+                addr.port()
+            )),
+            _ => cannot,
+        }
+    })
+}
+
 /// What the endpoint is told while the server runs.
 #[derive(Clone, Default)]
 pub struct Metrics(Arc<Mutex<State>>);
 
 impl Metrics {
-    /// Answers at `addr`, on threads of its own, by what `server` says.
+    /// Answers at `listener`, on threads of its own, by what `server` says.
     ///
     /// # Errors
-    /// EADDRINUSE, EADDRNOTAVAIL or EACCES of the address.
-    pub fn serve(&self, addr: SocketAddr, server: Handle) -> Result<(), Error> {
-        let cannot = |error: io::Error| {
-            let cannot = Error::system(format!("cannot answer with metrics at {addr}"), &error);
-            match error.kind() {
-                io::ErrorKind::AddrInUse => cannot.try_this(format!(
-                    "`ss -ltnp 'sport = {}'` shows who has the port",
-                    addr.port()
-                )),
-                _ => cannot,
-            }
-        };
+    /// EAGAIN where there may be no more threads.
+    pub fn serve(&self, listener: TcpListener, server: Handle) -> Result<(), Error> {
         let state = self.clone();
-        let at = http::serve(addr, move |path| state.answer(path, &server)).map_err(cannot)?;
+        let at = http::serve(listener, move |path| state.answer(path, &server))
+            .map_err(|error| Error::system("cannot answer with metrics", &error))?;
         tracing::info!("metrics at http://{at}/metrics");
         Ok(())
     }

@@ -4,6 +4,8 @@ mod files;
 mod prefix;
 mod rate;
 
+use std::path::PathBuf;
+
 use clap::{Args, ValueEnum};
 use ipnet::IpNet;
 use reflector::config::Builder;
@@ -71,6 +73,11 @@ impl Peers {
     /// Whether there is something to read again.
     pub fn has_files(&self) -> bool {
         !self.files.is_empty()
+    }
+
+    /// What is read again.
+    pub fn files(&self) -> Vec<PathBuf> {
+        self.files.paths().cloned().collect()
     }
 
     /// Who is answered, by the options and what the files say now.

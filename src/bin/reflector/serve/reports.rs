@@ -29,6 +29,18 @@ pub struct Reports {
     is_cut: Arc<AtomicBool>,
 }
 
+/// Creates the histogram log at `path`.
+///
+/// # Errors
+/// `ENOENT`, `EACCES`, `EISDIR` or `EROFS`, with the path.
+pub fn open_log(path: &Path) -> Result<HdrLog, Error> {
+    let log = HdrLog::create(path, RESIDENCE_TIMES, Earlier::Stays)?;
+    if let Some(remark) = log.remark() {
+        tracing::info!("{remark}");
+    }
+    Ok(log)
+}
+
 /// A report that outlives what it was made of.
 enum Owned {
     Ready(Ready),
@@ -58,17 +70,11 @@ impl Owned {
 }
 
 impl Reports {
-    /// Reports in JSON lines or columns, and creates the histogram log at `hdr`.
+    /// Reports in JSON lines or columns, and into `log` if there is one.
     ///
     /// # Errors
-    /// `ENOENT`, `EACCES`, `EISDIR` or `EROFS` of the histogram log, with its path; `EAGAIN` where
-    /// there may be no more threads.
-    pub fn open(json: bool, hdr: Option<&Path>) -> Result<Self, Error> {
-        let log = hdr.map(|path| HdrLog::create(path, RESIDENCE_TIMES, Earlier::Stays));
-        let log = log.transpose()?;
-        if let Some(remark) = log.as_ref().and_then(HdrLog::remark) {
-            tracing::info!("{remark}");
-        }
+    /// `EAGAIN` where there may be no more threads.
+    pub fn start(json: bool, log: Option<HdrLog>) -> Result<Self, Error> {
         let is_cut = Arc::new(AtomicBool::new(false));
         let cannot = |e: io::Error| Error::system("cannot start to report", &e);
         let reporter = Reporter::new(io::stdout(), json, text::width(io::stdout()));

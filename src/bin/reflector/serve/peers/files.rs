@@ -40,6 +40,11 @@ impl Files {
         self.allow_file.is_empty() && self.deny_file.is_empty()
     }
 
+    /// Where they are.
+    pub fn paths(&self) -> impl Iterator<Item = &PathBuf> {
+        self.allow_file.iter().chain(&self.deny_file)
+    }
+
     /// The prefixes to allow, `None` where no file says which.
     ///
     /// # Errors
@@ -68,8 +73,13 @@ fn read_all(files: &[PathBuf]) -> Result<Vec<IpNet>, Error> {
     for path in files {
         let cannot = || format!("cannot read the list {}", path.display());
         let text = read(path).map_err(|error| {
-            let error = Error::system(cannot(), &error);
-            error.try_this("a list is a regular file of text, since it is read again at SIGHUP")
+            let cannot = Error::system(cannot(), &error);
+            cannot.try_this(match error.kind() {
+                io::ErrorKind::PermissionDenied => {
+                    "a list that has moved to another directory since the start needs a new start"
+                }
+                _ => "a list is a regular file of text, since it is read again at SIGHUP",
+            })
         })?;
         if text.len() as u64 > LEN_MAX {
             let said = format!("it has more than {} MiB", LEN_MAX >> 20);
