@@ -4,9 +4,9 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, ExitStatus};
 
-use reflector_netlab::topology::{Namespace, in_namespaces};
+use reflector_netlab::topology::{Namespace, in_namespaces, skip};
 use reflector_testkit::seccomp::spawn_without;
 use reflector_testkit::threads::{others, workers};
 use reflector_testkit::{
@@ -190,6 +190,12 @@ on_both_engines! {
             nobody.uid(65534).gid(65534);
         }
         started(nobody);
+        let mut own_namespace = Command::new("unshare");
+        own_namespace.args(["--user", "--map-root-user"]);
+        let tried = own_namespace.arg("true").status();
+        if !tried.as_ref().is_ok_and(ExitStatus::success) {
+            return skip("a reflector in a user namespace", "netns", &format!("{tried:?}"));
+        }
         let mut own_namespace = Command::new("unshare");
         own_namespace.args(["--user", "--map-root-user"]).arg(&copy);
         started(own_namespace);

@@ -80,6 +80,11 @@ macro_rules! calls {
 /// `IORING_UNREGISTER_FILES` and `IORING_UNREGISTER_PBUF_RING` of linux/io_uring.h.
 const UNREGISTER: [i32; 2] = [3, 23];
 
+/// Names and numbers of interfaces (netdevice(7)); linux/sockios.h.
+const SIOCGIFNAME: i32 = 0x8910;
+/// The other way.
+const SIOCGIFINDEX: i32 = 0x8933;
+
 /// What a worker calls whose engine is open.
 pub const WORKER: &[Call] = calls! {
     // Datagrams; the way to a peer by rtnetlink; what the handler of a signal wakes.
@@ -127,6 +132,8 @@ pub const OTHERS: &[Call] = calls! {
     SYS_socketpair[is(0, libc::AF_UNIX)]
     SYS_bind SYS_connect SYS_getsockname SYS_getsockopt SYS_setsockopt SYS_accept4 SYS_shutdown
     SYS_fcntl
+    // The name of an interface and its number; std's way to make a socket non-blocking.
+    SYS_ioctl[is(1, SIOCGIFNAME), is(1, SIOCGIFINDEX), is(1, libc::FIONBIO as i32)]
     // Files, of which Landlock leaves few; the kernel's release.
     SYS_pread64 SYS_uname
 };
