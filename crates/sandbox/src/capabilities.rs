@@ -28,8 +28,12 @@ pub fn drop_all_but(needs: &Needs, entered: &mut Entered) {
     if needs.rings && own.effective.contains(CapabilitySet::IPC_LOCK) && !may_lock_memory() {
         kept |= CapabilitySet::IPC_LOCK;
     }
-    if own.effective.contains(CapabilitySet::DAC_READ_SEARCH) && !can_read_without(needs, own) {
-        kept |= CapabilitySet::DAC_READ_SEARCH;
+    // Of two that files of others are read by, the lesser; containers may have only the greater.
+    let reading = [CapabilitySet::DAC_READ_SEARCH, CapabilitySet::DAC_OVERRIDE];
+    if let Some(reading) = reading.into_iter().find(|&it| own.effective.contains(it))
+        && !can_read_without(needs, own)
+    {
+        kept |= reading;
     }
     if own.effective.contains(CapabilitySet::SETPCAP) {
         for capability in CapabilitySet::all().iter() {

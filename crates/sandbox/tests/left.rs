@@ -5,12 +5,13 @@ use std::backtrace::Backtrace;
 use std::fs::{self, File};
 use std::io;
 use std::net::{TcpListener, UdpSocket};
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
 
 use reflector_sandbox::{Entered, Needs, confine_worker, enter};
-use rustix::thread::{CapabilitySet, capabilities};
+use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities};
 
 /// A directory for one test. Gone when dropped.
 struct Directory(PathBuf);
@@ -106,6 +107,40 @@ fn capabilities_are_gone_but_for_those_that_are_needed() {
     let had = capabilities(None).unwrap().permitted & CapabilitySet::NET_RAW;
     let kept = had.bits();
     assert_eq!(sets(rebind), [0, kept, kept, 0, 0]);
+}
+
+#[test]
+fn a_list_that_is_somebody_else_s_can_be_read_again() {
+    let own = Directory::new("others");
+    let list = own.file("list");
+    fs::set_permissions(&list, PermissionsExt::from_mode(0o600)).unwrap();
+    let given = chown(&list, Some(65534), None);
+    let may = capabilities(None).unwrap().effective;
+    if given.is_err() || !may.contains(CapabilitySet::DAC_READ_SEARCH | CapabilitySet::DAC_OVERRIDE)
+    {
+        eprintln!("SKIPPED a list of somebody else's: {given:?}, {may:?}");
+        return;
+    }
+    for had in [CapabilitySet::DAC_READ_SEARCH, CapabilitySet::DAC_OVERRIDE] {
+        let needs = Needs {
+            read: vec![list.clone()],
+            ..Needs::default()
+        };
+        let list = list.clone();
+        let run = move || {
+            let sets_with = CapabilitySets {
+                effective: had,
+                permitted: had,
+                inheritable: CapabilitySet::empty(),
+            };
+            set_capabilities(None, sets_with).unwrap();
+            left(needs, move || {
+                assert_eq!(open(&list), None);
+                assert_eq!(sets()[2], had.bits());
+            });
+        };
+        thread::spawn(run).join().unwrap();
+    }
 }
 
 /// The calling thread's, as the kernel tells them: inheritable, permitted, effective, bounding,
