@@ -17,8 +17,9 @@ const TRAINS: [&str; 14] = [
     "20",
     "--size",
     "1000",
+    // Nothing is to be lost, however long the worker waits for a CPU.
     "--timeout",
-    "1s",
+    "20s",
     "--flows=4",
 ];
 
