@@ -9,6 +9,7 @@ mod heartbeat;
 mod inherited;
 mod log;
 mod opening;
+mod rules;
 mod sockets;
 mod workers;
 
@@ -21,8 +22,6 @@ use std::time::{Duration, Instant};
 use crate::config::{Config, Listener};
 use crate::datagram::DropReason;
 use crate::engine::{Kind, Resources, probe};
-use crate::guard::limiter::Limiter;
-use crate::guard::{Guard, Rules};
 use crate::responder::Responder;
 use crate::stats::report::{Report, Summary};
 use crate::worker::Worker;
@@ -169,26 +168,6 @@ impl<R: Responder + Send + 'static> Server<R> {
         if self.sockets.detours.has_route(peer, interface) == Some(false) {
             self.log.no_route(peer, interface);
         }
-    }
-
-    fn guard(&self, rules: &Rules) -> Guard {
-        let listeners = self.sockets.listeners.iter();
-        Guard::new(rules, listeners.map(|it| it.addr.port()))
-    }
-
-    fn limiter(&self) -> io::Result<Option<Limiter>> {
-        let limit = self.config.rate_limit.as_ref();
-        let open = |limit| Limiter::open(limit, clock::monotonic());
-        limit.map(open).transpose()
-    }
-
-    /// Hands each worker a guard that applies `rules`.
-    fn set_rules(&self, rules: &Rules, controls: &[Arc<Control>]) {
-        if rules.loop_guard {
-            self.sockets.tell_hop_limits();
-        }
-        let guard = self.guard(rules);
-        controls.iter().for_each(|it| it.set_guard(guard.clone()));
     }
 
     fn start(&mut self, workers: &mut Workers) -> Result<(), Error> {

@@ -299,8 +299,7 @@ impl ServeArgs {
         self.workers.takeover.as_deref()
     }
 
-    /// Whether what is not needed is taken away. Not where the sockets are to be handed on: the
-    /// next process would inherit nothing of it, and this one goes on opening things.
+    /// Whether what is not needed is taken away. Who hands its sockets on goes on opening things.
     pub fn is_confined(&self) -> bool {
         !self.workers.no_sandbox && self.workers.takeover.is_none()
     }
