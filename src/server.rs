@@ -279,8 +279,8 @@ impl<R: Responder + Send + 'static> Server<R> {
         let mut deadline = self.config.duration.and_then(after_start);
         let delay = self.config.drain_delay;
         let mut is_stopping = false;
-        // What is shared with another server must not be shut.
-        let mut end = Command::Drain;
+        // What is shared with others must not be shut.
+        let mut end = self.sockets.end();
         let mut collection = Collection::new(start, self.config.interval);
         let mut heartbeat = Heartbeat::start(controls, start);
         loop {
@@ -293,7 +293,7 @@ impl<R: Responder + Send + 'static> Server<R> {
                     // Whoever asked may have gone, and takes the sockets back then.
                     let _ = sender.send(self.sockets.hand_out());
                 }
-                Event::Order(Order::TakeBack) => end = Command::Drain,
+                Event::Order(Order::TakeBack) => end = self.sockets.end(),
                 Event::Order(Order::Stop) => {
                     tracing::info!("stopping in {delay:?}; a second signal or stop does it now");
                     is_stopping = true;
@@ -365,8 +365,7 @@ impl<R: Responder + Send + 'static> Server<R> {
                 }
                 Event::Order(Order::Rebind(interface)) => self.sockets.rebind(&interface)?,
                 Event::Order(Order::SetRouteMtus(mtus)) => self.sockets.set_mtus(&mtus, controls),
-                Event::Report(_) | Event::Order(_) => {}
-                Event::Woken | Event::TimedOut => {}
+                Event::Report(_) | Event::Order(_) | Event::Woken | Event::TimedOut => {}
             }
             let now = clock::monotonic();
             heartbeat.look(controls, now).map_err(failure::lost)?;

@@ -36,6 +36,8 @@ pub struct Socket {
     lacks: Vec<Lack>,
     /// What [`drops`](Self::drops) was when it became ours.
     first_drops: u32,
+    /// Whether another user has opened it, with whom no port is shared.
+    is_foreign: bool,
 }
 
 impl Socket {
@@ -86,6 +88,7 @@ impl Socket {
             interface: settings.device.clone().or_else(|| scope(addr)),
             lacks,
             first_drops: 0,
+            is_foreign: false,
         })
     }
 
@@ -127,6 +130,7 @@ impl Socket {
             interface: None,
             lacks,
             first_drops: 0,
+            is_foreign: false,
         }))
     }
 
@@ -188,6 +192,10 @@ impl Socket {
     ///
     /// A port is shared by all who agree: where there is no group, only until it is bound.
     fn bind_beside(&self, other: &socket2::Socket, addr: SocketAddr) -> io::Result<()> {
+        if self.is_foreign {
+            // What the kernel would say as well, though only after having been asked for a while.
+            return Err(io::Error::from_raw_os_error(libc::EADDRINUSE));
+        }
         let is_shared = self.inner.reuse_port()?;
         self.inner.set_reuse_port(true)?;
         other.set_reuse_port(true)?;

@@ -14,6 +14,8 @@ pub struct SocketLabel {
     /// What the socket does there.
     #[serde(flatten)]
     pub role: SocketRole,
+    /// Whether whoever opened it keeps it for good, for the next server: it must never be shut.
+    pub is_kept: bool,
 }
 
 /// What a socket does for an address that is listened on.
@@ -139,7 +141,11 @@ mod tests {
     fn socket(listen: &str, role: SocketRole) -> Inherited {
         let listen = listen.parse().unwrap();
         Inherited {
-            label: SocketLabel { listen, role },
+            label: SocketLabel {
+                listen,
+                role,
+                is_kept: false,
+            },
             fd: UdpSocket::bind("127.0.0.1:0").unwrap().into(),
         }
     }

@@ -23,6 +23,7 @@ use reflector_measure::error::Error;
 /// # Errors
 /// The first socket that could not be opened, taken, bound or steered. Nothing stays open then.
 pub fn open(config: &Config, needs: &[Needs], inherited: Vec<Inherited>) -> Result<Sockets, Error> {
+    let is_kept = inherited.iter().any(|it| it.label.is_kept);
     let mut pool = Pool::new(inherited);
     let mut wanted = Vec::new();
     for (listener, needs) in config.listen.iter().zip(needs) {
@@ -75,6 +76,7 @@ pub fn open(config: &Config, needs: &[Needs], inherited: Vec<Inherited>) -> Resu
         detours: Arc::new(Detours::new(detours, paths(config))),
         device: config.socket.device.clone(),
         is_df: config.socket.df,
+        is_kept,
     })
 }
 

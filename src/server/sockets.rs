@@ -12,7 +12,7 @@ use crate::config::{Config, Listener};
 use crate::engine::{Detours, RouteMtus, Routes};
 use crate::socket::SocketPair;
 use crate::stats::report::Ready;
-use crate::worker::control::Control;
+use crate::worker::control::{Command, Control};
 use reflector_measure::error::Error;
 
 /// The sockets of a server.
@@ -28,6 +28,8 @@ pub struct Sockets {
     pub device: Option<String>,
     /// Whether nothing is fragmented, whatever a route says.
     pub is_df: bool,
+    /// Whether somebody else keeps them, so that they must not be shut.
+    pub is_kept: bool,
 }
 
 impl Sockets {
@@ -101,7 +103,11 @@ impl Sockets {
         let mut all = Vec::new();
         let mut add = |listener: usize, role, socket: BorrowedFd<'_>| {
             let listen = self.listeners[listener].addr;
-            let label = SocketLabel { listen, role };
+            let label = SocketLabel {
+                listen,
+                role,
+                is_kept: self.is_kept,
+            };
             let fd = socket.try_clone_to_owned()?;
             all.push(Inherited { label, fd });
             io::Result::Ok(())
@@ -137,6 +143,14 @@ impl Sockets {
         }
         for (control, pairs) in controls.iter().zip(&self.by_worker) {
             control.set_routes(routes(mtus, pairs));
+        }
+    }
+
+    /// How workers end that have them, while no other server has: what others keep is not shut.
+    pub fn end(&self) -> Command {
+        match self.is_kept {
+            true => Command::LeaveQueue,
+            false => Command::Drain,
         }
     }
 

@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 
+use rustix::fs::fstat;
+use rustix::process::geteuid;
 use socket2::{Domain, Protocol, Type};
 
 use super::options::{clear_options, set_bound_options};
@@ -35,13 +37,24 @@ impl Socket {
             .and_then(|()| inner.set_cloexec(true))
             .and_then(|()| clear_options(&inner, settings))
             .map_err(|e| system("set up a socket that was handed over", &e))?;
-        let lacks = set_bound_options(&inner, &endpoint, settings)
+        // Whoever opened it may have had the right to more than we have.
+        let granted = [inner.recv_buffer_size(), inner.send_buffer_size()];
+        let [receive, send] = granted.map(|it| it.unwrap_or(0) / 2);
+        let lacking = Settings {
+            receive_buffer_len: settings.receive_buffer_len.filter(|&len| len > receive),
+            send_buffer_len: settings.send_buffer_len.filter(|&len| len > send),
+            ..settings.clone()
+        };
+        let lacks = set_bound_options(&inner, &endpoint, &lacking)
             .map_err(|it| system(&format!("set the socket option {}", it.option), &it.error))?;
         if settings.is_grouped || settings.share_port {
             inner
                 .set_reuse_port(true)
                 .map_err(|e| system("share the port (SO_REUSEPORT)", &e))?;
         }
+        // The kernel shares a port among the sockets of one user.
+        let owner = fstat(&inner).map(|it| it.st_uid);
+        let is_foreign = owner.is_ok_and(|owner| owner != geteuid().as_raw());
         let first_drops = sockopt::drops(&inner).unwrap_or(0);
         Ok(Self {
             inner,
@@ -50,6 +63,7 @@ impl Socket {
             interface: settings.device.clone().or_else(|| scope(addr)),
             lacks,
             first_drops,
+            is_foreign,
         })
     }
 
@@ -73,6 +87,7 @@ impl Socket {
             interface: None,
             lacks,
             first_drops: 0,
+            is_foreign: false,
         })
     }
 }

@@ -7,6 +7,7 @@ mod help;
 mod kernels;
 mod limits;
 mod lists;
+mod manager;
 mod metrics;
 mod options;
 mod ports;

@@ -2,8 +2,10 @@
 
 mod args;
 mod confined;
+mod manager;
 mod metrics;
 mod outlet;
+mod output;
 mod paths;
 mod peers;
 mod reporter;
@@ -26,6 +28,7 @@ use signal_hook::consts::{SIGHUP, SIGUSR1};
 use signal_hook::iterator::Signals;
 
 use crate::signals;
+use manager::Manager;
 use metrics::Metrics;
 use peers::Peers;
 use reports::{Reports, Snapshots};
@@ -36,7 +39,9 @@ pub use values::LogFormat;
 
 /// Reflects until the end, which a signal, `--duration` or a takeover brings.
 pub fn run(args: &ServeArgs) -> Result<Exit, Error> {
-    let builder = args.builder()?.paths(paths::open);
+    let manager = Manager::find();
+    let activated = manager::sockets()?;
+    let builder = args.builder(&activated)?.paths(paths::open);
     let builder = match args.is_confined() {
         true => builder.confine(confined::worker),
         false => builder.restrict_rings(!args.has_no_sandbox()),
@@ -44,7 +49,8 @@ pub fn run(args: &ServeArgs) -> Result<Exit, Error> {
     let config = builder.build()?;
     let asked = args.takeover().map(takeover::ask).transpose()?;
     let (predecessor, inherited) = asked.flatten().unzip();
-    let inherited = inherited.unwrap_or_default();
+    // Those of an old process are the same, with what belongs to them.
+    let inherited = inherited.unwrap_or(activated);
     let server = Server::adopt(config, inherited, |listener| listener.mode.responder())?;
     let meeting = args.takeover();
     let meeting = meeting.map(|path| Meeting::open(path, predecessor.as_ref()));
@@ -82,6 +88,10 @@ pub fn run(args: &ServeArgs) -> Result<Exit, Error> {
                 handle.leave_sockets();
                 return;
             }
+            manager.is_ready(&handle);
+        }
+        if let Report::Stopping = report {
+            manager.is_stopping();
         }
         metrics.report(report);
         reports.report(report);

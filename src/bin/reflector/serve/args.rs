@@ -1,18 +1,19 @@
 //! The reflector's own options, as typed, and what they come to.
 
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
 use clap::builder::NonEmptyStringValueParser;
 use reflector::config::{self, Builder, Config, EngineChoice};
+use reflector::server::Inherited;
 use reflector_measure::duration;
 use reflector_measure::error::Error;
 
-use super::metrics;
+use super::manager;
+use super::output::OutputArgs;
 use super::peers::Peers;
-use super::values::{self, CpuList, LatencySource, Listen, LogFormat, ReplyInterface, Steer};
+use super::values::{self, CpuList, Listen, ReplyInterface, Steer};
 use crate::help::Ending;
 use crate::values::{Engine, List, OnlyFamily, Switch, list, number, time};
 
@@ -233,57 +234,6 @@ struct Trains {
     df: bool,
 }
 
-#[derive(Args, Clone, Debug)]
-pub struct OutputArgs {
-    /// Time between reports; 0 reports only at the end
-    #[arg(short, long, value_name = "TIME", default_value = "1s", value_parser = duration::parse)]
-    interval: Duration,
-    /// Run for this long, then end as on SIGTERM [default: until stopped]
-    #[arg(short, long, value_name = "TIME", value_parser = duration::parse)]
-    duration: Option<Duration>,
-    /// Report as JSON lines instead of columns
-    #[arg(short, long)]
-    pub json: bool,
-    /// Residence times: kernel, wire or off
-    ///
-    /// The residence time begins with the kernel's receive timestamp. With 'kernel' it ends just
-    /// before the reply is handed over; with 'wire' when the kernel hands it to the device, which
-    /// is measured of one reply or train in 64 and needs Linux 6.12. 'off' does not measure it.
-    #[arg(
-        long,
-        value_enum,
-        value_name = "kernel|wire|off",
-        hide_possible_values = true
-    )]
-    #[arg(default_value_t = LatencySource::Kernel)]
-    latency: LatencySource,
-    /// Write residence times to FILE, as an HdrHistogram log
-    ///
-    /// A V2 interval log, in nanoseconds, for 'reflector report' and other tools. It is appended to
-    /// what FILE holds. FILE may be emptied meanwhile, and has one writer at a time.
-    #[arg(long, value_name = "FILE")]
-    pub hdr: Option<PathBuf>,
-    /// Answer with metrics for Prometheus at ADDR:PORT, over HTTP
-    ///
-    /// At /metrics, in the OpenMetrics text format; /livez says whether every worker gives signs of
-    /// life, /readyz whether peers may be sent here, which ends at SIGTERM. A port alone is one of
-    /// 127.0.0.1.
-    #[arg(long, value_name = "ADDR:PORT", value_parser = metrics::address)]
-    pub metrics: Option<SocketAddr>,
-    /// Format of the log on stderr
-    #[arg(
-        long,
-        value_enum,
-        value_name = "text|json",
-        hide_possible_values = true
-    )]
-    #[arg(default_value_t = LogFormat::Text)]
-    pub log_format: LogFormat,
-    /// Log more, such as the memory budget and the set-up of each worker
-    #[arg(short, long)]
-    pub verbose: bool,
-}
-
 impl ServeArgs {
     /// Signals at which the reflector ends in order.
     pub fn orderly_signals(&self) -> u32 {
@@ -314,12 +264,21 @@ impl ServeArgs {
         self.workers.engine != Engine::Mmsg
     }
 
-    /// The settings that the arguments ask for.
+    /// The settings that the arguments ask for; what they do not, suits the sockets `activated`.
     ///
     /// # Errors
     /// A name does not resolve, or an interface does not exist (ENODEV).
-    pub fn builder(&self) -> Result<Builder, Error> {
-        let builder = Config::builder();
+    pub fn builder(&self, activated: &[Inherited]) -> Result<Builder, Error> {
+        let mut builder = Config::builder();
+        let per_address = manager::per_address(activated);
+        if self.addresses.listen.is_empty() && self.addresses.only.family().is_none() {
+            builder = per_address
+                .keys()
+                .fold(builder, |it, addr| it.listen(*addr));
+        }
+        if let (Some(&most), None) = (per_address.values().max(), &self.workers.cpus) {
+            builder = builder.cores(manager::workers(most));
+        }
         let builder = self.addresses.apply(builder)?;
         let builder = self.workers.apply(builder);
         let builder = self.trains.apply(builder);
@@ -384,17 +343,5 @@ impl Trains {
             .receive_buffer_len(self.rcvbuf)
             .send_buffer_len(self.sndbuf)
             .df(self.df)
-    }
-}
-
-impl OutputArgs {
-    fn apply(&self, mut builder: Builder) -> Builder {
-        if let Some(duration) = self.duration {
-            builder = builder.duration(duration);
-        }
-        builder
-            .interval(Some(self.interval))
-            .latency(self.latency != LatencySource::Off)
-            .wire_latency(self.latency == LatencySource::Wire)
     }
 }

@@ -168,6 +168,7 @@ mod tests {
                 .parse()
                 .unwrap(),
             role: SocketRole::Receiver { number: 65535 },
+            is_kept: false,
         };
         let sockets = vec![label; DESCRIPTORS_MAX];
         let message = Message::Sockets { of: 65535, sockets };
