@@ -86,7 +86,8 @@ start() {
     STARTED=$!
     CHILDREN+=("$STARTED")
     for ((tried = 0; tried < 200; tried++)); do
-        ! grep -q '^ready: ' "$WORK/out.$number" || return 0
+        # The file may not be there yet.
+        ! grep -qs '^ready: ' "$WORK/out.$number" || return 0
         sleep 0.05
     done
     cat "$WORK/err.$number" >&2

@@ -8,12 +8,12 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
-use std::process::{self, Child};
+use std::process::{self, Child, Command};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use reflector_metrics::http;
-use reflector_netlab::topology::{DockerHost, Namespace, in_namespaces};
+use reflector_netlab::topology::{DockerHost, Namespace, in_namespaces, skip};
 use reflector_testkit::{
     Client, Engine, LISTEN, Reflector, at, command, on_both_engines, run_to_end, text, train,
     wait_until,
@@ -318,4 +318,33 @@ fn what_cannot_be_taken_over_is_said_and_stays() {
         "takeover::what_cannot_be_taken_over_is_said_and_stays",
         body,
     );
+}
+
+/// Even where the file lets them in.
+#[test]
+fn other_users_get_nothing() {
+    const NAME: &str = "takeover::other_users_get_nothing";
+    let body = || {
+        let (host, meeting) = (Namespace::new().unwrap(), Meeting::new());
+        let other = ["--reuid", "65534", "--regid", "65534", "--clear-groups"];
+        let may = Command::new("setpriv").args(other).arg("true").output();
+        if !may.is_ok_and(|it| it.status.success()) {
+            return skip(NAME, "clients", "this user cannot become another one");
+        }
+        let old = meeting.start(&host, Engine::Mmsg, &["--listen", "127.0.0.1:5151"]);
+        fs::set_permissions(&meeting.0, fs::Permissions::from_mode(0o666)).unwrap();
+        let ask =
+            r#"printf %s '{"takeover":1,"type":"ask"}' | socat -t20 - UNIX-CONNECT:$0,type=5"#;
+        let mut command = Command::new("setpriv");
+        command.args(other).args(["sh", "-c", ask, meeting.path()]);
+        let output = command.output().unwrap();
+        assert_eq!(text(&output.stdout), "", "it is told nothing");
+        Client::connect(&host, old.listen(0)).ask(b"still there");
+        let (summary, log) = old.stop_with_log();
+        assert_eq!(summary["received"], 1);
+        let own = rustix::process::geteuid().as_raw();
+        let said = format!(" WARN not taken over: the user 65534 asked, and this is {own}\n");
+        assert!(log.contains(&said), "{log}");
+    };
+    in_namespaces(NAME, body);
 }
