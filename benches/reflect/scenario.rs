@@ -137,13 +137,7 @@ pub fn all() -> Vec<Scenario> {
         scenario(
             BLOCKING,
             Measure::RoundTrip { spinning: false },
-            &[
-                "less work",
-                "more work",
-                "recvfrom/sendto",
-                "socat",
-                "sockperf",
-            ],
+            &["recvfrom/sendto", "socat", "sockperf"],
             &["--engine uring", "--engine mmsg", "--engine uring --spin"],
         ),
         scenario(
