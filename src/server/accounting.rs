@@ -209,7 +209,10 @@ impl Accounting {
 
     /// Everything from the start until `now`.
     pub fn summary(&self, now: Instant) -> Summary {
-        let total = self.total();
+        self.summary_of(&self.total(), now)
+    }
+
+    fn summary_of(&self, total: &Stats, now: Instant) -> Summary {
         let seconds = now.duration_since(self.start).as_secs_f64();
         let loss = self.lost(self.first_loss, self.losses(), &total.counters);
         let share = |(worker, share): (usize, &Share)| {
@@ -220,7 +223,7 @@ impl Accounting {
                 share.trains_dropped,
             )
         };
-        let mut totals = Totals::new(seconds, &total, self.in_flight(), loss);
+        let mut totals = Totals::new(seconds, total, self.in_flight(), loss);
         totals.span = Span::between(self.start, now);
         Summary {
             totals,
@@ -237,12 +240,8 @@ impl Accounting {
         let workers = workers.map(|(worker, share)| {
             WorkerCounts::new(worker, &share.total.counters, share.trains_dropped)
         });
-        Snapshot::new(
-            self.summary(now),
-            workers.collect(),
-            is_complete,
-            &self.total(),
-        )
+        let (workers, total) = (workers.collect(), self.total());
+        Snapshot::new(self.summary_of(&total, now), workers, is_complete, total)
     }
 
     fn in_flight(&self) -> u64 {

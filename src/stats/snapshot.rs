@@ -30,13 +30,13 @@ impl Snapshot {
         summary: Summary,
         workers: Vec<WorkerCounts>,
         is_complete: bool,
-        total: &Stats,
+        total: Stats,
     ) -> Self {
         Self {
             summary,
             workers,
             is_complete,
-            residence: total.latency.clone(),
+            residence: total.latency,
         }
     }
 

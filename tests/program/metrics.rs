@@ -3,9 +3,8 @@
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::Duration;
 
-use reflector_metrics::http;
 use reflector_netlab::topology::{Namespace, in_namespaces};
-use reflector_testkit::{Client, Reflector, on_both_engines, run_to_end, text, wait_until};
+use reflector_testkit::{Client, Reflector, http, on_both_engines, run_to_end, text, wait_until};
 use rustix::process::Signal;
 
 use super::{FAILED, clients};

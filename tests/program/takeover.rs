@@ -12,10 +12,9 @@ use std::process::{self, Child, Command};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use reflector_metrics::http;
 use reflector_netlab::topology::{DockerHost, Namespace, in_namespaces, skip};
 use reflector_testkit::{
-    Client, Engine, LISTEN, Reflector, at, command, on_both_engines, run_to_end, text, train,
+    Client, Engine, LISTEN, Reflector, at, command, http, on_both_engines, run_to_end, text, train,
     wait_until,
 };
 use rustix::net::{

@@ -18,6 +18,7 @@ pub mod conntrack;
 mod engine;
 pub mod frames;
 mod hlog;
+pub mod http;
 pub mod in_process;
 mod link;
 mod program;
