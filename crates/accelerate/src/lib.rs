@@ -1,0 +1,9 @@
+//! Answers in the kernel what the reflector's sockets would answer, or passes it to them.
+
+#![forbid(unsafe_code)]
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
+pub mod way;
