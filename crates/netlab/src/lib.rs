@@ -25,5 +25,6 @@ pub mod naive;
 pub mod observe;
 
 pub mod conntrack;
-pub mod ethtool;
 pub mod netfilter;
+
+pub use reflector_netlink::ethtool;

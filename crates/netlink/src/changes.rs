@@ -1,36 +1,53 @@
 //! What changes in the routing tables, as the kernel tells whoever subscribes.
 
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use ipnet::Ipv4Net;
 use netlink_packet_core::{NetlinkMessage, NetlinkPayload};
 use netlink_packet_route::RouteNetlinkMessage;
-use netlink_packet_route::link::{LinkAttribute, LinkMessage};
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 
+use crate::link::Link;
 use crate::route::{ipv4_destination, mtu};
 use reflector_udp::addr::array;
 
-/// Groups of linux/rtnetlink.h: RTMGRP_LINK and RTMGRP_IPV4_ROUTE.
-const GROUPS: u32 = 0x1 | 0x40;
+/// What one may follow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Topic {
+    /// Network devices.
+    Links,
+    /// Addresses of this host, of both families.
+    Addresses,
+    /// IPv4 routes.
+    Ipv4Routes,
+}
+
+impl Topic {
+    /// Groups of linux/rtnetlink.h, each a bit.
+    fn groups(self) -> u32 {
+        const LINK: u32 = 0x1;
+        const IPV4_IFADDR: u32 = 0x10;
+        const IPV4_ROUTE: u32 = 0x40;
+        const IPV6_IFADDR: u32 = 0x100;
+        match self {
+            Self::Links => LINK,
+            Self::Addresses => IPV4_IFADDR | IPV6_IFADDR,
+            Self::Ipv4Routes => IPV4_ROUTE,
+        }
+    }
+}
 
 /// Something that has changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
     /// A link is there, for the first time or in another state.
-    Link {
-        /// Its name.
-        name: String,
-        /// Its number, which no other link has had.
-        index: u32,
-    },
-    /// A link has gone, from the machine or to another namespace.
-    LinkGone {
-        /// The name it had.
-        name: String,
-        /// The number it had.
-        index: u32,
-    },
+    Link(Link),
+    /// A link has gone, from the machine or to another namespace, as it was.
+    LinkGone(Link),
+    /// An address has come, gone or changed. Which are there is asked of
+    /// [`Netlink::addresses`](crate::Netlink::addresses).
+    Address,
     /// An IPv4 route has come, gone or changed.
     Ipv4Route {
         /// Where it leads.
@@ -42,22 +59,24 @@ pub enum Change {
     Missed,
 }
 
-/// Changes of links and of IPv4 routes, from the subscription on.
+/// Changes of what has been subscribed to, from the subscription on.
 #[derive(Debug)]
 pub struct Changes(Socket);
 
 impl Changes {
-    /// Subscribes to the changes in the calling thread's network namespace.
+    /// Subscribes to the changes of `topics` in the calling thread's network namespace.
     ///
     /// # Errors
     /// EPROTONOSUPPORT and the like in a sandbox without rtnetlink.
-    pub fn subscribe() -> io::Result<Self> {
+    pub fn subscribe(topics: &[Topic]) -> io::Result<Self> {
         let mut socket = Socket::new(NETLINK_ROUTE)?;
-        socket.bind(&SocketAddr::new(0, GROUPS))?;
+        let groups = topics.iter().fold(0, |all, topic| all | topic.groups());
+        socket.bind(&SocketAddr::new(0, groups))?;
         Ok(Self(socket))
     }
 
-    /// Waits for changes, and returns those that the kernel tells at once.
+    /// Waits for changes, and returns those that the kernel tells at once. The descriptor is
+    /// readable when there are any.
     ///
     /// # Errors
     /// What recvmsg(2) says of a socket that is of no use any more.
@@ -75,6 +94,12 @@ impl Changes {
     }
 }
 
+impl AsFd for Changes {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
 /// The changes that `bytes` tell of, one message behind the other.
 fn changes(mut bytes: &[u8]) -> Vec<Change> {
     let mut changes = Vec::new();
@@ -86,16 +111,21 @@ fn changes(mut bytes: &[u8]) -> Vec<Change> {
         bytes = bytes.get(len..).unwrap_or_default();
         // What a newer kernel says that the crate cannot read may be a change as well.
         changes.push(match message.map(|message| message.payload) {
-            Ok(NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(link))) => Change::Link {
-                name: name(&link),
-                index: link.header.index,
-            },
-            Ok(NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelLink(link))) => {
-                Change::LinkGone {
-                    name: name(&link),
-                    index: link.header.index,
+            Ok(NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(link))) => {
+                match Link::of(&link) {
+                    Some(link) => Change::Link(link),
+                    None => continue,
                 }
             }
+            Ok(NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelLink(link))) => {
+                match Link::of(&link) {
+                    Some(link) => Change::LinkGone(link),
+                    None => continue,
+                }
+            }
+            Ok(NetlinkPayload::InnerMessage(
+                RouteNetlinkMessage::NewAddress(_) | RouteNetlinkMessage::DelAddress(_),
+            )) => Change::Address,
             Ok(NetlinkPayload::InnerMessage(
                 RouteNetlinkMessage::NewRoute(route) | RouteNetlinkMessage::DelRoute(route),
             )) => match ipv4_destination(&route) {
@@ -110,17 +140,6 @@ fn changes(mut bytes: &[u8]) -> Vec<Change> {
         });
     }
     changes
-}
-
-fn name(link: &LinkMessage) -> String {
-    let name = link
-        .attributes
-        .iter()
-        .find_map(|attribute| match attribute {
-            LinkAttribute::IfName(name) => Some(name.clone()),
-            _ => None,
-        });
-    name.unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -5,7 +5,6 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 
 use netlink_packet_route::RouteNetlinkMessage;
-use netlink_packet_route::link::{LinkAttribute, LinkMessage};
 use netlink_packet_route::route::{RouteAttribute, RouteFlags};
 use netlink_packet_route::tc::{TcAttribute, TcHandle, TcMessage, TcStats2};
 
@@ -100,21 +99,7 @@ impl Netlink {
     /// # Errors
     /// ENODEV when there is none.
     pub fn device_name(&mut self, device: u32) -> io::Result<String> {
-        let mut message = LinkMessage::default();
-        message.header.index = device;
-        let answers = self.request(RouteNetlinkMessage::GetLink(message), Intent::Change)?;
-        let mut names = answers.into_iter().filter_map(|answer| match answer {
-            RouteNetlinkMessage::NewLink(link) => {
-                link.attributes.into_iter().find_map(|it| match it {
-                    LinkAttribute::IfName(name) => Some(name),
-                    _ => None,
-                })
-            }
-            _ => None,
-        });
-        names
-            .next()
-            .ok_or_else(|| io::Error::from_raw_os_error(libc::ENODEV))
+        Ok(self.link_at(device)?.name)
     }
 }
 

@@ -65,7 +65,7 @@ impl Netlink {
     }
 
     /// The same, with each answer handed to `take`: a table may be long.
-    fn request_each(
+    pub(crate) fn request_each(
         &mut self,
         message: RouteNetlinkMessage,
         intent: Intent,

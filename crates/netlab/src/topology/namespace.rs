@@ -1,5 +1,6 @@
 //! A network namespace of our own, and what is in it.
 
+mod links;
 mod messages;
 
 use std::fs;
@@ -235,7 +236,7 @@ impl Namespace {
 
     /// Waits until the kernel has taken note of the carrier of `link`; `TimedOut` after five
     /// seconds.
-    pub(crate) fn wait_up(&self, link: &str) -> io::Result<()> {
+    pub fn wait_up(&self, link: &str) -> io::Result<()> {
         wait_until(|| self.is_up(link)).map_err(attempting(format_args!("wait for {link}")))
     }
 

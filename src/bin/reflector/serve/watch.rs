@@ -8,7 +8,7 @@ use std::thread;
 use ipnet::Ipv4Net;
 use reflector::server::Handle;
 use reflector_measure::error::Error;
-use reflector_netlink::{Change, Changes, Netlink};
+use reflector_netlink::{Change, Changes, Netlink, Topic};
 
 /// Interfaces by name, each with the number that it had when it was last seen; without one while
 /// it is not there.
@@ -27,7 +27,8 @@ struct Watch {
 /// `EAGAIN` where there may be no more threads.
 pub fn follow(server: Handle, interfaces: Vec<String>) -> Result<(), Error> {
     // In this order: what changes while the numbers are read is told as well.
-    let opened = Changes::subscribe().and_then(|changes| Ok((changes, Netlink::open()?)));
+    let opened = Changes::subscribe(&[Topic::Links, Topic::Ipv4Routes])
+        .and_then(|changes| Ok((changes, Netlink::open()?)));
     let (mut changes, netlink) = match opened {
         Ok(opened) => opened,
         Err(error) => {
@@ -62,9 +63,11 @@ pub fn follow(server: Handle, interfaces: Vec<String>) -> Result<(), Error> {
 impl Watch {
     fn take(&mut self, change: &Change) {
         match change {
-            Change::Link { name, index } => self.is_there(name, *index),
-            Change::LinkGone { name, index } => self.has_gone(name, *index),
+            Change::Link(link) => self.is_there(&link.name, link.index),
+            Change::LinkGone(link) => self.has_gone(&link.name, link.index),
             Change::Missed => self.look_at_all(),
+            // Replies leave from the address that was asked, whichever there are.
+            Change::Address => {}
             Change::Ipv4Route { net, mtu } => {
                 // A router has many routes that change, and none of them concerns us.
                 if mtu.is_some() || self.route_mtus.iter().any(|(known, _)| known == net) {

@@ -1,0 +1,34 @@
+//! Features of devices: `reflector_netlink::ethtool`, tried in the lab.
+
+use std::io;
+
+use reflector_netlab::ethtool::{can_switch, feature, set_feature};
+use reflector_netlab::topology::{Namespace, in_namespaces};
+
+#[test]
+fn features_are_switched_by_name() {
+    in_namespaces("features_are_switched_by_name", || {
+        let namespace = Namespace::new().unwrap();
+        namespace.add_veth("v0", &namespace, "v1").unwrap();
+        namespace.run(|| {
+            for name in [
+                "tx-udp-segmentation",
+                "tx-checksum-ip-generic",
+                "rx-gro",
+                "rx-udp-gro-forwarding",
+            ] {
+                for enabled in [false, true, false] {
+                    set_feature("v0", name, enabled).unwrap();
+                    assert_eq!(feature("v0", name).unwrap(), enabled, "{name}");
+                    assert!(can_switch("v0", name).unwrap(), "{name}");
+                }
+            }
+            // Unknown to every kernel; known to every kernel and not available on a veth.
+            for name in ["tx-nonsense", "loopback"] {
+                let error = set_feature("v0", name, true).unwrap_err();
+                assert_eq!(error.kind(), io::ErrorKind::Unsupported, "{error}");
+                assert!(!can_switch("v0", name).unwrap(), "{name}");
+            }
+        });
+    });
+}
