@@ -173,3 +173,25 @@ fn addresses_are_read_and_their_changes_told() {
         while !read().is_empty() {}
     });
 }
+
+#[test]
+fn what_is_told_after_something_was_missed_is_told_for_certain() {
+    let test_name = "what_is_told_after_something_was_missed_is_told_for_certain";
+    in_namespaces(test_name, || {
+        let namespace = Namespace::new().unwrap();
+        namespace.add_veth("v0", &namespace, "v1").unwrap();
+        let subscribe = || Changes::subscribe(&[Topic::Links]);
+        let mut changes = namespace.run(subscribe).unwrap();
+        // More than the socket has room for: 212 992 bytes by default.
+        for turn in 0..2_000 {
+            namespace.set_mtu("v0", 1_400 + turn % 2).unwrap();
+        }
+        assert_eq!(changes.wait().unwrap(), [Change::Missed]);
+        namespace.rename("v0", "v9").unwrap();
+        let told = changes.wait().unwrap();
+        assert!(
+            matches!(&told[..], [Change::Link(link)] if link.name == "v9"),
+            "{told:?}"
+        );
+    });
+}

@@ -85,10 +85,28 @@ impl Changes {
             match self.0.recv_from_full() {
                 Ok((bytes, _)) => return Ok(changes(&bytes)),
                 Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => {
+                    self.discard()?;
                     return Ok(vec![Change::Missed]);
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Discards what has been told. Until the queue is empty once, the kernel goes on dropping what
+    /// there would be room for again, and does not say so a second time (`netlink_overrun` and
+    /// `netlink_rcv_wake` in net/netlink/af_netlink.c).
+    fn discard(&self) -> io::Result<()> {
+        loop {
+            let mut byte = [0];
+            match self.0.recv(&mut &mut byte[..], libc::MSG_DONTWAIT) {
+                Ok(_) => {}
+                Err(error) => match error.raw_os_error() {
+                    Some(libc::EAGAIN) => return Ok(()),
+                    Some(libc::ENOBUFS | libc::EINTR) => {}
+                    _ => return Err(error),
+                },
             }
         }
     }

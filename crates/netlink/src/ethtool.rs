@@ -72,6 +72,7 @@ const FEATURES_HEADER: u16 = 1;
 const FEATURES_HARDWARE: u16 = 2;
 const FEATURES_WANTED: u16 = 3;
 const FEATURES_ACTIVE: u16 = 4;
+const HEADER_DEVICE_INDEX: u16 = 1;
 const HEADER_DEVICE_NAME: u16 = 2;
 const BITSET_BITS: u16 = 3;
 const BITSET_BIT: u16 = 1;
@@ -115,24 +116,33 @@ impl Ethtool {
     /// ENODEV when there is no such device.
     pub fn is_active(&self, interface: &str, name: &str) -> io::Result<bool> {
         // Without a mask: only bits that are on are listed.
-        self.has_bit(interface, FEATURES_ACTIVE, name, |_| true)
+        self.has_bit(&header(interface), FEATURES_ACTIVE, name, |_| true)
+    }
+
+    /// The same of the device with number `index`, which may be renamed meanwhile.
+    ///
+    /// # Errors
+    /// ENODEV when there is no such device.
+    pub fn is_active_at(&self, index: u32, name: &str) -> io::Result<bool> {
+        let header = nested_header(&attribute(HEADER_DEVICE_INDEX, &index.to_ne_bytes()));
+        self.has_bit(&header, FEATURES_ACTIVE, name, |_| true)
     }
 
     fn can_switch(&self, interface: &str, name: &str) -> io::Result<bool> {
         // All that the kernel knows are listed; those that can be switched have a value.
         let is_on = |bit: &[u8]| find(bit, BIT_VALUE).is_some();
-        self.has_bit(interface, FEATURES_HARDWARE, name, is_on)
+        self.has_bit(&header(interface), FEATURES_HARDWARE, name, is_on)
     }
 
     /// Whether bit set `set` lists a bit of that name for which `is_on` holds.
     fn has_bit(
         &self,
-        interface: &str,
+        header: &[u8],
         set: u16,
         name: &str,
         is_on: impl Fn(&[u8]) -> bool,
     ) -> io::Result<bool> {
-        let answer = self.ask(FEATURES_GET, &header(interface))?;
+        let answer = self.ask(FEATURES_GET, header)?;
         let bits = find(&answer, set).and_then(|bits| find(bits, BITSET_BITS));
         let has_name = |bit| {
             find(bit, BIT_NAME).and_then(|it| it.strip_suffix(b"\0")) == Some(name.as_bytes())
@@ -185,8 +195,11 @@ impl Ethtool {
 
 /// The attribute that names the device.
 fn header(interface: &str) -> Vec<u8> {
-    let name = attribute(HEADER_DEVICE_NAME, &terminated(interface));
-    attribute(FEATURES_HEADER | NESTED, &name)
+    nested_header(&attribute(HEADER_DEVICE_NAME, &terminated(interface)))
+}
+
+fn nested_header(device: &[u8]) -> Vec<u8> {
+    attribute(FEATURES_HEADER | NESTED, device)
 }
 
 fn terminated(text: &str) -> Vec<u8> {
