@@ -6,4 +6,5 @@
 #[doc = include_str!("../README.md")]
 struct Readme;
 
+pub mod devices;
 pub mod way;

@@ -1,0 +1,163 @@
+//! What is to be done when something changes.
+//!
+//! A message says *that* something has changed; *what is* is asked of the kernel then, since it
+//! may be newer than the message. So a message that comes late undoes nothing, and the order of
+//! messages matters in one case only: a device with the number of ours has gone. Then its
+//! attachment is of no use, whatever else has that number by now.
+//!
+//! The end of a veth that moves is closed first, and then the other end is told to have no carrier.
+//! So where both ends come to be in this namespace, which loses what goes by peer redirect, that is
+//! heard of when the kernel tells of the carrier, and not only when it is there again.
+
+use std::collections::BTreeSet;
+
+use reflector_netlink::Change;
+
+use super::device::Device;
+use super::host::Host;
+use super::local::{LocalAddresses, is_isolated};
+use super::step::{Reason, Step};
+
+/// What is attached where, and what is waited for.
+#[derive(Debug)]
+pub struct Machine {
+    peer_is_scrubbed: bool,
+    devices: Vec<Device>,
+    /// As they were set last; `None` when they are to be set whatever they are.
+    local: Option<LocalAddresses>,
+    /// Devices whose addresses are not among them.
+    isolated: BTreeSet<u32>,
+}
+
+impl Machine {
+    /// For the devices called `names`, with nothing attached. Whether peer redirect scrubs what it
+    /// hands over, [`peer_is_scrubbed`](super::judge::peer_is_scrubbed) tells.
+    pub fn new(names: &[String], peer_is_scrubbed: bool) -> Self {
+        let names: BTreeSet<&String> = names.iter().collect();
+        Self {
+            peer_is_scrubbed,
+            devices: names.into_iter().map(|it| Device::new(it)).collect(),
+            local: None,
+            isolated: BTreeSet::new(),
+        }
+    }
+
+    /// Begins: everything is asked. Changes have to be subscribed to before.
+    pub fn begin(&mut self, host: &mut impl Host) -> Vec<Step> {
+        self.take(&Change::Missed, host)
+    }
+
+    /// What `change` makes necessary.
+    pub fn take(&mut self, change: &Change, host: &mut impl Host) -> Vec<Step> {
+        let mut steps = Vec::new();
+        match change {
+            // Nobody may answer before it is known from where.
+            _ if self.local.is_none() => self.take_all(host, &mut steps),
+            Change::Missed => self.take_all(host, &mut steps),
+            Change::Address => self.read_addresses(host, &mut steps),
+            Change::Link(link) => {
+                let is_concerned = |it: &Device| it.is_concerned(link);
+                if self.isolated.contains(&link.index) != is_isolated(link) {
+                    self.read_addresses(host, &mut steps);
+                }
+                if self.devices.iter().any(is_concerned) {
+                    self.read_links(host, is_concerned, &mut steps);
+                }
+            }
+            Change::LinkGone(link) => {
+                let is_concerned = |it: &Device| it.is_concerned(link);
+                self.let_go(|it| it == link.index, &Reason::Absent, &mut steps);
+                // Its addresses have gone with it.
+                self.read_addresses(host, &mut steps);
+                if self.devices.iter().any(is_concerned) {
+                    self.read_links(host, is_concerned, &mut steps);
+                }
+            }
+            Change::Ipv4Route { .. } => {}
+        }
+        steps
+    }
+
+    /// To be told that nothing is attached to device `index`, since `said` was said.
+    pub fn lost(&mut self, index: u32, said: &str) -> Vec<Step> {
+        let mut steps = Vec::new();
+        let reason = Reason::Failed(said.to_owned());
+        self.let_go(|it| it == index, &reason, &mut steps);
+        steps
+    }
+
+    /// To be told that the addresses could not be set, since `said` was said: all devices are let
+    /// go, and everything is tried again at the next change.
+    pub fn lost_all(&mut self, said: &str) -> Vec<Step> {
+        let mut steps = Vec::new();
+        for device in &mut self.devices {
+            device.wait(Reason::Failed(said.to_owned()), &mut steps);
+        }
+        self.local = None;
+        steps
+    }
+
+    /// Everything, whatever has been known before: also whether what is attached is still the
+    /// device that it was attached to, which only a new attachment makes sure.
+    fn take_all(&mut self, host: &mut impl Host, steps: &mut Vec<Step>) {
+        self.read_addresses(host, steps);
+        if self.local.is_none() {
+            return;
+        }
+        for device in &mut self.devices {
+            device.doubt(steps);
+        }
+        self.read_links(host, |_| true, steps);
+    }
+
+    fn read_addresses(&mut self, host: &mut impl Host, steps: &mut Vec<Step>) {
+        let read = host
+            .links()
+            .and_then(|links| Ok((host.addresses()?, links)));
+        let (addresses, links) = match read {
+            Ok(read) => read,
+            Err(error) => {
+                let said = format!("cannot read the addresses of this host: {error}");
+                return steps.extend(self.lost_all(&said));
+            }
+        };
+        let isolated = links.iter().filter(|it| is_isolated(it));
+        self.isolated = isolated.map(|it| it.index).collect();
+        let local = LocalAddresses::of(&links, &addresses);
+        if self.local.as_ref() != Some(&local) {
+            steps.push(Step::SetAddresses(local.clone()));
+            self.local = Some(local);
+        }
+    }
+
+    fn read_links(
+        &mut self,
+        host: &mut impl Host,
+        is_concerned: impl Fn(&Device) -> bool,
+        steps: &mut Vec<Step>,
+    ) {
+        let links = match host.links() {
+            Ok(links) => links,
+            Err(error) => {
+                let said = format!("cannot read the devices of this host: {error}");
+                return steps.extend(self.lost_all(&said));
+            }
+        };
+        let attached = self.devices.iter().filter_map(Device::attached);
+        let mut taken: BTreeSet<u32> = attached.collect();
+        for device in self.devices.iter_mut().filter(|it| is_concerned(it)) {
+            device.judge(&links, self.peer_is_scrubbed, &mut taken, host, steps);
+        }
+    }
+
+    fn let_go(&mut self, is_it: impl Fn(u32) -> bool, reason: &Reason, steps: &mut Vec<Step>) {
+        for device in &mut self.devices {
+            if device.attached().is_some_and(&is_it) {
+                device.wait(reason.clone(), steps);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,73 @@
+//! Addresses, and what fails.
+
+use super::*;
+
+fn address(net: &str) -> Address {
+    Address {
+        device: 1,
+        net: net.parse().unwrap(),
+        broadcast: None,
+        is_usable: true,
+    }
+}
+
+#[test]
+fn addresses_are_set_before_anything_is_attached_and_when_they_change() {
+    let mut bench = attached();
+    assert_eq!(bench.told(Change::Address), []);
+    bench.host.addresses = vec![address("10.0.0.1/24")];
+    let local = LocalAddresses::of(&[], &bench.host.addresses);
+    assert_eq!(bench.told(Change::Address), [Step::SetAddresses(local)]);
+    bench.host.addresses.clear();
+    let none = Step::SetAddresses(LocalAddresses::default());
+    assert_eq!(bench.told(Change::Address), [none]);
+}
+
+#[test]
+fn addresses_go_with_their_device_and_into_a_vrf() {
+    let (mut bench, _) = Bench::begin(&["v0"], &[veth("v0")]);
+    let other = Link {
+        index: 1,
+        name: "eth0".into(),
+        ..veth("")
+    };
+    bench.becomes(&other);
+    bench.host.addresses = vec![address("10.0.0.1/24")];
+    let local = Step::SetAddresses(LocalAddresses::of(&[], &bench.host.addresses));
+    let none = Step::SetAddresses(LocalAddresses::default());
+    assert_eq!(bench.told(Change::Address), std::slice::from_ref(&local));
+    let in_vrf = Link {
+        port_kind: Some("vrf".into()),
+        ..other.clone()
+    };
+    assert_eq!(bench.becomes(&in_vrf), std::slice::from_ref(&none));
+    assert_eq!(bench.becomes(&other), [local]);
+    bench.host.addresses.clear();
+    assert_eq!(bench.goes(&other), [none]);
+}
+
+#[test]
+fn what_fails_is_let_go_of_and_tried_again() {
+    let mut bench = attached();
+    let failed = |said: &str| Step::Wait {
+        name: "v0".into(),
+        reason: Reason::Failed(said.into()),
+    };
+    let steps = bench.machine.lost(OURS, "no room");
+    assert_eq!(steps, [DETACH, failed("no room")]);
+    assert_eq!(bench.becomes(&veth("v0")), [attach("v0", OURS, Way::Peer)]);
+    // Nothing is answered from addresses that could not be set.
+    let steps = bench.machine.lost_all("no room");
+    assert_eq!(steps, [DETACH, failed("no room")]);
+    let set = Step::SetAddresses(LocalAddresses::default());
+    let steps = bench.told(Change::Address);
+    assert_eq!(steps, [set.clone(), attach("v0", OURS, Way::Peer)]);
+    // A host that does not say what there is.
+    bench.host.is_deaf = true;
+    let steps = bench.told(Change::Link(veth("v0")));
+    assert_eq!(steps.len(), 2, "{steps:?}");
+    assert_eq!(steps[0], DETACH);
+    bench.host.is_deaf = false;
+    let steps = bench.told(Change::Address);
+    assert_eq!(steps, [set, attach("v0", OURS, Way::Peer)]);
+}
