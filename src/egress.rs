@@ -182,7 +182,7 @@ impl<C: Calls> Egress<C> {
             segment_len: arrival.segment_len,
         };
         if let Answer::Drop(reason) = slot.answer {
-            return stats.counters.drop(reason, count);
+            return stats.of(arrival.flow.socket as usize).drop(reason, count);
         }
         let replied = if let Answer::Each(first) = slot.answer {
             let verdicts = &verdicts[first as usize..][..count as usize];
@@ -217,17 +217,18 @@ impl<C: Calls> Egress<C> {
         verdicts: &[Verdict],
         stats: &mut Stats,
     ) -> u64 {
+        let counters = stats.of(flow.socket as usize);
         let mut replied = 0;
         let mut run: Option<Run> = None;
         for (segment, verdict) in train.segments().zip(verdicts) {
             let len = match *verdict {
                 Verdict::Reply { len } if len <= segment.len as usize => len as u32,
                 Verdict::Reply { .. } => {
-                    stats.counters.drop(DropReason::ReplyTooLong, 1);
+                    counters.drop(DropReason::ReplyTooLong, 1);
                     continue;
                 }
                 Verdict::Drop(reason) => {
-                    stats.counters.drop(reason, 1);
+                    counters.drop(reason, 1);
                     continue;
                 }
             };

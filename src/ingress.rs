@@ -11,7 +11,7 @@ use crate::batch::Batch;
 use crate::datagram::{
     Arrival, Attributes, DropReason, Endpoint, LocalAddr, SEGMENTS_MAX, segment_count,
 };
-use crate::stats::Stats;
+use crate::stats::counters::Counters;
 use reflector_udp::cmsg::{self, Received};
 use reflector_udp::memory::Lease;
 use reflector_udp::mmsg::Incoming;
@@ -125,8 +125,8 @@ fn check_local(
     Ok(())
 }
 
-/// Counts a received buffer whose arrival is written into `batch`, and leaves it there; or gives it
-/// back with the reason counted.
+/// Counts a received buffer whose arrival is written into `batch`, by the `counters` of its
+/// `socket`, and leaves it there; or gives it back with the reason counted.
 #[inline]
 pub fn admit(
     lease: Lease,
@@ -134,19 +134,19 @@ pub fn admit(
     socket: usize,
     arrived: Result<(), Unanswerable>,
     batch: &mut Batch,
-    stats: &mut Stats,
+    counters: &mut Counters,
 ) -> Option<Lease> {
     let payload_len = window.len();
     match arrived {
         Ok(()) => {
             let count = batch.push(lease, window, socket).count();
-            stats.counters.receive(count, payload_len);
+            counters.receive(count, payload_len);
             None
         }
         Err(unanswerable) => {
             let count = segment_count(payload_len, unanswerable.segment_len);
-            stats.counters.receive(count, payload_len);
-            stats.counters.drop(unanswerable.reason, count);
+            counters.receive(count, payload_len);
+            counters.drop(unanswerable.reason, count);
             Some(lease)
         }
     }

@@ -75,7 +75,7 @@ pub use reflector_measure::error::Error;
 /// What a server reports.
 pub mod report {
     pub use crate::stats::report::*;
-    pub use crate::stats::snapshot::{Snapshot, WorkerCounts};
+    pub use crate::stats::snapshot::{Lengths, ListenerCounts, Snapshot, WorkerCounts};
 }
 
 /// The rooms of the heart, for this package's own tests and benches. No part of the face: it

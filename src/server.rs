@@ -177,7 +177,7 @@ impl<R: Responder + Send + 'static> Server<R> {
         for (index, (sockets, responders)) in
             self.sockets.by_worker.iter().zip(responders).enumerate()
         {
-            let control = Arc::new(Control::open().map_err(cannot)?);
+            let control = Arc::new(Control::open(sockets.len()).map_err(cannot)?);
             let worker = Worker {
                 index,
                 core: self.config.workers[index],

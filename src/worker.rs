@@ -19,6 +19,7 @@ use crate::guard::Guard;
 use crate::guard::limiter::Limiter;
 use crate::responder::{Request, Responder};
 use crate::stats::Stats;
+use crate::stats::counters::Counters;
 use control::{Command, Control, Obeyed, Reports, WorkerReport};
 use in_flight::InFlight;
 
@@ -221,7 +222,7 @@ impl<R: Responder> Worker<R> {
         stats: &mut Stats,
         told: Reasons,
     ) -> Option<(SocketAddr, DropReason)> {
-        stats.counters.batches += u64::from(!batch.is_empty());
+        stats.batches.brought(batch.len());
         let limiter = self.limiter.as_mut();
         let mut limiter = limiter.map(|limiter| (limiter, clock::monotonic()));
         let mut refused = None;
@@ -235,9 +236,13 @@ impl<R: Responder> Worker<R> {
             let admitted = match (self.guard.admit(arrival), &mut limiter) {
                 (Err(reason), _) => Err(reason),
                 (Ok(()), None) => Ok(count),
-                (Ok(()), Some((limiter, now))) => {
-                    Ok(within_limit(limiter, peer.ip(), count, *now, stats))
-                }
+                (Ok(()), Some((limiter, now))) => Ok(within_limit(
+                    limiter,
+                    peer.ip(),
+                    count,
+                    *now,
+                    stats.of(socket),
+                )),
             };
             let reason = match admitted {
                 Err(reason) => Some(reason),
@@ -307,11 +312,11 @@ fn within_limit(
     source: IpAddr,
     count: u64,
     now: Instant,
-    stats: &mut Stats,
+    counters: &mut Counters,
 ) -> u64 {
     let within = limiter.admit(source, count as u32, now).into();
     if limiter.is_dry_run() {
-        stats.counters.rate_excess += count - within;
+        counters.rate_excess += count - within;
         return count;
     }
     within
@@ -337,8 +342,10 @@ impl Reasons {
 
 /// Datagrams received and receives that failed: while one of them goes up, there may be more.
 fn progress(stats: &Stats) -> (u64, u64) {
-    let counters = &stats.counters;
-    (counters.received, counters.receive_errors_total())
+    let all = stats.sockets().iter();
+    all.fold((0, 0), |(received, errors), it| {
+        (received + it.received, errors + it.receive_errors_total())
+    })
 }
 
 /// What the responder is told of an arrival of `count` datagrams at the socket bound to `bound`.

@@ -9,6 +9,7 @@
 //! got slower, not what a datagram costs in service (that is `reflect`). Where even that is too
 //! noisy, `scripts/instructions.sh` counts the instructions of the same bodies.
 
+mod admit;
 mod control;
 mod lists;
 
@@ -48,10 +49,9 @@ struct Body {
     datagrams: u64,
     prepare: fn() -> Run,
 }
-
 type Run = Box<dyn FnMut()>;
 
-const BODIES: [Body; 23] = [
+const BODIES: [Body; 25] = [
     Body {
         name: "ingress/family=v4/control=timestamp+pktinfo",
         datagrams: 32,
@@ -71,6 +71,16 @@ const BODIES: [Body; 23] = [
         name: "ingress/family=v4/control=timestamp+pktinfo+ttl",
         datagrams: 32,
         prepare: || ingress(Family::V4, None, Some(64)),
+    },
+    Body {
+        name: "admit/singles=32/len=64",
+        datagrams: 32,
+        prepare: || admit::admit(1, 64),
+    },
+    Body {
+        name: "admit/trains=32/segments=32/len=1400",
+        datagrams: 32 * 32,
+        prepare: || admit::admit(32, 1400),
     },
     Body {
         name: "guard/family=v4/lists=default/verdict=admitted",
@@ -360,7 +370,7 @@ fn egress(family: Family, peers: u16, segments: u32, segment_len: u32, guarded: 
         slots_max,
     );
     let mut batch = Batch::new(slots_max);
-    let mut stats = Stats::new();
+    let mut stats = Stats::new(1);
     let mut owned = Lease::carve(SLOTS, CAPACITY, STRIDE).expect("memory");
     let arrivals: Vec<Arrival> = (0..SLOTS)
         .map(|index| arrival(family, peer(family, index % peers), segment_len))
@@ -378,9 +388,8 @@ fn egress(family: Family, peers: u16, segments: u32, segment_len: u32, guarded: 
         while !batch.is_empty() {
             egress.gather(&mut batch, &mut stats);
             egress.record_residences(SENT_NS, &mut stats);
-            for message in 0..egress.outbox().len() {
-                egress.sent(message, &mut stats);
-            }
+            let counters = stats.of(0);
+            (0..egress.outbox().len()).for_each(|message| egress.sent(message, counters));
             egress.finish();
             while let Some(lease) = egress.release() {
                 owned.push(lease);

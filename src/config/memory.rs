@@ -6,6 +6,7 @@ use crate::datagram::{SEGMENTS_MAX, Verdict};
 use crate::egress;
 use crate::engine::uring::buffers::STRIDE;
 use crate::guard::limiter::Limiter;
+use crate::stats::counters::Counters;
 use crate::stats::latency::HISTOGRAM_BYTES;
 
 impl Config {
@@ -25,6 +26,9 @@ impl Config {
         worker += messages.next_power_of_two() * 64 + (2 * buffers + messages) * 2 * 16;
         // Histograms: counting, published, and the server's sum for the worker.
         worker += 3 * HISTOGRAM_BYTES;
+        // The counters of its sockets, as often: that of each listener, and where others are taken
+        // over by fewer workers, more, which is not foreseen here.
+        worker += 3 * self.listen.len() * size_of::<Counters>();
         // The rate limiter, whatever it sees.
         worker += self.rate_limit.as_ref().map_or(0, |_| Limiter::LEN);
         // Source ports of the guard, stack.

@@ -48,7 +48,7 @@ impl Residences {
                     has_plain = true;
                 }
                 None => {
-                    stats.counters.clock_stepped += count;
+                    stats.latency.clock_stepped += count;
                     has_stepped = true;
                 }
             }

@@ -9,16 +9,15 @@ use super::address::address;
 use super::detour::Detour;
 use super::{Detours, Egress, errno, has_no_room};
 use crate::datagram::DropReason;
-use crate::stats::Stats;
+use crate::stats::counters::Counters;
 use reflector_udp::mmsg::Calls;
 
 impl<C: Calls> Egress<C> {
-    /// Counts a message that the kernel took.
-    pub fn sent(&self, message: usize, stats: &mut Stats) {
+    /// Counts a message that the kernel took, which left by the socket of `counters`.
+    #[inline]
+    pub fn sent(&self, message: usize, counters: &mut Counters) {
         let train = self.trains.get(message);
-        stats
-            .counters
-            .reply(u64::from(train.count), train.len as usize);
+        counters.reply(u64::from(train.count), train.len as usize);
     }
 
     /// Settles a message that the kernel refused with `errno`: a single datagram is counted, a
@@ -32,58 +31,58 @@ impl<C: Calls> Egress<C> {
         message: usize,
         errno: i32,
         socket: BorrowedFd<'_>,
-        stats: &mut Stats,
+        counters: &mut Counters,
     ) {
         let train = self.trains.get(message);
         let (flow, segment_len, count) = (train.flow, train.segment_len(), train.count);
         let is_train = count > 1;
         match errno {
             libc::EMSGSIZE if is_train => {
-                stats.counters.trains_refused += 1;
+                counters.trains_refused += 1;
                 self.refused.remember(&flow, segment_len - 1);
-                self.send_singly(message, 0, socket, stats);
+                self.send_singly(message, 0, socket, counters);
             }
             libc::EINVAL | libc::EIO if is_train => {
-                match self.send_segment(message, 0, socket, stats) {
+                match self.send_segment(message, 0, socket, counters) {
                     Err(again) if again == errno => {
                         self.stamps.forget(message);
-                        stats.counters.send_error(errno, u64::from(count) - 1);
+                        counters.send_error(errno, u64::from(count) - 1);
                     }
                     first => {
-                        stats.counters.trains_refused += 1;
+                        counters.trains_refused += 1;
                         if first.is_ok() {
                             self.refused.remember(&flow, 0);
                         }
-                        self.send_singly(message, 1, socket, stats);
+                        self.send_singly(message, 1, socket, counters);
                     }
                 }
             }
-            libc::EAGAIN | libc::ENOBUFS => self.send_by_detour(message, errno, stats),
+            libc::EAGAIN | libc::ENOBUFS => self.send_by_detour(message, errno, counters),
             _ => {
                 self.stamps.forget(message);
-                stats.counters.send_error(errno, u64::from(count));
+                counters.send_error(errno, u64::from(count));
             }
         }
     }
 
     /// Sends a message for which its socket has no room in another way, if there is one.
     #[cold]
-    fn send_by_detour(&mut self, message: usize, errno: i32, stats: &mut Stats) {
-        stats.counters.sends_without_room += 1;
+    fn send_by_detour(&mut self, message: usize, errno: i32, counters: &mut Counters) {
+        counters.sends_without_room += 1;
         self.stamps.forget(message);
         let detours = Arc::clone(&self.detours);
         let count = u64::from(self.trains.get(message).count);
         match self.detour(message, &detours) {
             Detour::By(socket) => match self.outbox.send(socket, message..message + 1) {
-                Ok(_) => self.sent(message, stats),
+                Ok(_) => self.sent(message, counters),
                 Err(error) if has_no_room(&error) => {
-                    stats.counters.sends_without_room += 1;
-                    stats.counters.send_error(self::errno(&error), count);
+                    counters.sends_without_room += 1;
+                    counters.send_error(self::errno(&error), count);
                 }
-                Err(error) => self.failed(message, self::errno(&error), socket, stats),
+                Err(error) => self.failed(message, self::errno(&error), socket, counters),
             },
-            Detour::Unresolved => stats.counters.drop(DropReason::Unresolved, count),
-            Detour::None => stats.counters.send_error(errno, count),
+            Detour::Unresolved => counters.drop(DropReason::Unresolved, count),
+            Detour::None => counters.send_error(errno, count),
         }
     }
 
@@ -98,7 +97,7 @@ impl<C: Calls> Egress<C> {
 
     /// Sends the datagrams of a message one by one, in fragments of the route's MTU, and counts
     /// them.
-    pub fn send_fragmented(&self, message: usize, stats: &mut Stats) {
+    pub fn send_fragmented(&self, message: usize, counters: &mut Counters) {
         let Some(socket) = self.routes.fragmenter(self.socket(message)) else {
             return;
         };
@@ -106,7 +105,7 @@ impl<C: Calls> Egress<C> {
             let bytes = self.segment(message, segment);
             let sent = self.outbox.send_segment(socket, message, bytes.clone());
             // A failure is counted there; the next datagram may fare better.
-            let _ = count(sent, bytes.len(), stats);
+            let _ = count(sent, bytes.len(), counters);
         }
     }
 
@@ -115,11 +114,11 @@ impl<C: Calls> Egress<C> {
         message: usize,
         first: u32,
         socket: BorrowedFd<'_>,
-        stats: &mut Stats,
+        counters: &mut Counters,
     ) {
         for segment in first..self.trains.get(message).count {
             // Each failure is counted where it happens; the next datagram may fare better.
-            let _ = self.send_segment(message, segment, socket, stats);
+            let _ = self.send_segment(message, segment, socket, counters);
         }
     }
 
@@ -128,7 +127,7 @@ impl<C: Calls> Egress<C> {
         message: usize,
         segment: u32,
         socket: BorrowedFd<'_>,
-        stats: &mut Stats,
+        counters: &mut Counters,
     ) -> Result<(), i32> {
         let bytes = self.segment(message, segment);
         let mut sent = self.outbox.send_segment(socket, message, bytes.clone());
@@ -138,18 +137,18 @@ impl<C: Calls> Egress<C> {
             let detours = Arc::clone(&self.detours);
             match self.detour(message, &detours) {
                 Detour::By(socket) => {
-                    stats.counters.sends_without_room += 1;
+                    counters.sends_without_room += 1;
                     sent = self.outbox.send_segment(socket, message, bytes.clone());
                 }
                 Detour::Unresolved => {
-                    stats.counters.sends_without_room += 1;
-                    stats.counters.drop(DropReason::Unresolved, 1);
+                    counters.sends_without_room += 1;
+                    counters.drop(DropReason::Unresolved, 1);
                     return Err(errno(error));
                 }
                 Detour::None => {}
             }
         }
-        count(sent, bytes.len(), stats)
+        count(sent, bytes.len(), counters)
     }
 
     /// The bytes of a message that are one of its datagrams.
@@ -161,16 +160,16 @@ impl<C: Calls> Egress<C> {
 }
 
 /// Counts a datagram of `len` bytes that was sent by itself, or why it was not.
-fn count(sent: io::Result<()>, len: usize, stats: &mut Stats) -> Result<(), i32> {
+fn count(sent: io::Result<()>, len: usize, counters: &mut Counters) -> Result<(), i32> {
     match sent {
         Ok(()) => {
-            stats.counters.reply(1, len);
+            counters.reply(1, len);
             Ok(())
         }
         Err(error) => {
             let errno = errno(&error);
-            stats.counters.sends_without_room += u64::from(has_no_room(&error));
-            stats.counters.send_error(errno, 1);
+            counters.sends_without_room += u64::from(has_no_room(&error));
+            counters.send_error(errno, 1);
             Err(errno)
         }
     }

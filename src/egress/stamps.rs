@@ -109,7 +109,7 @@ impl Stamps {
                 self.open = None;
                 match stamp_ns.checked_sub(open.received_ns) {
                     Some(residence_ns) => stats.latency.record(residence_ns, 1),
-                    None => stats.counters.clock_stepped += 1,
+                    None => stats.latency.clock_stepped += 1,
                 }
             }
         }

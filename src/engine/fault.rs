@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use crate::clock;
-use crate::stats::Stats;
+use crate::stats::counters::Counters;
 use reflector_measure::errno;
 
 /// How long a socket may fail without a receive that works before its worker gives up: a socket
@@ -64,9 +64,9 @@ fn scope(errno: i32) -> Option<Scope> {
 }
 
 /// The scope of a receive's `errno`, which is counted; none where it means nothing.
-fn counted(errno: i32, stats: &mut Stats) -> Option<Scope> {
+fn counted(errno: i32, counters: &mut Counters) -> Option<Scope> {
     let scope = scope(errno)?;
-    stats.counters.receive_error(errno);
+    counters.receive_error(errno);
     Some(scope)
 }
 
@@ -100,8 +100,8 @@ impl Health {
     ///
     /// # Errors
     /// The worker is of no use any more: the error is fatal, or the socket has failed for too long.
-    pub fn failed(&mut self, errno: i32, stats: &mut Stats) -> io::Result<bool> {
-        let Some(scope) = counted(errno, stats) else {
+    pub fn failed(&mut self, errno: i32, counters: &mut Counters) -> io::Result<bool> {
+        let Some(scope) = counted(errno, counters) else {
             return Ok(false);
         };
         match scope {
@@ -130,8 +130,8 @@ impl Health {
     ///
     /// # Errors
     /// The socket is not proven to receive, so it must not be served.
-    pub fn failed_to_arm(&mut self, errno: i32, stats: &mut Stats) -> io::Result<bool> {
-        let Some(scope) = counted(errno, stats) else {
+    pub fn failed_to_arm(&mut self, errno: i32, counters: &mut Counters) -> io::Result<bool> {
+        let Some(scope) = counted(errno, counters) else {
             return Ok(false);
         };
         self.armings += 1;
@@ -157,26 +157,26 @@ mod tests {
         Health::new("127.0.0.1:9007".parse().unwrap())
     }
 
-    fn errors(stats: &Stats) -> Vec<(i32, u64)> {
-        stats.counters.receive_errors().collect()
+    fn errors(counters: &Counters) -> Vec<(i32, u64)> {
+        counters.receive_errors().collect()
     }
 
     #[test]
     fn what_means_nothing_is_not_counted() {
-        let mut stats = Stats::new();
+        let mut counters = Counters::default();
         for errno in [libc::EAGAIN, libc::EINTR, libc::ENOBUFS, libc::ECANCELED] {
-            assert!(!health().failed(errno, &mut stats).unwrap());
+            assert!(!health().failed(errno, &mut counters).unwrap());
         }
-        assert_eq!(errors(&stats), []);
+        assert_eq!(errors(&counters), []);
     }
 
     #[test]
     fn a_datagram_s_error_is_counted_however_often_it_comes() {
-        let (mut stats, mut health) = (Stats::new(), health());
+        let (mut counters, mut health) = (Counters::default(), health());
         for _ in 0..1000 {
-            assert!(health.failed(libc::EHOSTUNREACH, &mut stats).unwrap());
+            assert!(health.failed(libc::EHOSTUNREACH, &mut counters).unwrap());
         }
-        assert_eq!(errors(&stats), [(libc::EHOSTUNREACH, 1000)]);
+        assert_eq!(errors(&counters), [(libc::EHOSTUNREACH, 1000)]);
     }
 
     #[test]
@@ -209,38 +209,38 @@ mod tests {
 
     #[test]
     fn a_socket_s_failure_is_counted_and_gone_on_with() {
-        let (mut stats, mut health) = (Stats::new(), health());
-        assert!(health.failed(libc::ENOMEM, &mut stats).unwrap());
-        assert_eq!(errors(&stats), [(libc::ENOMEM, 1)]);
+        let (mut counters, mut health) = (Counters::default(), health());
+        assert!(health.failed(libc::ENOMEM, &mut counters).unwrap());
+        assert_eq!(errors(&counters), [(libc::ENOMEM, 1)]);
     }
 
     #[test]
     fn a_lost_descriptor_is_fatal_at_once_and_counted() {
-        let (mut stats, mut health) = (Stats::new(), health());
-        assert!(health.failed(libc::EBADF, &mut stats).is_err());
-        assert_eq!(errors(&stats), [(libc::EBADF, 1)]);
+        let (mut counters, mut health) = (Counters::default(), health());
+        assert!(health.failed(libc::EBADF, &mut counters).is_err());
+        assert_eq!(errors(&counters), [(libc::EBADF, 1)]);
     }
 
     #[test]
     fn a_socket_is_armed_in_silence_or_after_an_error_that_is_over() {
-        let mut stats = Stats::new();
+        let mut counters = Counters::default();
         let mut armed = health();
-        assert!(!armed.failed_to_arm(libc::EAGAIN, &mut stats).unwrap());
+        assert!(!armed.failed_to_arm(libc::EAGAIN, &mut counters).unwrap());
         for errno in [libc::ECONNABORTED, libc::ECONNREFUSED] {
-            assert!(armed.failed_to_arm(errno, &mut stats).unwrap());
+            assert!(armed.failed_to_arm(errno, &mut counters).unwrap());
         }
         for errno in [libc::ENOMEM, libc::EACCES, libc::EBADF] {
-            assert!(health().failed_to_arm(errno, &mut stats).is_err());
+            assert!(health().failed_to_arm(errno, &mut counters).is_err());
         }
-        assert_eq!(stats.counters.receive_errors().count(), 5);
+        assert_eq!(counters.receive_errors().count(), 5);
     }
 
     #[test]
     fn a_socket_that_fails_each_time_is_not_armed() {
-        let (mut stats, mut health) = (Stats::new(), health());
-        let mut arm = || health.failed_to_arm(libc::ENETUNREACH, &mut stats);
+        let (mut counters, mut health) = (Counters::default(), health());
+        let mut arm = || health.failed_to_arm(libc::ENETUNREACH, &mut counters);
         assert!(arm().unwrap() && arm().unwrap());
         assert!(arm().is_err());
-        assert_eq!(errors(&stats), [(libc::ENETUNREACH, 3)]);
+        assert_eq!(errors(&counters), [(libc::ENETUNREACH, 3)]);
     }
 }

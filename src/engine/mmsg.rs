@@ -14,6 +14,7 @@ use crate::engine::fault::{Health, PAUSE};
 use crate::engine::settings::{Resources, Settings, Wait};
 use crate::ingress;
 use crate::stats::Stats;
+use crate::stats::counters::Counters;
 use reflector_udp::RECEIVE_MAX;
 use reflector_udp::memory::Lease;
 use reflector_udp::mmsg::{Calls, Inbox, Kernel, Poll};
@@ -119,9 +120,10 @@ impl<C: Calls> Mmsg<C> {
     /// # Errors
     /// As [`Health::failed_to_arm`] says.
     pub fn arm(&mut self, stats: &mut Stats) -> io::Result<()> {
-        for (pair, health) in self.resources.sockets.iter().zip(&mut self.health) {
+        let pairs = self.resources.sockets.iter().zip(&mut self.health);
+        for (socket, (pair, health)) in pairs.enumerate() {
             while let Err(error) = self.inbox.peek(pair.receiver.as_fd()) {
-                if !health.failed_to_arm(errno(&error), stats)? {
+                if !health.failed_to_arm(errno(&error), stats.of(socket))? {
                     break;
                 }
             }
@@ -185,7 +187,7 @@ impl<C: Calls> Mmsg<C> {
                     received
                 }
                 Err(error) => {
-                    if health.failed(errno(&error), stats)? {
+                    if health.failed(errno(&error), stats.of(socket))? {
                         self.has_failed = true;
                     } else {
                         health.worked();
@@ -193,23 +195,25 @@ impl<C: Calls> Mmsg<C> {
                     0
                 }
             };
+            let counters = stats.of(socket);
             for _ in 0..received {
-                self.admit_next(socket, batch, stats);
+                self.admit_next(socket, batch, counters);
             }
             self.refused
                 .drain(..)
                 .for_each(|lease| self.inbox.recycle(lease));
         }
+        stats.batches.see_free(self.inbox.free_count());
         Ok(())
     }
 
-    fn admit_next(&mut self, socket: usize, batch: &mut Batch, stats: &mut Stats) {
+    fn admit_next(&mut self, socket: usize, batch: &mut Batch, counters: &mut Counters) {
         let (lease, incoming) = self.inbox.take();
         let window = 0..lease.len() as u32;
         let endpoint = &self.endpoints[socket];
         let arrived = ingress::arrival(endpoint, &incoming, window.len(), batch.spare());
-        self.refused
-            .extend(ingress::admit(lease, window, socket, arrived, batch, stats));
+        let refused = ingress::admit(lease, window, socket, arrived, batch, counters);
+        self.refused.extend(refused);
     }
 
     /// See [`Moves::transmit`](super::Moves::transmit).
@@ -231,11 +235,11 @@ impl<C: Calls> Mmsg<C> {
         // Whether the kernel has refused the next message once, without saying why (sendmmsg(2)).
         let mut is_tried = false;
         while next < count {
-            let socket = self.resources.sockets[self.egress.socket(next)]
-                .receiver
-                .as_fd();
+            let index = self.egress.socket(next);
+            let socket = self.resources.sockets[index].receiver.as_fd();
+            let counters = stats.of(index);
             if self.egress.is_too_long(next) {
-                self.egress.send_fragmented(next, stats);
+                self.egress.send_fragmented(next, counters);
                 next += 1;
                 continue;
             }
@@ -243,17 +247,17 @@ impl<C: Calls> Mmsg<C> {
             let end = messages.end;
             let sent = self.egress.outbox().send(socket, messages);
             let has_no_room = sent.as_ref().map_or_else(egress::has_no_room, |_| true);
-            stats.counters.sends_without_room += u64::from(is_tried && has_no_room);
+            counters.sends_without_room += u64::from(is_tried && has_no_room);
             is_tried = false;
             match sent {
                 Ok(sent) => {
-                    (next..next + sent).for_each(|message| self.egress.sent(message, stats));
+                    (next..next + sent).for_each(|message| self.egress.sent(message, counters));
                     next += sent;
                     is_tried = next < end;
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => {
-                    self.egress.failed(next, errno(&error), socket, stats);
+                    self.egress.failed(next, errno(&error), socket, counters);
                     next += 1;
                 }
             }

@@ -37,7 +37,6 @@ use crate::egress::{self, Egress};
 use crate::engine::fault::{Health, PAUSE};
 use crate::engine::mmsg::Mmsg;
 use crate::engine::settings::{Resources, Settings, Wait};
-use crate::ingress;
 use crate::stats::Stats;
 use reflector_udp::mmsg::{Calls, Kernel};
 
@@ -165,7 +164,7 @@ impl<R: Ring, C: Calls> Uring<R, C> {
                 } = completion
                 {
                     let reception = &mut self.receptions[socket];
-                    again |= reception.failed_to_arm(errno, stats)?;
+                    again |= reception.failed_to_arm(errno, stats.of(socket))?;
                     reception.ended();
                 } else {
                     self.note(completion, stats)?;
@@ -205,6 +204,7 @@ impl<R: Ring, C: Calls> Uring<R, C> {
         } else {
             self.exchange(Wait::Idle, stats)?;
         }
+        stats.batches.see_free(self.in_kernel);
         self.settle(stats);
         let has_failed = self.receptions.iter().any(Reception::has_failed);
         self.receptions.iter_mut().for_each(Reception::close);
@@ -333,7 +333,7 @@ impl<R: Ring, C: Calls> Uring<R, C> {
                             len,
                         });
                     }
-                    Err(errno) => reception.failed(errno, stats)?,
+                    Err(errno) => reception.failed(errno, stats.of(socket))?,
                 }
             }
             Completion::SendFailed { message, errno } => self.outcomes[message] = errno,
@@ -349,14 +349,21 @@ impl<R: Ring, C: Calls> Uring<R, C> {
     /// Settles every message that was submitted, and only then gives its buffers back.
     fn settle(&mut self, stats: &mut Stats) {
         let sockets = &self.resources.sockets;
+        // Most leave by the socket that the one before left by.
+        let mut last = 0;
+        let mut counters = stats.of(last);
         for (message, &outcome) in self.outcomes.iter().enumerate() {
-            let pair = &sockets[self.egress.socket(message)];
+            let socket = self.egress.socket(message);
+            if socket != last {
+                last = socket;
+                counters = stats.of(last);
+            }
             match outcome {
-                0 => self.egress.sent(message, stats),
-                TOO_LONG => self.egress.send_fragmented(message, stats),
+                0 => self.egress.sent(message, counters),
+                TOO_LONG => self.egress.send_fragmented(message, counters),
                 errno => {
-                    let socket = pair.receiver.as_fd();
-                    self.egress.failed(message, errno, socket, stats);
+                    let socket = sockets[socket].receiver.as_fd();
+                    self.egress.failed(message, errno, socket, counters);
                 }
             }
         }
@@ -373,23 +380,9 @@ impl<R: Ring, C: Calls> Uring<R, C> {
         self.ring.commit();
     }
 
-    /// Moves what has arrived into the batch, in the order of arrival.
+    /// Moves what has arrived into the batch.
     fn take_arrived(&mut self, batch: &mut Batch, stats: &mut Stats) {
-        let mut has_refused = false;
-        while let Some(Arrived { id, socket, len }) = self.arrived.pop_front() {
-            let lease = self.ring.take(id);
-            let (incoming, window) = buffers::parse(&lease, len);
-            let socket = usize::from(socket);
-            let endpoint = &self.endpoints[socket];
-            let arrived = ingress::arrival(endpoint, &incoming, window.len(), batch.spare());
-            if let Some(lease) = ingress::admit(lease, window, socket, arrived, batch, stats) {
-                self.ring.recycle(lease);
-                self.in_kernel += 1;
-                has_refused = true;
-            }
-        }
-        if has_refused {
-            self.ring.commit();
-        }
+        let (arrived, ring) = (&mut self.arrived, &mut self.ring);
+        self.in_kernel += arrived::take_all(arrived, ring, &self.endpoints, batch, stats);
     }
 }

@@ -1,5 +1,6 @@
 //! The server's side of the counters: by worker since the start, of all since the last report.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -9,8 +10,8 @@ use crate::engine::Detours;
 use crate::socket::SocketPair;
 use crate::stats::Stats;
 use crate::stats::counters::Counters;
-use crate::stats::report::{Interval, KernelLoss, Summary, Totals, WorkerShare};
-use crate::stats::snapshot::{Snapshot, WorkerCounts};
+use crate::stats::report::{Interval, KernelLoss, ListenerShare, Summary, Totals, WorkerShare};
+use crate::stats::snapshot::{ListenerCounts, Snapshot, WorkerCounts};
 use crate::worker::control::Control;
 use reflector_measure::clock::Span;
 use reflector_measure::drops::{Arrivals, Drops, Families, Received};
@@ -34,6 +35,10 @@ pub struct Accounting {
     detours: Arc<Detours>,
     /// Whether the kernel gives us trains whole, and counts a dropped one once.
     has_trains: bool,
+    /// What is listened on, in the order of the sockets.
+    listen: Vec<SocketAddr>,
+    /// Buffers of each worker.
+    buffers: usize,
 }
 
 /// The kernel's counters of what it lost, at one moment.
@@ -50,11 +55,18 @@ struct Share {
     total: Stats,
     cpu: Option<usize>,
     sockets: Arc<[SocketPair]>,
-    trains_dropped: u64,
-    /// The kernel's counter of each socket when it was read last; it wraps.
-    seen: Vec<u32>,
+    /// Of each socket.
+    drops: Vec<Dropped>,
     /// Whether its counters were asked for, and have not been handed over.
     is_asked: bool,
+}
+
+/// What the kernel has dropped at one socket, a train once.
+#[derive(Clone, Copy)]
+struct Dropped {
+    trains: u64,
+    /// The kernel's counter when it was read last; it wraps.
+    seen: u32,
 }
 
 impl Share {
@@ -62,21 +74,37 @@ impl Share {
     /// says whether it has answered.
     fn take(&mut self, control: &Control, collected: &mut Stats, interval: &mut Stats) -> bool {
         let has_answered = control.counters.collect(collected);
-        interval.add(collected);
+        interval.merge(collected);
         self.total.add(collected);
         collected.reset();
         has_answered
     }
 
     fn read_drops(&mut self) {
-        for (pair, seen) in self.sockets.iter().zip(&mut self.seen) {
+        for (pair, dropped) in self.sockets.iter().zip(&mut self.drops) {
             // One that cannot be read now is read the next time.
             let Some(drops) = pair.receiver.drops() else {
                 continue;
             };
-            self.trains_dropped += u64::from(drops.wrapping_sub(*seen));
-            *seen = drops;
+            dropped.trains += u64::from(drops.wrapping_sub(dropped.seen));
+            dropped.seen = drops;
         }
+    }
+
+    fn trains_dropped(&self) -> u64 {
+        self.drops.iter().map(|it| it.trains).sum()
+    }
+
+    /// The counters of what is listened on with the index `listener`, of `count`, with what was
+    /// dropped there: a worker may have several sockets of each.
+    fn of_listener(&self, listener: usize, count: usize) -> (Counters, u64) {
+        let mut sum = (Counters::default(), 0);
+        let both = self.total.sockets().iter().zip(&self.drops);
+        for (counters, dropped) in both.skip(listener).step_by(count) {
+            sum.0.add(counters);
+            sum.1 += dropped.trains;
+        }
+        sum
     }
 }
 
@@ -84,13 +112,13 @@ impl Accounting {
     /// Nothing counted at `start`.
     pub fn new(start: Instant, config: &Config, sockets: &Sockets) -> Self {
         let share = |(worker, sockets): (usize, &Arc<[SocketPair]>)| Share {
-            total: Stats::new(),
+            total: Stats::new(sockets.len()),
             cpu: config.workers[worker].map(|core| core.id),
             sockets: Arc::clone(sockets),
-            trains_dropped: 0,
-            seen: Vec::from_iter(sockets.iter().map(|it| it.receiver.first_drops())),
+            drops: sockets.iter().map(untouched).collect(),
             is_asked: false,
         };
+        let sockets_max = sockets.by_worker.iter().map(|it| it.len()).max();
         let is_v6 = |it: &Listener| it.addr.is_ipv6();
         let families = Families {
             v4: config.socket.dual_stack || !config.listen.iter().all(is_v6),
@@ -101,8 +129,8 @@ impl Accounting {
         Self {
             start,
             interval_start: start,
-            interval: Stats::new(),
-            collected: Stats::new(),
+            interval: Stats::new(1),
+            collected: Stats::new(sockets_max.unwrap_or(0)),
             workers: sockets.by_worker.iter().enumerate().map(share).collect(),
             interval_loss: loss,
             first_loss: loss,
@@ -110,6 +138,8 @@ impl Accounting {
             families,
             detours,
             has_trains: config.socket.gro,
+            listen: sockets.listeners.iter().map(|it| it.addr).collect(),
+            buffers: usize::from(config.engine.buffers),
         }
     }
 
@@ -156,7 +186,7 @@ impl Accounting {
 
     fn losses(&self) -> Losses {
         self.final_loss.unwrap_or_else(|| {
-            let trains = self.workers.iter().map(|share| share.trains_dropped);
+            let trains = self.workers.iter().map(Share::trains_dropped);
             Losses::read(trains.sum(), self.families, &self.detours)
         })
     }
@@ -166,7 +196,7 @@ impl Accounting {
         let trains = now.trains.saturating_sub(before.trains);
         let received = Received {
             datagrams: counters.received,
-            buffers: counters.buffers,
+            buffers: counters.trains_received.count(),
         };
         let arrivals = before.arrivals.zip(now.arrivals);
         let arrivals = arrivals.map(|(before, now)| now.since(before));
@@ -186,13 +216,13 @@ impl Accounting {
         self.read_losses();
         let length = now.duration_since(self.interval_start);
         let loss = self.losses();
-        let mut stats = Stats::new();
+        let mut stats = Stats::new(1);
         std::mem::swap(&mut stats, &mut self.interval);
         let mut totals = Totals::new(
             length.as_secs_f64(),
             &stats,
             self.in_flight(),
-            self.lost(self.interval_loss, loss, &stats.counters),
+            self.lost(self.interval_loss, loss, &stats.counters()),
         );
         totals.span = Span::between(self.interval_start, now);
         let interval = Interval {
@@ -214,21 +244,17 @@ impl Accounting {
 
     fn summary_of(&self, total: &Stats, now: Instant) -> Summary {
         let seconds = now.duration_since(self.start).as_secs_f64();
-        let loss = self.lost(self.first_loss, self.losses(), &total.counters);
+        let loss = self.lost(self.first_loss, self.losses(), &total.counters());
         let share = |(worker, share): (usize, &Share)| {
-            WorkerShare::new(
-                worker,
-                share.cpu,
-                &share.total.counters,
-                share.trains_dropped,
-            )
+            WorkerShare::new(worker, share.cpu, &share.total, share.trains_dropped())
         };
         let mut totals = Totals::new(seconds, total, self.in_flight(), loss);
         totals.span = Span::between(self.start, now);
         Summary {
             totals,
-            unaccounted: total.counters.unaccounted(),
+            unaccounted: total.unaccounted(),
             per_worker: self.workers.iter().enumerate().map(share).collect(),
+            per_listener: self.listener_shares(),
         }
     }
 
@@ -238,24 +264,48 @@ impl Accounting {
         self.read_losses();
         let workers = self.workers.iter().enumerate();
         let workers = workers.map(|(worker, share)| {
-            WorkerCounts::new(worker, &share.total.counters, share.trains_dropped)
+            let listeners = self.listen.iter().enumerate().map(|(index, &listen)| {
+                let (counters, dropped) = share.of_listener(index, self.listen.len());
+                ListenerCounts::new(listen, &counters, dropped)
+            });
+            WorkerCounts::new(worker, self.buffers, &share.total, listeners.collect())
         });
         let (workers, total) = (workers.collect(), self.total());
         Snapshot::new(self.summary_of(&total, now), workers, is_complete, total)
     }
 
+    fn listener_shares(&self) -> Vec<ListenerShare> {
+        let share = |(index, &listen): (usize, &SocketAddr)| {
+            let mut sum = (Counters::default(), 0);
+            for share in &self.workers {
+                let (counters, dropped) = share.of_listener(index, self.listen.len());
+                sum.0.add(&counters);
+                sum.1 += dropped;
+            }
+            ListenerShare::new(listen, &sum.0, sum.1)
+        };
+        self.listen.iter().enumerate().map(share).collect()
+    }
+
     fn in_flight(&self) -> u64 {
-        let of_workers = self.workers.iter().map(|it| it.total.counters.in_flight);
+        let of_workers = self.workers.iter().map(|it| it.total.in_flight);
         // What each worker has handed over adds up to what it holds, which is no less than nothing.
         of_workers.sum::<i64>().unsigned_abs()
     }
 
     fn total(&self) -> Stats {
-        let mut total = Stats::new();
+        let mut total = Stats::new(1);
         self.workers
             .iter()
-            .for_each(|share| total.add(&share.total));
+            .for_each(|share| total.merge(&share.total));
         total
+    }
+}
+
+fn untouched(pair: &SocketPair) -> Dropped {
+    Dropped {
+        trains: 0,
+        seen: pair.receiver.first_drops(),
     }
 }
 

@@ -124,7 +124,7 @@ mod tests {
     }
 
     fn controls() -> [Arc<Control>; 2] {
-        [(); 2].map(|()| Arc::new(Control::open().unwrap()))
+        [(); 2].map(|()| Arc::new(Control::open(1).unwrap()))
     }
 
     #[test]

@@ -64,7 +64,7 @@ impl Workers {
 fn watched<R: Responder>(worker: Worker<R>) {
     let (index, reports) = (worker.index, worker.reports.clone());
     let control = Arc::clone(&worker.control);
-    let mut stats = Stats::new();
+    let mut stats = Stats::new(worker.resources.sockets.len());
     let report = match panic::catch_unwind(AssertUnwindSafe(|| worker.run(&mut stats))) {
         Ok(Ok(())) => WorkerReport::Ended { worker: index },
         Ok(Err(error)) => WorkerReport::Died {

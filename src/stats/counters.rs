@@ -1,42 +1,36 @@
 //! Plain counters.
 
-use crate::datagram::DropReason;
+use super::lengths::Lengths;
+use crate::datagram::{DropReason, SEGMENTS_MAX};
 
 /// Error numbers with a place of their own; Linux has 133 (errno(3)).
 const ERRNO_COUNT: usize = 134;
 
-/// How many of everything. Datagrams are counted, not buffers: a train of n counts n.
-///
-/// `received = replied + Σ dropped + Σ send_errors + in_flight`, the last of which is counted where
-/// the buffers are, so that a datagram that is lost here is missed.
+/// Buckets of trains: the last but one ends at the longest that a kernel makes.
+pub const BUCKETS: usize = SEGMENTS_MAX.ilog2() as usize + 2;
+
+/// What became of the datagrams of one socket. Datagrams are counted, not buffers: a train of n
+/// counts n.
 #[derive(Clone, Debug)]
 pub struct Counters {
     /// Datagrams received.
     pub received: u64,
-    /// Buffers that these came in, each with a datagram or a train.
-    pub buffers: u64,
-    /// Replies that the kernel took.
-    pub replied: u64,
     /// Payload bytes of `received`.
     pub bytes_received: u64,
+    /// Buffers that these came in, by the number of datagrams in each.
+    pub trains_received: Lengths<BUCKETS>,
+    /// Replies that the kernel took.
+    pub replied: u64,
     /// Payload bytes of `replied`.
     pub bytes_replied: u64,
-    /// Buffers received with more than one datagram in them.
-    pub trains_received: u64,
-    /// Replies handed over as trains.
-    pub trains_sent: u64,
+    /// Messages that these left in, by the number of datagrams in each.
+    pub trains_sent: Lengths<BUCKETS>,
     /// Trains that the kernel refused and that were sent datagram by datagram.
     pub trains_refused: u64,
     /// Messages for which a socket had no room, whatever became of them.
     pub sends_without_room: u64,
     /// Datagrams beyond the rate limit that were answered, since it is tried out only.
     pub rate_excess: u64,
-    /// Times that `receive` brought something.
-    pub batches: u64,
-    /// Datagrams in buffers of the worker, more (or fewer) than when it last handed over.
-    pub in_flight: i64,
-    /// Datagrams whose residence time is unknown because `CLOCK_REALTIME` was set meanwhile.
-    pub clock_stepped: u64,
     dropped: [u64; DropReason::ALL.len()],
     send_errors: [u64; ERRNO_COUNT],
     receive_errors: [u64; ERRNO_COUNT],
@@ -46,18 +40,14 @@ impl Default for Counters {
     fn default() -> Self {
         Self {
             received: 0,
-            buffers: 0,
-            replied: 0,
             bytes_received: 0,
+            trains_received: Lengths::default(),
+            replied: 0,
             bytes_replied: 0,
-            trains_received: 0,
-            trains_sent: 0,
+            trains_sent: Lengths::default(),
             trains_refused: 0,
             sends_without_room: 0,
             rate_excess: 0,
-            batches: 0,
-            in_flight: 0,
-            clock_stepped: 0,
             dropped: [0; _],
             send_errors: [0; _],
             receive_errors: [0; _],
@@ -70,9 +60,8 @@ impl Counters {
     #[inline]
     pub fn receive(&mut self, count: u64, bytes: usize) {
         self.received += count;
-        self.buffers += 1;
         self.bytes_received += bytes as u64;
-        self.trains_received += u64::from(count > 1);
+        self.trains_received.record(count);
     }
 
     /// Counts `count` replies that the kernel took in one message.
@@ -80,7 +69,7 @@ impl Counters {
     pub fn reply(&mut self, count: u64, bytes: usize) {
         self.replied += count;
         self.bytes_replied += bytes as u64;
-        self.trains_sent += u64::from(count > 1);
+        self.trains_sent.record(count);
     }
 
     /// Counts `count` datagrams that get no reply.
@@ -131,28 +120,24 @@ impl Counters {
         self.send_errors.iter().sum()
     }
 
-    /// Datagrams received that neither have an end nor are in flight: 0, unless this program has
-    /// lost them, or counted something twice (below 0).
-    pub fn unaccounted(&self) -> i64 {
+    /// Datagrams received that have no end: those in flight, unless some were lost here, or counted
+    /// twice.
+    pub fn open(&self) -> i64 {
         let ended = self.replied + self.dropped_total() + self.send_errors_total();
-        self.received.wrapping_sub(ended) as i64 - self.in_flight
+        self.received.wrapping_sub(ended) as i64
     }
 
     /// Adds `other`.
     pub fn add(&mut self, other: &Self) {
         self.received += other.received;
-        self.buffers += other.buffers;
-        self.replied += other.replied;
         self.bytes_received += other.bytes_received;
+        self.trains_received.add(&other.trains_received);
+        self.replied += other.replied;
         self.bytes_replied += other.bytes_replied;
-        self.trains_received += other.trains_received;
-        self.trains_sent += other.trains_sent;
+        self.trains_sent.add(&other.trains_sent);
         self.trains_refused += other.trains_refused;
         self.sends_without_room += other.sends_without_room;
         self.rate_excess += other.rate_excess;
-        self.batches += other.batches;
-        self.in_flight += other.in_flight;
-        self.clock_stepped += other.clock_stepped;
         self.dropped
             .iter_mut()
             .zip(other.dropped)
@@ -179,24 +164,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_counters_add_up() {
+    fn datagrams_are_counted_and_trains_by_their_length() {
         let mut counters = Counters::default();
         counters.receive(32, 2048);
         counters.receive(1, 0);
-        assert_eq!(counters.unaccounted(), 33, "in no buffer");
-        counters.in_flight = 33;
-        assert_eq!(counters.unaccounted(), 0);
+        counters.receive(SEGMENTS_MAX as u64, 8192);
         counters.reply(30, 1920);
-        counters.drop(DropReason::NotAllowed, 1);
-        counters.send_error(libc::EPERM, 2);
-        assert_eq!(counters.unaccounted(), -33, "still said to be in flight");
-        counters.in_flight = 0;
-        assert_eq!(counters.unaccounted(), 0);
-        assert_eq!(
-            counters.send_errors().collect::<Vec<_>>(),
-            [(libc::EPERM, 2)]
-        );
-        assert_eq!((counters.trains_received, counters.trains_sent), (1, 1));
+        let received = &counters.trains_received;
+        assert_eq!((received.count(), received.count_above_one()), (3, 2));
+        let longest: Vec<_> = received.buckets().skip(7).collect();
+        assert_eq!(longest, [(Some(128), 1), (None, 0)]);
+        assert_eq!(counters.trains_sent.count_above_one(), 1);
+        assert_eq!((counters.received, counters.replied), (161, 30));
+        assert_eq!(counters.open(), 131);
     }
 
     #[test]

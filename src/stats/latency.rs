@@ -14,6 +14,8 @@ pub const HISTOGRAM_BYTES: usize = 25 * 1024 * 8;
 #[derive(Clone, Debug)]
 pub struct Latency {
     residence_ns: Histogram<u64>,
+    /// Datagrams whose time is unknown because `CLOCK_REALTIME` was set meanwhile.
+    pub clock_stepped: u64,
 }
 
 impl Latency {
@@ -21,7 +23,10 @@ impl Latency {
     pub fn new() -> Self {
         let residence_ns = Histogram::new_with_bounds(1, RESIDENCE_NS_MAX, SIGNIFICANT_DIGITS)
             .expect("1 < the maximum, and 3 is between 0 and 5");
-        Self { residence_ns }
+        Self {
+            residence_ns,
+            clock_stepped: 0,
+        }
     }
 
     /// Records that `count` datagrams were here `residence_ns`.
@@ -39,11 +44,13 @@ impl Latency {
         self.residence_ns
             .add(&other.residence_ns)
             .expect("both have the same bounds");
+        self.clock_stepped += other.clock_stepped;
     }
 
     /// Forgets all values.
     pub fn reset(&mut self) {
         self.residence_ns.reset();
+        self.clock_stepped = 0;
     }
 }
 

@@ -16,8 +16,8 @@ use reflector_measure::errno;
 use reflector_measure::quantiles::Quantiles;
 
 use super::Stats;
-use super::counters::Counters;
 use super::latency::Latency;
+pub use super::share::{ListenerShare, WorkerShare};
 
 /// The reflector is listening: every worker has an armed receive on each of its sockets.
 #[derive(Clone, Debug, Serialize)]
@@ -115,7 +115,7 @@ pub struct Totals {
 impl Totals {
     /// The counts in `stats`, taken over `seconds`.
     pub(crate) fn new(seconds: f64, stats: &Stats, in_flight: u64, kernel: KernelLoss) -> Self {
-        let counters = &stats.counters;
+        let counters = &stats.counters();
         let others = kernel
             .sndbuf_errors
             .saturating_sub(counters.sends_without_room);
@@ -138,12 +138,12 @@ impl Totals {
             send_errors: by_name(counters.send_errors()),
             receive_errors: by_name(counters.receive_errors()),
             kernel,
-            trains_received: counters.trains_received,
-            trains_sent: counters.trains_sent,
+            trains_received: counters.trains_received.count_above_one(),
+            trains_sent: counters.trains_sent.count_above_one(),
             trains_refused: counters.trains_refused,
             rate_excess: counters.rate_excess,
-            batches: counters.batches,
-            clock_stepped: counters.clock_stepped,
+            batches: stats.batches.lengths.count(),
+            clock_stepped: stats.latency.clock_stepped,
             residence_us: Quantiles::from_ns(stats.latency.residence_ns()),
         }
     }
@@ -155,50 +155,7 @@ pub(super) fn by_name(errors: impl Iterator<Item = (i32, u64)>) -> BTreeMap<Stri
         .collect()
 }
 
-/// One worker's part of the summary.
-#[derive(Clone, Copy, Debug, Serialize)]
-#[non_exhaustive]
-pub struct WorkerShare {
-    /// Its number.
-    pub worker: usize,
-    /// The CPU it is pinned to.
-    pub cpu: Option<usize>,
-    /// Datagrams received.
-    pub received: u64,
-    /// Replies that the kernel took.
-    pub replied: u64,
-    /// Receives that brought something.
-    pub batches: u64,
-    /// Datagrams and trains, each of which counts once, that the kernel dropped at its sockets.
-    pub trains_dropped: u64,
-}
-
-impl WorkerShare {
-    /// The share in `counters`.
-    pub(crate) fn new(
-        worker: usize,
-        cpu: Option<usize>,
-        counters: &Counters,
-        trains_dropped: u64,
-    ) -> Self {
-        let &Counters {
-            received,
-            replied,
-            batches,
-            ..
-        } = counters;
-        Self {
-            worker,
-            cpu,
-            received,
-            replied,
-            batches,
-            trains_dropped,
-        }
-    }
-}
-
-/// Everything since the start, in all and by worker.
+/// Everything since the start, in all, by worker and by listener.
 #[derive(Clone, Debug, Default, Serialize)]
 #[non_exhaustive]
 pub struct Summary {
@@ -210,6 +167,8 @@ pub struct Summary {
     pub unaccounted: i64,
     /// By worker.
     pub per_worker: Vec<WorkerShare>,
+    /// By listener.
+    pub per_listener: Vec<ListenerShare>,
 }
 
 /// The counters of an interval.
@@ -257,11 +216,11 @@ mod tests {
 
     #[test]
     fn totals_say_every_reason_and_the_errors_that_occurred() {
-        let mut stats = Stats::new();
-        stats.counters.receive(32, 2048);
-        stats.counters.reply(30, 1920);
-        stats.counters.drop(DropReason::NotAllowed, 1);
-        stats.counters.send_error(libc::ENETUNREACH, 1);
+        let mut stats = Stats::new(1);
+        stats.of(0).receive(32, 2048);
+        stats.of(0).reply(30, 1920);
+        stats.of(0).drop(DropReason::NotAllowed, 1);
+        stats.of(0).send_error(libc::ENETUNREACH, 1);
         stats.latency.record(5_000, 30);
         let totals = Totals::new(2.0, &stats, 0, KernelLoss::default());
         let value = serde_json::to_value(&totals).unwrap();

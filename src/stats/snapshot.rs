@@ -1,12 +1,14 @@
 //! How a server is doing, for whoever asks while it runs.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 
 use hdrhistogram::Histogram;
 
 use super::Stats;
 use super::counters::Counters;
 use super::latency::Latency;
+use super::lengths;
 use super::report::{Summary, by_name};
 use crate::datagram::DropReason;
 
@@ -52,6 +54,28 @@ impl Snapshot {
 pub struct WorkerCounts {
     /// Its number.
     pub worker: usize,
+    /// What it has counted of each listener.
+    pub listeners: Vec<ListenerCounts>,
+    /// Datagrams in its buffers when it handed over.
+    pub in_flight: u64,
+    /// Buffers that it receives into.
+    pub buffers: usize,
+    /// The fewest of them that were free after a receive.
+    pub buffers_free_min: usize,
+    /// Receives that brought something, by the number of buffers.
+    pub batches: Lengths,
+    /// Buffers received, by the number of datagrams in each.
+    pub trains_received: Lengths,
+    /// Messages that replies left in, by the number of datagrams in each.
+    pub trains_sent: Lengths,
+}
+
+/// What a worker has counted of one listener since the start.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ListenerCounts {
+    /// The address that is listened on, with the port that the kernel chose if 0 was asked for.
+    pub listen: SocketAddr,
     /// Datagrams received.
     pub received: u64,
     /// Replies that the kernel took.
@@ -66,8 +90,6 @@ pub struct WorkerCounts {
     pub send_errors: BTreeMap<String, u64>,
     /// Receives that failed, by error.
     pub receive_errors: BTreeMap<String, u64>,
-    /// Datagrams in its buffers when it handed over.
-    pub in_flight: u64,
     /// Buffers received, each with a datagram or a train.
     pub buffers: u64,
     /// Buffers received with several datagrams.
@@ -78,18 +100,49 @@ pub struct WorkerCounts {
     pub trains_refused: u64,
     /// Datagrams beyond the rate limit that were answered all the same.
     pub rate_excess: u64,
-    /// Receives that brought something.
-    pub batches: u64,
     /// Datagrams and trains, each of which counts once, that the kernel dropped at its sockets.
     pub trains_dropped: u64,
 }
 
+/// How many had which length.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Lengths {
+    /// The longest that each bucket counts, a power of two, and how many it does that the ones
+    /// before do not. The last counts whatever is longer, and has no longest.
+    pub buckets: Vec<(Option<u64>, u64)>,
+    /// All lengths together.
+    pub sum: u64,
+}
+
 impl WorkerCounts {
-    /// What `worker` has counted.
-    pub(crate) fn new(worker: usize, counters: &Counters, trains_dropped: u64) -> Self {
-        let dropped = counters.dropped();
+    /// What `worker`, which has `buffers`, has counted in `stats`.
+    pub(crate) fn new(
+        worker: usize,
+        buffers: usize,
+        stats: &Stats,
+        listeners: Vec<ListenerCounts>,
+    ) -> Self {
+        let counters = stats.counters();
         Self {
             worker,
+            listeners,
+            in_flight: stats.in_flight.unsigned_abs(),
+            buffers,
+            buffers_free_min: stats.batches.free_min(buffers),
+            batches: Lengths::new(&stats.batches.lengths, stats.batches.buffers),
+            trains_received: Lengths::new(&counters.trains_received, counters.received),
+            trains_sent: Lengths::new(&counters.trains_sent, counters.replied),
+        }
+    }
+}
+
+impl ListenerCounts {
+    /// What was counted of `listen`.
+    pub(crate) fn new(listen: SocketAddr, counters: &Counters, trains_dropped: u64) -> Self {
+        let dropped = counters.dropped();
+        Self {
+            listen,
             received: counters.received,
             replied: counters.replied,
             bytes_received: counters.bytes_received,
@@ -99,14 +152,21 @@ impl WorkerCounts {
                 .collect(),
             send_errors: by_name(counters.send_errors()),
             receive_errors: by_name(counters.receive_errors()),
-            in_flight: counters.in_flight.unsigned_abs(),
-            buffers: counters.buffers,
-            trains_received: counters.trains_received,
-            trains_sent: counters.trains_sent,
+            buffers: counters.trains_received.count(),
+            trains_received: counters.trains_received.count_above_one(),
+            trains_sent: counters.trains_sent.count_above_one(),
             trains_refused: counters.trains_refused,
             rate_excess: counters.rate_excess,
-            batches: counters.batches,
             trains_dropped,
+        }
+    }
+}
+
+impl Lengths {
+    fn new<const BUCKETS: usize>(lengths: &lengths::Lengths<BUCKETS>, sum: u64) -> Self {
+        Self {
+            buckets: lengths.buckets().collect(),
+            sum,
         }
     }
 }

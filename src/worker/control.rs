@@ -150,11 +150,11 @@ struct Orders {
 }
 
 impl Control {
-    /// A control that says [`Command::Run`].
+    /// A control that says [`Command::Run`], of a worker with so many `sockets`.
     ///
     /// # Errors
     /// What eventfd(2) says: EMFILE, ENFILE, ENOMEM.
-    pub fn open() -> io::Result<Self> {
+    pub fn open(sockets: usize) -> io::Result<Self> {
         Ok(Self {
             posted: AtomicU32::new(0),
             obeyed: AtomicU32::new(0),
@@ -164,7 +164,7 @@ impl Control {
                 guard: None,
                 routes: None,
             }),
-            counters: Handover::new(Stats::new()),
+            counters: Handover::new(Stats::new(sockets)),
             wake: Arc::new(Wake::open()?),
         })
     }
@@ -292,7 +292,7 @@ mod tests {
 
     #[test]
     fn a_guard_is_replaced_between_two_readings_and_only_once() {
-        let control = Control::open().unwrap();
+        let control = Control::open(1).unwrap();
         let mut obeyed = Obeyed::default();
         let mut own = guard(&[]);
         let mut arrival = Arrival::EMPTY;
@@ -309,7 +309,7 @@ mod tests {
 
     #[test]
     fn a_worker_is_behind_until_it_reads() {
-        let control = Control::open().unwrap();
+        let control = Control::open(1).unwrap();
         let (mut obeyed, mut own) = (Obeyed::default(), guard(&[]));
         assert!(!control.is_behind());
         control.ask_for_life();
@@ -320,7 +320,7 @@ mod tests {
 
     #[test]
     fn what_was_commanded_before_the_first_reading_is_seen() {
-        let control = Control::open().unwrap();
+        let control = Control::open(1).unwrap();
         control.command(Command::Drain);
         let seen = Obeyed::default().read(&control, &mut guard(&[]));
         assert_eq!(seen, Command::Drain);

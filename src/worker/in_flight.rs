@@ -10,7 +10,7 @@ pub struct InFlight(u64);
 impl InFlight {
     /// There are `now` of them.
     pub fn count(&mut self, now: u64, stats: &mut Stats) {
-        stats.counters.in_flight += now.wrapping_sub(self.0) as i64;
+        stats.in_flight += now.wrapping_sub(self.0) as i64;
         self.0 = now;
     }
 }
@@ -31,36 +31,36 @@ mod tests {
         {
             batch.spare().segment_len = 64;
             let count = batch.push(lease, 0..len, 0).count();
-            stats.counters.receive(count, len as usize);
+            stats.of(0).receive(count, len as usize);
         }
         batch
     }
 
     #[test]
     fn what_is_in_a_batch_is_in_flight() {
-        let (mut stats, mut in_flight) = (Stats::new(), InFlight::default());
+        let (mut stats, mut in_flight) = (Stats::new(1), InFlight::default());
         let mut batch = batch(&mut stats);
         in_flight.count(batch.in_flight(), &mut stats);
-        assert_eq!(stats.counters.in_flight, 35);
-        assert_eq!(stats.counters.unaccounted(), 0);
+        assert_eq!(stats.in_flight, 35);
+        assert_eq!(stats.unaccounted(), 0);
         while let Some((_, slot, _)) = batch.take() {
-            stats.counters.reply(slot.count(), slot.len as usize);
+            stats.of(0).reply(slot.count(), slot.len as usize);
         }
         in_flight.count(batch.in_flight(), &mut stats);
-        assert_eq!(stats.counters.in_flight, 0);
-        assert_eq!(stats.counters.unaccounted(), 0);
+        assert_eq!(stats.in_flight, 0);
+        assert_eq!(stats.unaccounted(), 0);
     }
 
     #[test]
     fn a_datagram_that_is_lost_here_is_missed_and_one_counted_twice_is_too_much() {
-        let (mut stats, mut in_flight) = (Stats::new(), InFlight::default());
+        let (mut stats, mut in_flight) = (Stats::new(1), InFlight::default());
         let mut batch = batch(&mut stats);
         in_flight.count(batch.in_flight(), &mut stats);
         // Taken, and neither sent nor counted.
         batch.take();
         in_flight.count(batch.in_flight(), &mut stats);
-        assert_eq!(stats.counters.unaccounted(), 1);
-        stats.counters.reply(2, 128);
-        assert_eq!(stats.counters.unaccounted(), -1);
+        assert_eq!(stats.unaccounted(), 1);
+        stats.of(0).reply(2, 128);
+        assert_eq!(stats.unaccounted(), -1);
     }
 }

@@ -74,7 +74,7 @@ on_both_engines! {
         (0..10).for_each(|_| client.send(b"after"));
         delivered.wait_for(20);
         let stats = answer_queued(&config, socket);
-        assert_eq!((stats.counters.received, stats.counters.replied), (10, 10));
+        assert_eq!((stats.counters().received, stats.counters().replied), (10, 10));
         client.expect_back(&[b"before"; 10].map(|it| it.to_vec()));
         assert!(client.leftover().is_empty());
     }
@@ -90,8 +90,8 @@ on_both_engines! {
         (0..10).for_each(|_| client.send(b"ping"));
         delivered.wait_for(shouted + 10);
         let stats = answer_queued(&config, socket);
-        assert_eq!(stats.counters.received, shouted + 10);
-        assert_eq!(stats.counters.replied, 10);
+        assert_eq!(stats.counters().received, shouted + 10);
+        assert_eq!(stats.counters().replied, 10);
         client.expect_back(&[b"ping"; 10].map(|it| it.to_vec()));
     }
 }

@@ -88,8 +88,8 @@ fn assert_silent(
     (0..10).for_each(|_| client.send(b"who am I?"));
     delivered.wait_for(10);
     let stats = answer_queued(&config, socket);
-    let dropped: Vec<_> = stats.counters.dropped().filter(|it| it.1 > 0).collect();
-    assert_eq!((stats.counters.replied, dropped), (0, vec![(reason, 10)]));
+    let dropped: Vec<_> = stats.counters().dropped().filter(|it| it.1 > 0).collect();
+    assert_eq!((stats.counters().replied, dropped), (0, vec![(reason, 10)]));
     assert!(client.leftover().is_empty());
 }
 

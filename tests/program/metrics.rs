@@ -29,13 +29,22 @@ fn sum(page: &str, name: &str) -> u64 {
 on_both_engines! {
     fn counters_are_there_from_the_start_and_add_up(engine: Engine) {
         let host = Namespace::new().unwrap();
-        let args = ["--listen", "127.0.0.1:0", "-c", "2", "--interval", "0", "--metrics", "9188"];
-        let reflector = Reflector::start(&host, engine, &args);
+        let listen = ["--listen", "127.0.0.1:0", "--listen", "[::1]:0"];
+        let args = ["-c", "2", "--interval", "0", "--metrics", "9188"];
+        let reflector = Reflector::start(&host, engine, &[&listen[..], &args].concat());
+        let at = [0, 1].map(|index| format!("listener=\"{}\"", reflector.listen(index)));
         let (status, page) = get(&host, "/metrics");
         assert_eq!(status, 200);
         for sample in [
-            "reflector_dropped_datagrams_total{worker=\"1\",reason=\"not_allowed\"} 0\n",
-            "reflector_send_errors_total{worker=\"0\",errno=\"EPERM\"} 0\n",
+            &format!(
+                "reflector_dropped_datagrams_total{{worker=\"1\",{},reason=\"not_allowed\"}} 0\n",
+                at[1]
+            ),
+            &format!("reflector_send_errors_total{{worker=\"0\",{},errno=\"EPERM\"}} 0\n", at[0]),
+            "reflector_batch_buffers_bucket{le=\"4096.0\",worker=\"1\"} 0\n",
+            "reflector_received_train_datagrams_bucket{le=\"128.0\",worker=\"0\"} 0\n",
+            "reflector_sent_train_datagrams_bucket{le=\"1.0\",worker=\"0\"} 0\n",
+            "reflector_buffers_free_min{worker=\"1\"} 64.0\n",
             "reflector_residence_seconds_bucket{le=\"+Inf\"} 0\n",
             &format!("reflector_engine_info{{engine=\"{}\",", engine.name()),
             "reflector_ready 1.0\n",
@@ -52,6 +61,13 @@ on_both_engines! {
         let counted = |name: &str| sum(&page, &format!("reflector_{name}"));
         assert_eq!(counted("received_datagrams_total"), count);
         assert_eq!(counted("received_bytes_total"), 5 * count);
+        // Each listener's are its own.
+        let received = |at: &str| {
+            let samples = page.lines().filter(|it| it.contains(at));
+            sum(&samples.collect::<Vec<_>>().join("\n"), "reflector_received_datagrams_total")
+        };
+        assert_eq!([received(&at[0]), received(&at[1])], [count, 0]);
+        assert_eq!(counted("received_train_datagrams_count"), count);
         let ended = ["replied_datagrams", "dropped_datagrams", "send_errors"];
         let ended = ended.map(|name| counted(&format!("{name}_total")));
         // The last reply may be on its way out still.
@@ -106,6 +122,8 @@ on_both_engines! {
         let snapshot = reflector.next_report();
         assert_eq!(snapshot["type"], "snapshot");
         assert_eq!((&snapshot["received"], &snapshot["unaccounted"]), (&1.into(), &0.into()));
+        assert_eq!(snapshot["per_listener"][0]["listen"], reflector.ready["listen"][0]);
+        assert_eq!(snapshot["per_listener"][0]["received"], 1);
         let workers = snapshot["per_worker"].as_array().unwrap().len();
         assert_eq!(workers as u64, reflector.ready["workers"]);
         let summary = reflector.stop();

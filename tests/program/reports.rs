@@ -83,6 +83,8 @@ fn reports_are_json_lines_of_documented_keys() {
             "trains_dropped",
         ];
         assert_keys(&summary["per_worker"][0], &share);
+        let share = ["listen", "received", "replied", "dropped", "send_errors"];
+        assert_keys(&summary["per_listener"][0], &share);
         assert!(summary["seconds"].as_f64().unwrap() >= 0.05);
         // The log has its own place, and something to say.
         assert!(text(&output.stderr).contains("memory budget"));

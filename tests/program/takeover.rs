@@ -254,8 +254,9 @@ on_both_engines! {
             }
             _ => false,
         });
-        let received = "\nreflector_received_datagrams_total{worker=\"0\"} 0\n";
-        assert!(page.contains(received), "{page}");
+        let labels = "worker=\"0\",listener=\"127.0.0.1:5151\"";
+        let received = format!("\nreflector_received_datagrams_total{{{labels}}} 0\n");
+        assert!(page.contains(&received), "{page}");
         next.stop_with_log();
     }
 }

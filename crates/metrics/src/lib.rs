@@ -14,5 +14,6 @@
 
 #![forbid(unsafe_code)]
 
+pub mod buckets;
 pub mod http;
 pub mod page;

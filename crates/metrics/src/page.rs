@@ -1,8 +1,8 @@
 //! A page of figures in the OpenMetrics text format.
 
+use std::collections::HashMap;
 use std::fmt;
 
-use hdrhistogram::Histogram;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder, text};
 use prometheus_client::metrics::counter::ConstCounter;
@@ -11,17 +11,10 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::metrics::{MetricType, TypedMetric};
 use prometheus_client::registry::Registry;
 
+use crate::buckets::Buckets;
+
 /// The type of what [`Page::text`] makes, for HTTP.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-
-/// The upper edges of the buckets of times, in seconds: 1 µs to 1 s, three a decade.
-///
-/// As literals, since a product of floats would print one bit off, and a query for the edge would
-/// find nothing.
-pub const EDGES: [f64; 19] = [
-    0.000_001, 0.000_002, 0.000_005, 0.000_01, 0.000_02, 0.000_05, 0.000_1, 0.000_2, 0.000_5,
-    0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0,
-];
 
 /// Names and values that tell the samples of one family apart.
 pub type Labels = Vec<(&'static str, String)>;
@@ -43,17 +36,8 @@ struct Family {
 enum Samples {
     Counter(Vec<(Labels, u64)>),
     Gauge(Vec<(Labels, f64)>),
-    Times(Times),
+    Histogram(Vec<(Labels, Buckets)>),
     Info(Labels),
-}
-
-/// Times in buckets.
-#[derive(Clone, Debug)]
-struct Times {
-    sum: f64,
-    count: u64,
-    /// What each bucket has beyond the ones before.
-    buckets: Vec<(f64, u64)>,
 }
 
 impl Page {
@@ -73,9 +57,16 @@ impl Page {
         }
     }
 
-    /// A histogram of times, recorded in nanoseconds and told in seconds, by [`EDGES`].
-    pub fn times(&mut self, name: &'static str, help: &'static str, ns: &Histogram<u64>) {
-        self.add(name, help, Samples::Times(Times::new(ns)));
+    /// A family of histograms, which are to be added.
+    pub fn histogram(
+        &mut self,
+        name: &'static str,
+        help: &'static str,
+    ) -> &mut Vec<(Labels, Buckets)> {
+        match self.add(name, help, Samples::Histogram(Vec::new())) {
+            Samples::Histogram(samples) => samples,
+            _ => unreachable!("what was added is a histogram"),
+        }
     }
 
     /// What does not change, in labels; `_info` is added to its name.
@@ -104,29 +95,6 @@ impl Page {
     }
 }
 
-impl Times {
-    fn new(ns: &Histogram<u64>) -> Self {
-        let mut buckets = Vec::with_capacity(EDGES.len() + 1);
-        let mut below = 0;
-        for edge in EDGES {
-            let edge_ns = (edge * 1e9).round() as u64;
-            // Counts of values that the histogram does not tell from the edge are in.
-            let until = ns.count_between(0, edge_ns);
-            buckets.push((edge, until - below));
-            below = until;
-        }
-        buckets.push((f64::INFINITY, ns.len() - below));
-        let sum_ns = |value: hdrhistogram::iterators::IterationValue<u64>| {
-            value.count_at_value() as f64 * ns.median_equivalent(value.value_iterated_to()) as f64
-        };
-        Self {
-            sum: ns.iter_recorded().map(sum_ns).sum::<f64>() / 1e9,
-            count: ns.len(),
-            buckets,
-        }
-    }
-}
-
 impl Collector for Page {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         for Family {
@@ -147,7 +115,11 @@ impl Collector for Page {
                         ConstGauge::new(*value).encode(family.encode_family(labels)?)?;
                     }
                 }
-                Samples::Times(times) => times.encode(&mut family)?,
+                Samples::Histogram(samples) => {
+                    for (labels, buckets) in samples {
+                        encode(buckets, &mut family.encode_family(labels)?)?;
+                    }
+                }
                 Samples::Info(labels) => family.encode_info(labels)?,
             }
         }
@@ -160,17 +132,22 @@ impl Samples {
         match self {
             Self::Counter(_) => ConstCounter::<u64>::TYPE,
             Self::Gauge(_) => ConstGauge::<f64>::TYPE,
-            Self::Times(_) => MetricType::Histogram,
+            Self::Histogram(_) => MetricType::Histogram,
             Self::Info(_) => MetricType::Info,
         }
     }
 }
 
-impl Times {
-    fn encode(&self, family: &mut MetricEncoder<'_>) -> Result<(), fmt::Error> {
-        let none: Option<&std::collections::HashMap<usize, Exemplar<Labels, f64>>> = None;
-        family.encode_histogram(self.sum, self.count, &self.buckets, none)
-    }
+fn encode(
+    Buckets {
+        sum,
+        count,
+        buckets,
+    }: &Buckets,
+    metric: &mut MetricEncoder<'_>,
+) -> Result<(), fmt::Error> {
+    let none: Option<&HashMap<usize, Exemplar<Labels, f64>>> = None;
+    metric.encode_histogram(*sum, *count, buckets, none)
 }
 
 #[cfg(test)]
@@ -192,23 +169,17 @@ mod tests {
     }
 
     #[test]
-    fn times_are_counted_up_to_each_edge_and_the_longest_beyond() {
-        let mut ns = Histogram::new_with_bounds(1, 10_000_000_000, 3).unwrap();
-        for time in [500, 1_000, 1_500, 2_000_000_000] {
-            ns.record(time).unwrap();
-        }
-        let times = Times::new(&ns);
-        assert_eq!(times.buckets[..3], [(1e-6, 2), (2e-6, 1), (5e-6, 0)]);
-        assert_eq!(times.buckets.last(), Some(&(f64::INFINITY, 1)));
-        assert_eq!(times.count, 4);
-        assert!((times.sum - 2.000_003).abs() < 0.002, "{}", times.sum);
+    fn a_histogram_has_its_labels_at_each_bucket() {
         let mut page = Page::default();
-        page.times("residence_seconds", "How long", &ns);
+        let lengths = Buckets::of_lengths(9, [(Some(1), 3), (Some(2), 1), (None, 1)]);
+        page.histogram("batch_buffers", "How many")
+            .push((vec![("worker", "0".to_owned())], lengths));
         let text = page.text("x");
         for line in [
-            "x_residence_seconds_count 4\n",
-            "x_residence_seconds_bucket{le=\"0.000001\"} 2\n",
-            "x_residence_seconds_bucket{le=\"+Inf\"} 4\n",
+            "x_batch_buffers_sum{worker=\"0\"} 9.0\n",
+            "x_batch_buffers_count{worker=\"0\"} 5\n",
+            "x_batch_buffers_bucket{le=\"2.0\",worker=\"0\"} 4\n",
+            "x_batch_buffers_bucket{le=\"+Inf\",worker=\"0\"} 5\n",
         ] {
             assert!(text.contains(line), "{text}");
         }

@@ -214,7 +214,7 @@ fn a_socket_that_is_lost_ends_the_engine_and_is_counted() {
         };
         let failed = (0..100).find_map(|_| receive());
         assert!(failed.is_some_and(|it| it.to_string().contains("EBADF")));
-        let counted: Vec<_> = stats.counters.receive_errors().collect();
+        let counted: Vec<_> = stats.counters().receive_errors().collect();
         assert_eq!(counted, [(libc::EBADF, 1)]);
     }
 }

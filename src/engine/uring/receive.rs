@@ -12,7 +12,7 @@ use std::mem;
 use super::ring::Ring;
 use crate::egress;
 use crate::engine::fault::Health;
-use crate::stats::Stats;
+use crate::stats::counters::Counters;
 
 /// So many receives in a row that bring more than one datagram, or train, make a socket busy.
 const BUSY: u32 = 2;
@@ -103,8 +103,8 @@ impl Reception {
     ///
     /// # Errors
     /// As [`Health::failed`] says.
-    pub fn failed(&mut self, errno: i32, stats: &mut Stats) -> io::Result<()> {
-        self.has_failed |= self.health.failed(errno, stats)?;
+    pub fn failed(&mut self, errno: i32, counters: &mut Counters) -> io::Result<()> {
+        self.has_failed |= self.health.failed(errno, counters)?;
         Ok(())
     }
 
@@ -112,8 +112,8 @@ impl Reception {
     ///
     /// # Errors
     /// As [`Health::failed_to_arm`] says.
-    pub fn failed_to_arm(&mut self, errno: i32, stats: &mut Stats) -> io::Result<bool> {
-        self.health.failed_to_arm(errno, stats)
+    pub fn failed_to_arm(&mut self, errno: i32, counters: &mut Counters) -> io::Result<bool> {
+        self.health.failed_to_arm(errno, counters)
     }
 
     /// Whether one failed in this receive.

@@ -140,7 +140,7 @@ pub fn open_socket(namespace: &Namespace, config: &Config, addr: &str) -> Socket
 
 /// Runs a worker on `socket` that is told to end before it starts: it answers what is queued.
 pub fn answer_queued(config: &Config, socket: Socket) -> Stats {
-    let control = Arc::new(Control::open().expect("an eventfd"));
+    let control = Arc::new(Control::open(1).expect("an eventfd"));
     control.command(Command::Drain);
     let (sender, _heard) = sync_channel(16);
     let pair = SocketPair {
@@ -165,7 +165,7 @@ pub fn answer_queued(config: &Config, socket: Socket) -> Stats {
         reports: Reports::new(sender, control.wake()),
         control,
     };
-    let mut stats = Stats::new();
+    let mut stats = Stats::new(1);
     worker.run(&mut stats).expect("the engine works");
     stats
 }

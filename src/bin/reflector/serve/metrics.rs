@@ -1,17 +1,18 @@
 //! What `--metrics` answers: figures for Prometheus, whether the reflector is alive, and whether
 //! peers may be sent to it.
 
-use std::collections::BTreeMap;
+mod figures;
+
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use reflector::report::{Ready, Report, Snapshot, WorkerCounts};
+use reflector::report::{Ready, Report, Snapshot};
 use reflector::server::Handle;
 use reflector_measure::error::Error;
 use reflector_metrics::http::{self, Response};
-use reflector_metrics::page::{CONTENT_TYPE, Labels, Page};
+use reflector_metrics::page::{CONTENT_TYPE, Page};
 
 /// How long the server may take to say how it goes: it waits a quarter of a second for its workers.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -155,10 +156,10 @@ impl Metrics {
         page.counter("list_reloads", "Times that lists were read again at SIGHUP")
             .extend([(result("succeeded"), succeeded), (result("failed"), failed)]);
         if let Some(ready) = &state.ready {
-            describe(ready, &mut page);
+            figures::describe(ready, &mut page);
         }
         if let Some(snapshot) = snapshot {
-            count(snapshot, &mut page);
+            figures::count(snapshot, &mut page);
         }
         page
     }
@@ -167,175 +168,6 @@ impl Metrics {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
-
-/// What does not change.
-fn describe(ready: &Ready, page: &mut Page) {
-    let reason = ready.engine_reason.clone().unwrap_or_default();
-    let engine = vec![
-        ("engine", ready.engine.to_owned()),
-        ("mode", ready.mode.clone()),
-        ("fallback_reason", reason),
-    ];
-    page.info(
-        "engine",
-        "How datagrams are moved, and why not by io_uring",
-        engine,
-    );
-    let listen = |addr: &SocketAddr| (vec![("listen", addr.to_string())], 1.0);
-    page.gauge("listener", "1 for each address that is served")
-        .extend(ready.listen.iter().map(listen));
-    page.gauge("workers", "Workers, one per core")
-        .push((vec![], ready.workers as f64));
-    let bytes = |buffer: &str| vec![("buffer", buffer.to_owned())];
-    page.gauge(
-        "socket_buffer_bytes",
-        "Buffer of each socket, as the kernel counts it",
-    )
-    .extend([
-        (bytes("receive"), ready.receive_buffer_bytes as f64),
-        (bytes("send"), ready.send_buffer_bytes as f64),
-    ]);
-}
-
-/// What is counted: each family is there from the start, each label that has few values as well.
-fn count(snapshot: &Snapshot, page: &mut Page) {
-    let workers = &snapshot.workers;
-    for (name, help, pick) in COUNTERS {
-        let sample = |it: &WorkerCounts| (vec![worker(it)], pick(it));
-        page.counter(name, help).extend(workers.iter().map(sample));
-    }
-    page.gauge(
-        "in_flight_datagrams",
-        "Datagrams received that have no end yet",
-    )
-    .extend(
-        workers
-            .iter()
-            .map(|it| (vec![worker(it)], it.in_flight as f64)),
-    );
-    let dropped = page.counter(
-        "dropped_datagrams",
-        "Datagrams received that get no reply, by reason",
-    );
-    for it in workers {
-        for (&reason, &count) in &it.dropped {
-            dropped.push((vec![worker(it), ("reason", reason.to_owned())], count));
-        }
-    }
-    let errors = page.counter("send_errors", "Replies that the kernel refused, by errno");
-    for it in workers {
-        errors.extend(by_errno(it, &it.send_errors, &SEND_ERRORS));
-    }
-    let errors = page.counter("receive_errors", "Receives that failed, by errno");
-    for it in workers {
-        errors.extend(by_errno(it, &it.receive_errors, &RECEIVE_ERRORS));
-    }
-    let kernel = &snapshot.summary.totals.kernel;
-    let bound = |bound: &str| vec![("bound", bound.to_owned())];
-    page.gauge(
-        "kernel_dropped_datagrams",
-        "Datagrams that the kernel dropped at the sockets since the start: at least, at most",
-    )
-    .extend([
-        (bound("least"), kernel.drops.least as f64),
-        (bound("most"), kernel.drops.most as f64),
-    ]);
-    page.counter(
-        "sndbuf_errors",
-        "SndbufErrors of the network namespace that are not of our own sockets",
-    )
-    .push((vec![], kernel.sndbuf_errors));
-    page.gauge(
-        "unaccounted_datagrams",
-        "Datagrams whose end nobody knows: 0, or a fault",
-    )
-    .push((vec![], snapshot.summary.unaccounted as f64));
-    page.gauge(
-        "complete",
-        "1 where every worker handed over its counters for this page",
-    )
-    .push((vec![], f64::from(u8::from(snapshot.is_complete))));
-    page.times(
-        "residence_seconds",
-        "From the kernel's receive timestamp until the reply was handed over",
-        snapshot.residence_ns(),
-    );
-}
-
-/// Those that are usual are there before they occur: a rate cannot tell the first of a counter that
-/// was not there.
-fn by_errno(
-    counts: &WorkerCounts,
-    errors: &BTreeMap<String, u64>,
-    usual: &[&str],
-) -> Vec<(Labels, u64)> {
-    let mut all: BTreeMap<_, _> = usual.iter().map(|&errno| (errno, 0)).collect();
-    all.extend(errors.iter().map(|(errno, &count)| (errno.as_str(), count)));
-    let sample =
-        |(errno, count): (&str, u64)| (vec![worker(counts), ("errno", errno.to_owned())], count);
-    all.into_iter().map(sample).collect()
-}
-
-fn worker(counts: &WorkerCounts) -> (&'static str, String) {
-    ("worker", counts.worker.to_string())
-}
-
-/// Errors that sends usually fail with, if they do.
-const SEND_ERRORS: [&str; 8] = [
-    "EAGAIN",
-    "EACCES",
-    "EHOSTUNREACH",
-    "EINVAL",
-    "EMSGSIZE",
-    "ENETUNREACH",
-    "ENOBUFS",
-    "EPERM",
-];
-/// Errors that receives usually fail with.
-const RECEIVE_ERRORS: [&str; 2] = ["ENOBUFS", "ENOMEM"];
-
-type Pick = fn(&WorkerCounts) -> u64;
-
-/// Counters of each worker.
-const COUNTERS: [(&str, &str, Pick); 11] = [
-    ("received_datagrams", "Datagrams received", |it| it.received),
-    ("replied_datagrams", "Replies that the kernel took", |it| {
-        it.replied
-    }),
-    ("received_bytes", "Payload bytes received", |it| {
-        it.bytes_received
-    }),
-    ("replied_bytes", "Payload bytes of replies", |it| {
-        it.bytes_replied
-    }),
-    (
-        "received_buffers",
-        "Datagrams and trains received, a train once",
-        |it| it.buffers,
-    ),
-    ("received_trains", "Trains received", |it| {
-        it.trains_received
-    }),
-    ("sent_trains", "Replies sent as trains", |it| it.trains_sent),
-    (
-        "refused_trains",
-        "Trains that the kernel refused, sent as single datagrams",
-        |it| it.trains_refused,
-    ),
-    ("batches", "Receives that brought something", |it| {
-        it.batches
-    }),
-    (
-        "rate_excess_datagrams",
-        "Datagrams beyond the limit of --rate-limit-dry-run",
-        |it| it.rate_excess,
-    ),
-    (
-        "kernel_dropped_trains",
-        "Datagrams and trains dropped at the sockets, a train once",
-        |it| it.trains_dropped,
-    ),
-];
 
 /// Reads where to answer: a port alone is one of loopback.
 pub fn address(text: &str) -> Result<SocketAddr, String> {

@@ -6,6 +6,8 @@ use std::net::{IpAddr, SocketAddr};
 use crate::datagram::DropReason;
 use crate::stats::counters::Counters;
 
+use super::world::SOCKETS;
+
 /// A datagram's number, in the order of arrival. What has room for it begins with it.
 pub type Id = u32;
 
@@ -65,20 +67,59 @@ impl Fate {
 #[derive(Debug, Default)]
 pub struct Fates {
     datagrams: Vec<Datagram>,
+    /// What has become of those of each socket.
+    sums: [Sums; SOCKETS],
+    /// The last one answered by peer, address asked and socket.
+    last: BTreeMap<(SocketAddr, IpAddr, usize), Id>,
+}
+
+/// What has become of the datagrams of one socket.
+#[derive(Debug, Default)]
+struct Sums {
     /// How many have each fate.
     counts: BTreeMap<(u8, i32), u64>,
     /// Payload bytes of what was taken, and of what was answered.
     bytes_taken: u64,
     bytes_answered: u64,
-    /// The last one answered by peer, address asked and socket.
-    last: BTreeMap<(SocketAddr, IpAddr, usize), Id>,
+}
+
+impl Sums {
+    fn count(&self, fate: Fate) -> u64 {
+        self.counts.get(&key(fate)).copied().unwrap_or(0)
+    }
+
+    /// Every counter of the socket is what the fates make it.
+    fn check(&self, counters: &Counters, is_settled: bool) {
+        let queued = self.count(Fate::Queued);
+        let taken = self.counts.values().sum::<u64>() - queued;
+        assert_eq!(counters.received, taken, "received");
+        assert_eq!(counters.bytes_received, self.bytes_taken, "bytes received");
+        let answered = self.count(Fate::Answered);
+        for (reason, dropped) in counters.dropped() {
+            let expected = self.count(Fate::Dropped(reason));
+            assert_eq!(dropped, expected, "dropped: {reason:?}");
+        }
+        if !is_settled {
+            return;
+        }
+        assert_eq!(counters.replied, answered, "replied");
+        assert_eq!(counters.bytes_replied, self.bytes_answered, "bytes replied");
+        for errno in ERRNOS {
+            let counted = counters.send_errors().find(|it| it.0 == errno);
+            let counted = counted.map_or(0, |it| it.1);
+            assert_eq!(counted, self.count(Fate::Refused(errno)), "errno {errno}");
+        }
+        let in_flight = self.count(Fate::Taken) as i64;
+        assert_eq!(counters.open(), in_flight, "the counters add up");
+    }
 }
 
 impl Fates {
     /// A datagram has arrived.
     pub fn add(&mut self, datagram: Datagram) -> Id {
         let id = self.datagrams.len() as Id;
-        *self.counts.entry(key(datagram.fate)).or_default() += 1;
+        let counts = &mut self.sums[datagram.socket].counts;
+        *counts.entry(key(datagram.fate)).or_default() += 1;
         self.datagrams.push(datagram);
         id
     }
@@ -101,10 +142,11 @@ impl Fates {
     /// Its fate is `fate` from now on.
     pub fn set(&mut self, id: Id, fate: Fate) {
         let datagram = &mut self.datagrams[id as usize];
-        *self.counts.entry(key(datagram.fate)).or_default() -= 1;
-        *self.counts.entry(key(fate)).or_default() += 1;
+        let sums = &mut self.sums[datagram.socket];
+        *sums.counts.entry(key(datagram.fate)).or_default() -= 1;
+        *sums.counts.entry(key(fate)).or_default() += 1;
         if datagram.fate == Fate::Queued {
-            self.bytes_taken += datagram.len as u64;
+            sums.bytes_taken += datagram.len as u64;
         }
         datagram.fate = fate;
     }
@@ -125,7 +167,7 @@ impl Fates {
             datagram.fate
         );
         let flow = (datagram.peer, datagram.local, datagram.socket);
-        self.bytes_answered += datagram.reply.len as u64;
+        self.sums[datagram.socket].bytes_answered += datagram.reply.len as u64;
         if is_in_order && let Some(last) = self.last.insert(flow, id) {
             assert!(
                 last < id,
@@ -137,7 +179,7 @@ impl Fates {
     }
 
     fn count(&self, fate: Fate) -> u64 {
-        self.counts.get(&key(fate)).copied().unwrap_or(0)
+        self.sums.iter().map(|it| it.count(fate)).sum()
     }
 
     /// Datagrams that have arrived and were neither answered nor given up.
@@ -150,38 +192,16 @@ impl Fates {
         self.count(Fate::Taken) + self.count(Fate::Decided)
     }
 
-    /// Every counter is what the fates make it, while `in_batch` are in a batch. Where nothing is
-    /// on its way, nothing is to be sent.
-    pub fn check(&self, counters: &Counters, is_settled: bool) {
+    /// Every counter of each socket is what the fates make it. Where all `is_settled`, nothing is
+    /// to be sent.
+    pub fn check(&self, counters: &[Counters], is_settled: bool) {
         if is_settled {
             let decided = self.count(Fate::Decided);
             assert_eq!(decided, 0, "{decided} are neither answered nor counted");
         }
-        let queued = self.count(Fate::Queued);
-        let taken = self.datagrams.len() as u64 - queued;
-        assert_eq!(counters.received, taken, "received");
-        assert_eq!(counters.bytes_received, self.bytes_taken, "bytes received");
-        let answered = self.count(Fate::Answered);
-        for (reason, dropped) in counters.dropped() {
-            assert_eq!(
-                dropped,
-                self.count(Fate::Dropped(reason)),
-                "dropped: {reason:?}"
-            );
-        }
-        if !is_settled {
-            return;
-        }
-        assert_eq!(counters.replied, answered, "replied");
-        assert_eq!(counters.bytes_replied, self.bytes_answered, "bytes replied");
-        for errno in ERRNOS {
-            let counted = counters.send_errors().find(|it| it.0 == errno);
-            let counted = counted.map_or(0, |it| it.1);
-            assert_eq!(counted, self.count(Fate::Refused(errno)), "errno {errno}");
-        }
-        let ended = counters.replied + counters.dropped_total() + counters.send_errors_total();
-        let in_flight = self.count(Fate::Taken);
-        assert_eq!(counters.received, ended + in_flight, "the counters add up");
+        assert_eq!(counters.len(), self.sums.len());
+        let both = self.sums.iter().zip(counters);
+        both.for_each(|(sums, counters)| sums.check(counters, is_settled));
     }
 }
 

@@ -30,6 +30,7 @@ use crate::guard::limiter::Limiter;
 use crate::mode::Mode;
 use crate::socket::{self, Socket, SocketPair};
 use crate::stats::Stats;
+use crate::stats::counters::Counters;
 use crate::worker::Worker;
 use crate::worker::control::{Command, Control, Reports};
 use reflector_udp::wake::Wake;
@@ -72,7 +73,7 @@ impl Life {
         let mut modes = Mode::ALL.iter().copied().map(Some).collect::<Vec<_>>();
         modes.push(None);
         let modes = [(); SOCKETS].map(|()| choices.one_of(&modes));
-        let control = Arc::new(Control::open().expect("an eventfd"));
+        let control = Arc::new(Control::open(SOCKETS).expect("an eventfd"));
         let world = World::new(choices, steps_max, Arc::clone(&control));
         let world = Rc::new(RefCell::new(world));
         let resources = resources(&mut world.borrow_mut(), control.wake());
@@ -125,7 +126,7 @@ impl Life {
             engine,
             world,
         } = self;
-        let mut stats = Stats::new();
+        let mut stats = Stats::new(SOCKETS);
         worker
             .reflect(engine, true, &mut stats)
             .expect("the worker goes on");
@@ -138,7 +139,9 @@ impl Life {
             end => panic!("the worker ends by itself: {end:?}"),
         }
         world.fates.check(&counters, true);
-        assert_eq!(counters.unaccounted(), 0, "what is handed over adds up");
+        let open: i64 = counters.iter().map(Counters::open).sum();
+        let in_flight = world.collected.in_flight + stats.in_flight;
+        assert_eq!(open, in_flight, "what is handed over adds up");
     }
 }
 
@@ -261,7 +264,7 @@ fn quietly(body: impl FnOnce()) -> Result<(), String> {
 /// An engine whose every receive ends with `errno`, armed.
 pub fn arm_broken(choices: Choices, errno: Option<i32>) -> (io::Result<()>, Life, Stats) {
     let mut life = Life::new(choices, 100, None);
-    let mut stats = Stats::new();
+    let mut stats = Stats::new(SOCKETS);
     life.world.borrow_mut().broken = errno;
     let armed = life.engine.arm(&[], &mut stats);
     (armed, life, stats)

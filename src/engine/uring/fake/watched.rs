@@ -22,6 +22,7 @@ use crate::engine::{Engine, Moves};
 use crate::guard::Limit;
 use crate::socket::SocketPair;
 use crate::stats::Stats;
+use crate::stats::counters::Counters;
 use std::time::Instant;
 
 /// A mistake made on purpose, between engine and worker.
@@ -88,11 +89,11 @@ impl Watched {
             world.fates.in_flight(),
             "in flight is what has no end yet"
         );
-        let failed: Vec<_> = counters.receive_errors().collect();
+        let failed: Vec<_> = counters.iter().flat_map(Counters::receive_errors).collect();
         let without_memory = world.memory_failures;
         let is_told = failed.is_empty() || failed.iter().all(|it| it.0 == libc::ENOMEM);
         assert!(is_told, "{failed:?}");
-        let told = failed.first().map_or(0, |it| it.1);
+        let told = failed.iter().map(|it| it.1).sum::<u64>();
         assert!(told <= without_memory, "{told} of {without_memory}");
         if is_settled {
             assert_eq!(told, without_memory, "each failed receive is counted");
@@ -247,7 +248,7 @@ impl Moves for Watched {
         self.has_switched = false;
         self.look_at(batch);
         if self.mistake == Some(Mistake::CountsTwice) && batch.len() > 3 {
-            stats.counters.reply(1, 0);
+            stats.of(0).reply(1, 0);
         }
         self.engine.transmit(batch, stats)?;
         let is_mmsg = matches!(self.engine, Engine::Mmsg(_));

@@ -110,7 +110,7 @@ impl World {
             ordered: Lists::default(),
             in_force: Lists::default(),
             control,
-            collected: Stats::new(),
+            collected: Stats::new(SOCKETS),
             failed_at: [Duration::ZERO; SOCKETS],
             time: Duration::from_secs(1),
             memory_failures: 0,
@@ -151,11 +151,11 @@ impl World {
         }
     }
 
-    /// All that the worker has counted, of which `stats` has not been handed over.
-    pub fn counters(&mut self, stats: &Stats) -> Counters {
+    /// All that the worker has counted of each socket, of which `stats` has not been handed over.
+    pub fn counters(&mut self, stats: &Stats) -> Vec<Counters> {
         self.control.counters.collect(&mut self.collected);
-        let mut counters = self.collected.counters.clone();
-        counters.add(&stats.counters);
+        let mut counters = self.collected.sockets().to_vec();
+        (counters.iter_mut().zip(stats.sockets())).for_each(|(sum, more)| sum.add(more));
         counters
     }
 
