@@ -109,6 +109,11 @@ impl Config {
         (&self.socket, &self.engine, &self.rules)
     }
 
+    /// Who is answered, until the server is told otherwise.
+    pub fn rules(&self) -> &Rules {
+        &self.rules
+    }
+
     /// What is worth a warning, and no error; the server logs it when it starts.
     pub fn notes(&self) -> &[String] {
         &self.notes

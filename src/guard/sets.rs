@@ -11,6 +11,8 @@ use super::ranges::Ranges;
 pub struct Prefixes {
     v4: Ranges<u32>,
     v6: Ranges<u128>,
+    /// How many it was made of.
+    len: usize,
 }
 
 impl Prefixes {
@@ -31,6 +33,7 @@ impl Prefixes {
             }
         }
         Self {
+            len: v4.len() + v6.len(),
             v4: Ranges::new(v4),
             v6: Ranges::new(v6),
         }
@@ -60,6 +63,11 @@ impl Prefixes {
     /// Whether there is an index.
     pub(super) fn has_index(&self) -> bool {
         self.v4.has_index() || self.v6.has_index()
+    }
+
+    /// Number of prefixes that it was made of, those that others cover among them.
+    pub fn len(&self) -> usize {
+        self.len
     }
 
     /// Whether nothing is in it.

@@ -17,6 +17,7 @@ mod reports;
 mod sandbox;
 mod takeover;
 mod tentative;
+mod version;
 mod workers;
 
 use std::net::SocketAddr;

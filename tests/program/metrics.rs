@@ -1,5 +1,6 @@
 //! Figures over HTTP, and a snapshot at SIGUSR1.
 
+use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::Duration;
 
@@ -24,6 +25,12 @@ fn sum(page: &str, name: &str) -> u64 {
     let samples = samples.filter(|line| line.split(['{', ' ']).next() == Some(name));
     let values = samples.map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap());
     values.sum()
+}
+
+/// The value of a gauge without labels.
+fn gauge(page: &str, name: &str) -> f64 {
+    let value = page.lines().find_map(|line| line.strip_prefix(name));
+    value.unwrap().trim().parse().unwrap()
 }
 
 on_both_engines! {
@@ -111,6 +118,41 @@ on_both_engines! {
         reflector.signal(Signal::CONT);
         wait_until("it is alive", || get(&host, "/livez").0 == 200);
         reflector.stop();
+    }
+
+    fn lists_that_are_read_again_are_counted_with_what_is_in_them(engine: Engine) {
+        let host = Namespace::new().unwrap();
+        let folder = std::env::temp_dir().join(format!(
+            "reflector-metrics-{}-{}",
+            std::process::id(),
+            engine.name()
+        ));
+        fs::create_dir_all(&folder).unwrap();
+        let list = folder.join("deny");
+        fs::write(&list, "192.0.2.0/24\n2001:db8::/32\n").unwrap();
+        let file = list.to_str().unwrap();
+        let lists = ["--deny", "10.0.0.0/8", "--deny-file", file, "--deny-port", "7,9"];
+        let args = ["--listen", "127.0.0.1:0", "--interval", "0", "--metrics", "9188"];
+        let reflector = Reflector::start(&host, engine, &[&args[..], &lists].concat());
+        let has = |sample: &str| get(&host, "/metrics").1.contains(&format!("\n{sample}\n"));
+        assert!(has("reflector_list_entries{list=\"allow\"} 11.0"));
+        assert!(has("reflector_list_entries{list=\"deny\"} 3.0"));
+        assert!(has("reflector_list_entries{list=\"deny_port\"} 2.0"));
+        let read_at = || gauge(&get(&host, "/metrics").1, "reflector_lists_read_time_seconds");
+        let at_start = read_at();
+
+        fs::write(&list, "no prefix\n").unwrap();
+        reflector.signal(Signal::HUP);
+        wait_until("it has failed", || has("reflector_list_reloads_total{result=\"failed\"} 1"));
+        assert!(has("reflector_list_entries{list=\"deny\"} 3.0"));
+        assert_eq!(read_at(), at_start, "that it failed is no success");
+        fs::write(&list, "").unwrap();
+        reflector.signal(Signal::HUP);
+        wait_until("it is read", || has("reflector_list_reloads_total{result=\"succeeded\"} 1"));
+        assert!(has("reflector_list_entries{list=\"deny\"} 1.0"));
+        assert!(read_at() > at_start);
+        reflector.stop_with_log();
+        fs::remove_dir_all(&folder).unwrap();
     }
 
     fn a_signal_has_it_say_how_it_goes(engine: Engine) {

@@ -15,11 +15,12 @@ use crate::load::LoadArgs;
 use crate::manual::{CompletionsArgs, ManArgs};
 use crate::report::ReportArgs;
 use crate::serve::{self, ServeArgs};
+use crate::version;
 
 /// Answer every UDP datagram from the address it was sent to
 #[derive(Debug, Parser)]
 #[command(
-    version,
+    version = version::VERSION,
     styles = help::STYLES,
     max_term_width = help::WIDTH,
     after_help = serve::ENDING.short(),

@@ -13,6 +13,7 @@ mod help;
 mod signals;
 mod stderr;
 mod values;
+mod version;
 
 mod diagnose;
 mod lab;
@@ -21,9 +22,11 @@ mod manual;
 mod report;
 mod serve;
 
+use std::env;
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
+use clap::error::ErrorKind;
 use reflector_measure::exit::Exit;
 use reflector_measure::text;
 use tracing_subscriber::filter::LevelFilter;
@@ -70,6 +73,9 @@ fn refuse(error: &clap::Error) -> ExitCode {
     if !error.use_stderr() {
         // A terminal that has gone takes no message; the exit code still says it.
         let _ = error.print();
+        if error.kind() == ErrorKind::DisplayVersion && env::args_os().any(|it| it == "--version") {
+            let _ = io::stdout().write_all(version::engines().as_bytes());
+        }
         return ExitCode::SUCCESS;
     }
     let said = error.render().ansi().to_string();

@@ -20,6 +20,7 @@ use std::process;
 use std::thread;
 use std::time::Duration;
 
+use reflector::Rules;
 use reflector::report::Report;
 use reflector::server::{Handle, Server};
 use reflector_measure::error::Error;
@@ -47,6 +48,7 @@ pub fn run(args: &ServeArgs) -> Result<Exit, Error> {
         false => builder.restrict_rings(!args.has_no_sandbox()),
     };
     let config = builder.build()?;
+    let metrics = Metrics::new(config.rules());
     let asked = args.takeover().map(takeover::ask).transpose()?;
     let (predecessor, inherited) = asked.flatten().unzip();
     // Those of an old process are the same, with what belongs to them.
@@ -65,7 +67,6 @@ pub fn run(args: &ServeArgs) -> Result<Exit, Error> {
         confined::enter(args, &server.interfaces());
     }
     let reports = Reports::start(args.output.json, log)?;
-    let metrics = Metrics::default();
     let handle = server.handle();
     if let Some(listener) = listener {
         metrics.serve(listener, handle.clone())?;
@@ -169,7 +170,7 @@ fn obey_signals(
         let mut count = 0;
         for signal in signals.forever() {
             if let (SIGHUP, Some(peers)) = (signal, &peers) {
-                metrics.reloaded(read_again(peers, &server));
+                metrics.read_again(read_again(peers, &server).as_ref());
                 continue;
             }
             if signal == SIGUSR1 {
@@ -191,17 +192,18 @@ fn obey_signals(
     Ok(())
 }
 
-/// Reads the lists of `peers` again, and has `server` go by them; says whether they could be read.
-fn read_again(peers: &Peers, server: &Handle) -> bool {
+/// Reads the lists of `peers` again, and has `server` go by them; returns them if they could be
+/// read.
+fn read_again(peers: &Peers, server: &Handle) -> Option<Rules> {
     match peers.rules() {
         Ok(rules) => {
-            server.set_rules(rules);
+            server.set_rules(rules.clone());
             tracing::info!("the lists have been read again");
-            true
+            Some(rules)
         }
         Err(error) => {
             tracing::warn!("who is answered stays as it is: {error}");
-            false
+            None
         }
     }
 }

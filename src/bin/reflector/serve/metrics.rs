@@ -8,6 +8,8 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use crate::version::COMMIT;
+use reflector::Rules;
 use reflector::report::{Ready, Report, Snapshot};
 use reflector::server::Handle;
 use reflector_measure::error::Error;
@@ -25,14 +27,33 @@ struct State {
     started_unix_seconds: f64,
     /// The newest, for when there is none any more.
     last: Option<Arc<Snapshot>>,
-    reloads: Reloads,
+    lists: Lists,
 }
 
-/// How often the lists have been read again.
+/// The lists that are gone by, and how often they have been read again.
 #[derive(Clone, Copy, Default)]
-struct Reloads {
+struct Lists {
+    allow: usize,
+    deny: usize,
+    deny_ports: usize,
+    /// When they were read, the last time that it succeeded.
+    read_unix_seconds: f64,
     succeeded: u64,
     failed: u64,
+}
+
+impl Lists {
+    /// `rules` have just been read.
+    fn set(&mut self, rules: &Rules) {
+        self.allow = rules.allow.len();
+        self.deny = rules.deny.len();
+        self.deny_ports = rules.deny_ports.len();
+        self.read_unix_seconds = now_unix_seconds();
+    }
+}
+
+fn now_unix_seconds() -> f64 {
+    reflector_measure::clock::realtime_ns() as f64 / 1e9
 }
 
 /// Listens at `addr`, and answers nobody yet.
@@ -53,10 +74,17 @@ pub fn listen(addr: SocketAddr) -> Result<TcpListener, Error> {
 }
 
 /// What the endpoint is told while the server runs.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct Metrics(Arc<Mutex<State>>);
 
 impl Metrics {
+    /// Of a server that goes by `rules`, which have just been read, and is not ready.
+    pub fn new(rules: &Rules) -> Self {
+        let mut state = State::default();
+        state.lists.set(rules);
+        Self(Arc::new(Mutex::new(state)))
+    }
+
     /// Answers at `listener`, on threads of its own, by what `server` says.
     ///
     /// # Errors
@@ -75,7 +103,7 @@ impl Metrics {
             Report::Ready(ready) => {
                 let mut state = self.state();
                 state.ready = Some(ready.clone());
-                state.started_unix_seconds = reflector_measure::clock::realtime_ns() as f64 / 1e9;
+                state.started_unix_seconds = now_unix_seconds();
             }
             Report::Stopping => self.state().is_stopping = true,
             _ => {}
@@ -83,11 +111,14 @@ impl Metrics {
     }
 
     /// Takes note of lists that were read again, or could not be.
-    pub fn reloaded(&self, has_succeeded: bool) {
-        let reloads = &mut self.state().reloads;
-        match has_succeeded {
-            true => reloads.succeeded += 1,
-            false => reloads.failed += 1,
+    pub fn read_again(&self, rules: Option<&Rules>) {
+        let lists = &mut self.state().lists;
+        match rules {
+            Some(rules) => {
+                lists.succeeded += 1;
+                lists.set(rules);
+            }
+            None => lists.failed += 1,
         }
     }
 
@@ -144,14 +175,36 @@ impl Metrics {
     fn page(&self, snapshot: Option<&Snapshot>) -> Page {
         let state = self.state();
         let mut page = Page::default();
-        let version = vec![("version", env!("CARGO_PKG_VERSION").to_owned())];
-        page.info("build", "The program that runs", version);
+        let build = vec![
+            ("version", env!("CARGO_PKG_VERSION").to_owned()),
+            ("commit", COMMIT.to_owned()),
+        ];
+        page.info("build", "The program that runs", build);
         let is_ready = state.ready.is_some() && !state.is_stopping;
         page.gauge("ready", "1 while peers may be sent here, else 0")
             .push((vec![], f64::from(u8::from(is_ready))));
         page.gauge("start_time_seconds", "When it was ready, in Unix time")
             .push((vec![], state.started_unix_seconds));
-        let Reloads { succeeded, failed } = state.reloads;
+        let Lists {
+            allow,
+            deny,
+            deny_ports,
+            read_unix_seconds,
+            succeeded,
+            failed,
+        } = state.lists;
+        let list = |name: &str, len: usize| (vec![("list", name.to_owned())], len as f64);
+        page.gauge("list_entries", "Prefixes and ports in the lists")
+            .extend([
+                list("allow", allow),
+                list("deny", deny),
+                list("deny_port", deny_ports),
+            ]);
+        page.gauge(
+            "lists_read_time_seconds",
+            "When the lists were read, the last time that it succeeded, in Unix time",
+        )
+        .push((vec![], read_unix_seconds));
         let result = |result: &str| vec![("result", result.to_owned())];
         page.counter("list_reloads", "Times that lists were read again at SIGHUP")
             .extend([(result("succeeded"), succeeded), (result("failed"), failed)]);

@@ -1,0 +1,55 @@
+//! Tells the program the commit that it is built from: what `REFLECTOR_COMMIT` says, or git, or
+//! nobody.
+//!
+//! Git is asked for optimized builds only, so that a commit does not have all tests built anew.
+
+use std::env;
+use std::path::Path;
+use std::process::Command;
+
+fn main() {
+    println!("cargo::rerun-if-env-changed=REFLECTOR_COMMIT");
+    println!("cargo::rerun-if-changed=build.rs");
+    // The library says nothing of it.
+    if env::var_os("CARGO_FEATURE_CLI").is_none() {
+        return;
+    }
+    let said = env::var("REFLECTOR_COMMIT").ok();
+    let said = said.filter(|it| !it.is_empty()).or_else(of_git);
+    let commit = said.unwrap_or_else(|| "unknown".to_owned());
+    // Not the name of a variable of ours: cargo hands it on to what it runs.
+    println!("cargo::rustc-env=BUILT_FROM_COMMIT={commit}");
+}
+
+/// The commit that is checked out, with `-dirty` where files differ from it.
+fn of_git() -> Option<String> {
+    if env::var("PROFILE").ok()? != "release" {
+        return None;
+    }
+    // This folder may lie in somebody else's repository, as an unpacked crate does.
+    let top = git(&["rev-parse", "--show-toplevel"])?;
+    let here = env::var("CARGO_MANIFEST_DIR").ok()?;
+    if Path::new(&top).canonicalize().ok()? != Path::new(&here).canonicalize().ok()? {
+        return None;
+    }
+    let head = git(&["rev-parse", "--git-path", "logs/HEAD"])?;
+    for path in [&head, "src", "crates", "Cargo.toml", "Cargo.lock"] {
+        println!("cargo::rerun-if-changed={path}");
+    }
+    git(&[
+        "describe",
+        "--always",
+        "--dirty",
+        "--exclude=*",
+        "--abbrev=12",
+    ])
+}
+
+fn git(args: &[&str]) -> Option<String> {
+    let mut git = Command::new("git");
+    // What is only asked writes nothing.
+    git.args(args).env("GIT_OPTIONAL_LOCKS", "0");
+    let output = git.output().ok().filter(|it| it.status.success())?;
+    let text = String::from_utf8(output.stdout).ok()?;
+    Some(text.trim().to_owned()).filter(|it| !it.is_empty())
+}
