@@ -77,6 +77,22 @@ on_both_engines! {
         reflector.stop_with_log();
     }
 
+    fn who_takes_over_and_hands_over_leaves_it_as_well(engine: Engine) {
+        let host = Namespace::new().unwrap();
+        let place = Directory::new("takeover", engine.name());
+        let socket = place.0.join("socket");
+        let args = ["-l", "127.0.0.1:5151", "--takeover", socket.to_str().unwrap()];
+        let first = Reflector::start(&host, engine, &args);
+        assert_confined(&first);
+        let next = Reflector::start(&host, engine, &args);
+        let (_, log, ended) = first.wait();
+        assert!(ended.success(), "{log}");
+        assert_confined(&next);
+        Client::connect(&host, next.listen(0)).ask(b"ping");
+        assert_eq!(next.stop_with_log().0["replied"], 1);
+        assert!(!socket.exists(), "it has been removed");
+    }
+
     fn sockets_bound_to_an_interface_can_be_bound_again(engine: Engine) {
         let host = Namespace::new().unwrap();
         let args = ["-l", "127.0.0.1:0", "--device", "lo"];

@@ -1,7 +1,8 @@
-//! Prints the system calls that are left to whom, one a line: `worker`, `fails` or `others`, the
-//! name, and `narrowed` where only some of its uses are meant. scripts/sandbox.sh reads it.
+//! Prints the system calls that are left to whom, one a line: `worker`, `fails`, `others` or
+//! `takeover` (others with that option), the name, and `narrowed` where only some of its uses are
+//! meant. scripts/sandbox.sh reads it.
 
-use reflector_sandbox::{OTHERS, SILENT, SILENT_OLD, WORKER, WORKER_OLD};
+use reflector_sandbox::{LISTEN, OTHERS, SILENT, SILENT_OLD, TAKEOVER, WORKER, WORKER_OLD};
 
 fn main() {
     let lists = [
@@ -10,6 +11,8 @@ fn main() {
         ("fails", SILENT),
         ("fails", SILENT_OLD),
         ("others", OTHERS),
+        ("takeover", TAKEOVER),
+        ("takeover", LISTEN),
     ];
     for (whose, list) in lists {
         for call in list {

@@ -138,6 +138,17 @@ pub const OTHERS: &[Call] = calls! {
     SYS_pread64 SYS_uname
 };
 
+/// What the other threads call in order to hand their sockets over: whose process asks, and at the
+/// end the file of the Unix socket is removed.
+#[cfg(target_arch = "x86_64")]
+pub const TAKEOVER: &[Call] = calls! { SYS_geteuid SYS_unlink };
+/// The same, where there is no unlink(2).
+#[cfg(not(target_arch = "x86_64"))]
+pub const TAKEOVER: &[Call] = calls! { SYS_geteuid SYS_unlinkat };
+
+/// What they call in order to listen at a TCP port that another process still has.
+pub const LISTEN: &[Call] = calls! { SYS_listen };
+
 /// What old programs and C libraries call on this machine, for [`WORKER`].
 #[cfg(target_arch = "x86_64")]
 pub const WORKER_OLD: &[Call] = calls! { SYS_poll };

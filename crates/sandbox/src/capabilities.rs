@@ -11,6 +11,10 @@ use rustix::thread::{
 
 use crate::needs::{Entered, Needs};
 
+/// The first port that anybody may listen at, unless net.ipv4.ip_unprivileged_port_start says
+/// otherwise.
+const PRIVILEGED: u16 = 1024;
+
 /// Drops every capability that `needs` do not include, in every set.
 pub fn drop_all_but(needs: &Needs, entered: &mut Entered) {
     let own = match capabilities(None) {
@@ -24,6 +28,12 @@ pub fn drop_all_but(needs: &Needs, entered: &mut Entered) {
     if needs.rebind {
         // To bind a socket to another interface than the one it is bound to.
         kept |= CapabilitySet::NET_RAW;
+    }
+    if needs
+        .listen
+        .is_some_and(|port| (1..PRIVILEGED).contains(&port))
+    {
+        kept |= CapabilitySet::NET_BIND_SERVICE;
     }
     if needs.rings && own.effective.contains(CapabilitySet::IPC_LOCK) && !may_lock_memory() {
         kept |= CapabilitySet::IPC_LOCK;

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use landlock::{
-    ABI, Access, AccessFs, AccessNet, PathBeneath, PathFd, RestrictionStatus, Ruleset, RulesetAttr,
-    RulesetCreatedAttr, RulesetError, RulesetStatus, Scope,
+    ABI, Access, AccessFs, AccessNet, NetPort, PathBeneath, PathFd, RestrictionStatus, Ruleset,
+    RulesetAttr, RulesetCreatedAttr, RulesetError, RulesetStatus, Scope,
 };
 
 use crate::needs::{Entered, Needs};
@@ -14,11 +14,15 @@ use crate::needs::{Entered, Needs};
 const TRIED: ABI = ABI::V7;
 
 /// Leaves /proc and the directories of the files in `needs` to be read, and nothing to be written,
-/// made or executed; no TCP, no abstract sockets, no signals to others.
+/// made or executed; files are removed only from the directory of the one where sockets are handed
+/// over. No TCP but the port in `needs`, no abstract sockets, no signals to others.
 pub fn restrict(needs: &Needs, entered: &mut Entered) {
-    let mut read = vec![PathBuf::from("/proc")];
-    read.extend(directories(&needs.read));
-    match try_restrict(&read, entered) {
+    let mut rights = vec![(PathBuf::from("/proc"), AccessFs::ReadFile)];
+    let read = directories(&needs.read).into_iter();
+    rights.extend(read.map(|path| (path, AccessFs::ReadFile)));
+    let removed = needs.takeover.as_deref().map(directory);
+    rights.extend(removed.map(|path| (path, AccessFs::RemoveFile)));
+    match try_restrict(&rights, needs.listen, entered) {
         Err(error) => entered
             .missing
             .push(format!("cannot take files away (Landlock): {error}")),
@@ -37,7 +41,8 @@ pub fn restrict(needs: &Needs, entered: &mut Entered) {
 }
 
 fn try_restrict(
-    read: &[PathBuf],
+    rights: &[(PathBuf, AccessFs)],
+    listen: Option<u16>,
     entered: &mut Entered,
 ) -> Result<RestrictionStatus, RulesetError> {
     let mut ruleset = Ruleset::default()
@@ -45,16 +50,23 @@ fn try_restrict(
         .handle_access(AccessNet::from_all(TRIED))?
         .scope(Scope::from_all(TRIED))?
         .create()?;
-    for path in read {
-        match PathFd::new(path) {
-            Ok(opened) => {
-                ruleset = ruleset.add_rule(PathBeneath::new(opened, AccessFs::ReadFile))?;
+    for (path, access) in rights {
+        match (PathFd::new(path), access) {
+            (Ok(opened), &access) => {
+                ruleset = ruleset.add_rule(PathBeneath::new(opened, access))?;
             }
-            Err(error) => entered.missing.push(format!(
+            (Err(error), AccessFs::RemoveFile) => entered.missing.push(format!(
+                "nothing can be removed from {} any more: {error}",
+                path.display()
+            )),
+            (Err(error), _) => entered.missing.push(format!(
                 "{} cannot be read from now on: {error}",
                 path.display()
             )),
         }
+    }
+    if let Some(port) = listen {
+        ruleset = ruleset.add_rule(NetPort::new(port, AccessNet::BindTcp))?;
     }
     ruleset.restrict_self()
 }

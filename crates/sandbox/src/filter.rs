@@ -7,16 +7,24 @@ use seccompiler::{
     BpfProgram, SeccompAction, SeccompFilter, SeccompRule, TargetArch, apply_filter,
 };
 
-use crate::calls::{OTHERS, SILENT, SILENT_OLD, WORKER, WORKER_OLD, rules};
+use crate::calls::{LISTEN, OTHERS, SILENT, SILENT_OLD, TAKEOVER, WORKER, WORKER_OLD, rules};
+use crate::needs::Needs;
 
 type Rules = BTreeMap<i64, Vec<SeccompRule>>;
 
-/// The filter of every thread from now on: what is not listed fails with EPERM.
+/// The filter of every thread from now on: what neither is listed nor in `needs` fails with EPERM.
 ///
 /// # Errors
 /// What the kernel said, or that there is no filter for this machine.
-pub fn apply_to_all() -> Result<(), String> {
-    let allowed = rules(&[WORKER, WORKER_OLD, SILENT, SILENT_OLD, OTHERS])?;
+pub fn apply_to_all(needs: &Needs) -> Result<(), String> {
+    let mut lists = vec![WORKER, WORKER_OLD, SILENT, SILENT_OLD, OTHERS];
+    if needs.takeover.is_some() {
+        lists.push(TAKEOVER);
+    }
+    if needs.listen.is_some() {
+        lists.push(LISTEN);
+    }
+    let allowed = rules(&lists)?;
     let refused = SeccompAction::Errno(libc::EPERM as u32);
     // The arguments of clone3 are in memory, where no filter looks; without it the C library makes
     // threads by clone.

@@ -20,7 +20,7 @@ mod needs;
 
 use reflector_udp::trap;
 
-pub use calls::{Call, OTHERS, SILENT, SILENT_OLD, WORKER, WORKER_OLD};
+pub use calls::{Call, LISTEN, OTHERS, SILENT, SILENT_OLD, TAKEOVER, WORKER, WORKER_OLD};
 pub use needs::{Entered, Needs};
 
 /// Leaves, for good, what is not in `needs`. Nothing that fails here ends the start.
@@ -36,7 +36,7 @@ pub fn enter(needs: &Needs, remedy: &'static str) -> Entered {
     }
     files::restrict(needs, &mut entered);
     let trapped = trap::end_at_trapped_calls(remedy).map_err(|error| error.to_string());
-    if let Err(error) = trapped.and_then(|()| filter::apply_to_all()) {
+    if let Err(error) = trapped.and_then(|()| filter::apply_to_all(needs)) {
         let said = format!("cannot take system calls away from the other threads: {error}");
         entered.missing.push(said);
     }

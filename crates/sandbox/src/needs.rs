@@ -11,6 +11,11 @@ pub struct Needs {
     pub rings: bool,
     /// Whether sockets are bound to an interface, and may have to be bound to it anew.
     pub rebind: bool,
+    /// The file of a Unix socket where the sockets are handed over, which is removed at the end;
+    /// it may be replaced, so its directory is meant.
+    pub takeover: Option<PathBuf>,
+    /// A TCP port that is not listened at yet.
+    pub listen: Option<u16>,
 }
 
 /// What has been taken away, and what could not be.

@@ -104,9 +104,16 @@ fn capabilities_are_gone_but_for_those_that_are_needed() {
         rebind: true,
         ..Needs::default()
     };
-    let had = capabilities(None).unwrap().permitted & CapabilitySet::NET_RAW;
-    let kept = had.bits();
-    assert_eq!(sets(rebind), [0, kept, kept, 0, 0]);
+    let listen = |port| Needs {
+        listen: Some(port),
+        ..Needs::default()
+    };
+    let kept = |one| (capabilities(None).unwrap().permitted & one).bits();
+    let raw = kept(CapabilitySet::NET_RAW);
+    assert_eq!(sets(rebind), [0, raw, raw, 0, 0]);
+    let bind = kept(CapabilitySet::NET_BIND_SERVICE);
+    assert_eq!(sets(listen(80)), [0, bind, bind, 0, 0]);
+    assert_eq!(sets(listen(9188)), [0; 5]);
 }
 
 #[test]
@@ -165,6 +172,46 @@ fn no_program_is_started_no_tcp_spoken_and_datagrams_go_on() {
         socket.send_to(b"x", socket.local_addr().unwrap()).unwrap();
         assert_eq!(socket.recv(&mut [0; 8]).unwrap(), 1);
         assert!(thread::spawn(|| true).join().unwrap(), "threads are left");
+    });
+}
+
+#[test]
+fn who_hands_sockets_over_removes_the_file_and_listens_at_one_port() {
+    let (own, other) = (Directory::new("meeting"), Directory::new("elsewhere"));
+    let (socket, elsewhere) = (own.file("socket"), other.file("socket"));
+    let free = || {
+        TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap()
+    };
+    let (named, unnamed) = (free(), free());
+    let needs = Needs {
+        takeover: Some(socket.clone()),
+        listen: Some(named.port()),
+        ..Needs::default()
+    };
+    left(needs, {
+        let (own, socket, elsewhere) = (own.0.clone(), socket.clone(), elsewhere.clone());
+        move || {
+            assert_eq!(errno(fs::remove_file(elsewhere)), Some(libc::EACCES));
+            assert_eq!(errno(fs::remove_file(&socket)), None);
+            assert_eq!(errno(File::create(own.join("made"))), Some(libc::EACCES));
+            assert_eq!(errno(TcpListener::bind(named)), None);
+            // Before Linux 6.7 Landlock knows no TCP, and listen(2) is left.
+            let unnamed = errno(TcpListener::bind(unnamed));
+            assert!(matches!(unnamed, Some(libc::EACCES) | None), "{unnamed:?}");
+        }
+    });
+    assert!(!socket.exists() && elsewhere.exists());
+    // Who does not, does neither.
+    left(Needs::default(), move || {
+        let refused = errno(fs::remove_file(&elsewhere));
+        assert!(
+            matches!(refused, Some(libc::EPERM | libc::EACCES)),
+            "{refused:?}"
+        );
+        assert!(TcpListener::bind(named).is_err());
     });
 }
 

@@ -45,7 +45,7 @@ pub fn run(args: &ServeArgs) -> Result<Exit, Error> {
     let builder = args.builder(&activated)?.paths(paths::open);
     let builder = match args.is_confined() {
         true => builder.confine(confined::worker),
-        false => builder.restrict_rings(!args.has_no_sandbox()),
+        false => builder.restrict_rings(false),
     };
     let config = builder.build()?;
     let metrics = Metrics::new(config.rules());
@@ -64,7 +64,7 @@ pub fn run(args: &ServeArgs) -> Result<Exit, Error> {
     let listener = metrics_at.map(metrics::listen).transpose()?;
     // All is open, and there is one thread: what it leaves now no other will have.
     if args.is_confined() {
-        confined::enter(args, &server.interfaces());
+        confined::enter(args, &server.interfaces(), predecessor.is_some());
     }
     let reports = Reports::start(args.output.json, log)?;
     let handle = server.handle();

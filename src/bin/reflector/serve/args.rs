@@ -188,7 +188,7 @@ struct Workers {
     /// By default, what a running reflector does not need is taken away from it at the start:
     /// capabilities, files other than its lists and /proc, system calls, operations of a ring. The
     /// backtrace of a panic needs files as well, and has names only without the sandbox. With
-    /// --takeover nothing is taken away but of the rings.
+    /// --takeover, files can still be removed from the directory of the Unix socket.
     #[arg(long)]
     no_sandbox: bool,
 }
@@ -249,14 +249,9 @@ impl ServeArgs {
         self.workers.takeover.as_deref()
     }
 
-    /// Whether what is not needed is taken away. Who hands its sockets on goes on opening things.
+    /// Whether what is not needed is taken away.
     pub fn is_confined(&self) -> bool {
-        !self.workers.no_sandbox && self.workers.takeover.is_none()
-    }
-
-    /// Whether rings may do all that rings can.
-    pub fn has_no_sandbox(&self) -> bool {
-        self.workers.no_sandbox
+        !self.workers.no_sandbox
     }
 
     /// Whether the workers may open rings of io_uring.

@@ -1,5 +1,6 @@
 //! What the reflector leaves when everything is open.
 
+use std::path::Path;
 use std::sync::Once;
 
 use super::args::ServeArgs;
@@ -8,12 +9,16 @@ use reflector_sandbox::{Needs, confine_worker};
 /// What to do about a call that a worker needs after all.
 const REMEDY: &str = "please report it; --no-sandbox starts without";
 
-/// Leaves what is not needed any more; `interfaces` are those that sockets are bound to.
-pub fn enter(args: &ServeArgs, interfaces: &[String]) {
+/// Leaves what is not needed any more; `interfaces` are those that sockets are bound to, and there
+/// may be a predecessor, which has the port of the metrics until it ends.
+pub fn enter(args: &ServeArgs, interfaces: &[String], has_predecessor: bool) {
+    let metrics = args.output.metrics.filter(|_| has_predecessor);
     let needs = Needs {
         read: args.peers.files(),
         rings: args.may_have_rings(),
         rebind: !interfaces.is_empty(),
+        takeover: args.takeover().map(Path::to_owned),
+        listen: metrics.map(|addr| addr.port()),
     };
     let entered = reflector_sandbox::enter(&needs, REMEDY);
     for said in entered.missing {
