@@ -42,8 +42,10 @@ upgrade_under_load() {
     local engine=$1 old new load upgrade status
     start "$engine" 0
     old=$STARTED
-    timeout $((2 * UPGRADES + 20)) "$BIN" load "127.0.0.2:$PORT" --rate "$RATE" \
-        --duration $((2 * UPGRADES + 10)) --timeout 5 --json > "$WORK/load" &
+    # In the foreground it hears a signal once; otherwise twice, of which the second ends it at once.
+    timeout --foreground $((2 * UPGRADES + 20)) "$BIN" load "127.0.0.2:$PORT" --rate "$RATE" \
+        --duration $((2 * UPGRADES + 10)) --timeout 5 --json \
+        > "$WORK/load" 2> "$WORK/load.err" &
     load=$!
     CHILDREN+=("$load")
     sleep 0.5
@@ -60,12 +62,16 @@ upgrade_under_load() {
         old=$new
         sleep 0.2
     done
-    # timeout(1) passes it on.
+    # timeout passes it on.
     kill -INT "$load"
     status=0
     wait "$load" || status=$?
     kill -TERM "$old"
-    wait "$old"
+    wait "$old" || {
+        cat "$WORK/err.$UPGRADES" >&2
+        echo "the last one ended with $?" >&2
+        return 1
+    }
     jq -r --arg engine "$engine" --arg upgrades "$UPGRADES" --arg workers "${WORKERS[*]}" '
         select(.type == "summary") |
         "\($engine): \($upgrades) upgrades, workers \($workers): \(.sent) sent, \(.lost) lost,"
@@ -73,8 +79,13 @@ upgrade_under_load() {
         + " \(.duplicated) duplicated, longest round trip \(.rtt_us.max / 1000 | round) ms"
     ' "$WORK/load"
     # Whatever is not measured is not proven.
-    jq -es 'last | .sent > 0 and .lost == 0 and .wrong_source.total == 0 and .duplicated == 0' \
-        "$WORK/load" > "$WORK/judged" && ((status == 0))
+    if ! jq -es 'last | .sent > 0 and .lost == 0 and .wrong_source.total == 0 and .duplicated == 0' \
+        "$WORK/load" > "$WORK/judged" || ((status != 0)); then
+        cat "$WORK/load.err" >&2
+        tail -n 1 "$WORK/load" >&2
+        echo "the load ended with $status" >&2
+        return 1
+    fi
 }
 
 # start ENGINE NUMBER: starts the process with that number, and waits until it is ready.
