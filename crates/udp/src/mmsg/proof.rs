@@ -4,6 +4,8 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr;
 
+use super::header;
+
 /// Makes each call that moves datagrams once, by `socket`, in a way that moves none: a seccomp
 /// filter looks at the number of a call before the kernel looks at the rest.
 ///
@@ -13,11 +15,13 @@ use std::ptr;
 pub fn prove(socket: BorrowedFd<'_>) -> Result<(), (&'static str, io::Error)> {
     let fd = socket.as_raw_fd();
     let flags = libc::MSG_DONTWAIT;
+    // Emulators of another CPU (QEMU's) refuse an address that is none even of no messages.
+    let mut header = header::empty();
     // SAFETY: no message is named, so nothing is read or written; a null timeout is allowed.
-    let received = unsafe { libc::recvmmsg(fd, ptr::null_mut(), 0, flags, ptr::null_mut()) };
+    let received = unsafe { libc::recvmmsg(fd, &mut header, 0, flags, ptr::null_mut()) };
     outcome("recvmmsg", received.into())?;
     // SAFETY: no message is named, so nothing is read.
-    let sent = unsafe { libc::sendmmsg(fd, ptr::null_mut(), 0, flags) };
+    let sent = unsafe { libc::sendmmsg(fd, &mut header, 0, flags) };
     outcome("sendmmsg", sent.into())?;
     // SAFETY: the kernel copies a header in and refuses an address that is none (EFAULT).
     let sent = unsafe { libc::sendmsg(fd, ptr::null(), flags) };
