@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Type-checks the workspace for targets other than this machine's.
+# Type-checks the workspace for targets other than this machine's, or builds the program for them.
 #
-#   scripts/cross-check.sh [TARGET…]     default: aarch64-unknown-linux-gnu
+#   scripts/cross-check.sh [TARGET…]             default: aarch64-unknown-linux-gnu
+#   scripts/cross-check.sh --build [TARGET…]     static, to target/cross/build/TARGET/release
 #
 # musl is none of them: its msghdr has other integer types, and its sendmmsg(3) calls sendmsg(2) for
 # each message (src/network/sendmmsg.c of musl), so that a batch saves nothing. The static image is
@@ -11,11 +12,12 @@
 # Otherwise Debian's compiler for browsers (rustc-web), which is newer than Debian's own, and the
 # source of its standard library (rust-web-src): downloaded into target/cross, unpacked there and
 # not installed, and the standard library is checked along with what uses it. Where neither is
-# available, it says SKIPPED and why, and succeeds; what does not compile makes it fail. Nothing is
-# linked, so no cross compiler is needed.
+# available, it says SKIPPED and why, and succeeds; what does not compile makes it fail. A check
+# links nothing, so it needs no cross compiler; a build needs the one that is called after the
+# target (Debian: gcc-aarch64-linux-gnu, libc6-dev-arm64-cross).
 #
-# Takes two minutes the first time and a few seconds after that. Needs cargo; for Debian's compiler
-# apt-get, dpkg-deb and 140 MB to download.
+# Takes two minutes the first time and a few seconds after that; a build some minutes. Needs cargo;
+# for Debian's compiler apt-get, dpkg-deb and 140 MB to download.
 #
 # Exit codes: 0 all compile, or skipped; 1, 101 not.
 set -euo pipefail
@@ -26,10 +28,18 @@ readonly CACHE=$PWD/target/cross
 readonly COMPILER=rustc-web LIBRARY=libstd-rust-web-dev SOURCE=rust-web-src
 
 main() {
-    local targets=("$@") target arguments=()
+    local command=(check --workspace) target arguments=()
+    if [[ ${1:-} == --build ]]; then
+        command=(build --release --package reflector --bin reflector)
+        export RUSTFLAGS='-C target-feature=+crt-static'
+        shift
+    fi
+    local targets=("$@")
     ((${#targets[@]} > 0)) || targets=(aarch64-unknown-linux-gnu)
     for target in "${targets[@]}"; do
         arguments+=(--target "$target")
+        # aarch64-unknown-linux-gnu is aarch64-linux-gnu to GCC.
+        export "CARGO_TARGET_$(tr a-z- A-Z_ <<< "$target")_LINKER=${target/-unknown/}-gcc"
     done
     export CARGO_TARGET_DIR=$CACHE/build
     # No debugger will see what is only checked.
@@ -47,8 +57,8 @@ main() {
         arguments+=("-Zbuild-std=std,panic_abort")
         echo "Debian's compiler and the source of its standard library: $("$RUSTC" --version)"
     fi
-    cargo check --quiet --locked --workspace "${arguments[@]}"
-    echo "compiles for ${targets[*]}"
+    cargo "${command[0]}" --quiet --locked "${command[@]:1}" "${arguments[@]}"
+    echo "${command[0]}s for ${targets[*]}"
 }
 
 has_all() {

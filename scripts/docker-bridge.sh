@@ -100,13 +100,14 @@ build() {
         --bin reflector --example naive_echo --example ask
     local out=target/static/$triple/release
     cp "$out/reflector" "$out/examples/naive_echo" "$out/examples/ask" "$WORK"
-    image "$RUN" deploy/Dockerfile
+    install -D "$WORK/reflector" "$WORK/target/image/here/reflector"
+    image "$RUN" deploy/Dockerfile --build-arg TARGETARCH=here
     printf 'FROM scratch\nCOPY ask /ask\nENTRYPOINT ["/ask"]\n' > "$WORK/Dockerfile.ask"
     image "$RUN-ask" "$WORK/Dockerfile.ask"
 }
 
 image() {
-    bounded docker build --quiet --label "$RUN" --tag "$1" --file "$2" "$WORK" \
+    bounded docker build --quiet --label "$RUN" --tag "$1" --file "${@:2}" "$WORK" \
         > "$WORK/build.log" 2>&1 || { cat "$WORK/build.log" >&2; exit 1; }
 }
 
