@@ -28,7 +28,7 @@ main() {
     # Where nothing is installed there is neither the program nor its manual page.
     local unit
     for unit in reflector.service reflector.socket; do
-        sed "s|/usr/local/bin/reflector|$BIN|; /^Documentation=/d" "deploy/$unit" > "$WORK/$unit"
+        sed "s|^ExecStart=reflector |ExecStart=$BIN |; /^Documentation=/d" "deploy/$unit" > "$WORK/$unit"
     done
     systemd-analyze verify "$WORK/reflector.service" "$WORK/reflector.socket"
     systemd-analyze security --offline=true --threshold="$EXPOSURE_MAX" \

@@ -29,7 +29,15 @@ fn help_and_version_go_to_stdout() {
         assert!(long.contains(said), "{said} is missing in {long}");
     }
     assert_eq!(output("help"), long);
-    for name in ["load", "diagnose", "lab", "report", "man", "completions"] {
+    for name in [
+        "load",
+        "diagnose",
+        "lab",
+        "report",
+        "healthcheck",
+        "man",
+        "completions",
+    ] {
         let long = output(&format!("help {name}"));
         assert_eq!(output(&format!("{name} --help")), long);
         assert!(

@@ -46,13 +46,24 @@ const COMPLETIONS_ENDING: Ending = Ending {
     sections: &[],
 };
 
+/// The commands that have pages of their own.
+const COMMANDS: [&str; 7] = [
+    "load",
+    "diagnose",
+    "lab",
+    "report",
+    "healthcheck",
+    "man",
+    "completions",
+];
+
 /// Print the manual page, in the form that man(1) reads
 #[derive(Args, Clone, Debug)]
 #[command(after_help = MAN_ENDING.short(), after_long_help = MAN_ENDING.long())]
 pub struct ManArgs {
     /// Command that the page is about [default: the reflector itself]
     #[arg(value_name = "COMMAND")]
-    #[arg(value_parser = ["load", "diagnose", "lab", "report", "man", "completions"])]
+    #[arg(value_parser = COMMANDS)]
     command: Option<String>,
 }
 
