@@ -2,8 +2,9 @@
 //!
 //! Walls: who may know whom ([`crates`], [`rooms`]), as the tables of ARCHITECTURE.md say, and no
 //! circle ([`circles`]). Text: [`words`] with one meaning, [`size`] of lines and files, [`links`]
-//! that lead somewhere, [`docs`] that say something, [`unsafe_code`] where it belongs. Each rule
-//! has a test of its own beside it that plants what it has to find.
+//! that lead somewhere, [`docs`] that say something, [`log_lines`] that are explained,
+//! [`unsafe_code`] where it belongs. Each rule has a test of its own beside it that plants what it
+//! has to find.
 //!
 //! What is found and has its reason is in the list of its rule, never in a comment at the place.
 
@@ -14,6 +15,7 @@ mod files;
 mod finding;
 mod lexer;
 mod links;
+mod log_lines;
 mod modules;
 mod pending;
 mod rooms;
@@ -105,6 +107,14 @@ fn sections_about_errors_name_them() {
 #[test]
 fn nothing_is_left_to_do() {
     hold(docs::check_leftovers(&files::all()));
+}
+
+#[test]
+fn every_line_of_the_log_is_explained() {
+    hold(log_lines::check(
+        &files::all(),
+        &File::open("OPERATIONS.md"),
+    ));
 }
 
 #[test]
