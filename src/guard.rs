@@ -4,6 +4,7 @@
 //! list, allow list, hop limit. (Truncation, missing pktinfo and destinations that are not unicast
 //! are found before, by [`crate::ingress`].) Deny always wins.
 
+mod admitted;
 pub mod limiter;
 mod ranges;
 mod sets;
@@ -11,6 +12,7 @@ mod sets;
 use std::net::IpAddr;
 
 use crate::datagram::{Arrival, Attributes, DropReason};
+pub use admitted::Admitted;
 pub use limiter::Limit;
 pub use sets::{Ports, Prefixes};
 
@@ -69,6 +71,13 @@ impl Default for Rules {
     }
 }
 
+impl Rules {
+    /// What a server that listens on `own_ports` admits by these rules.
+    pub fn admitted(&self, own_ports: impl IntoIterator<Item = u16>) -> Admitted {
+        Guard::new(self, own_ports).admitted()
+    }
+}
+
 /// The rules, made ready for the datagram path.
 #[derive(Clone, Debug)]
 pub struct Guard {
@@ -93,6 +102,11 @@ impl Guard {
             has_index: rules.deny.has_index() || rules.allow.has_index(),
             has_loop_guard: rules.loop_guard,
         }
+    }
+
+    /// The same, written out.
+    pub fn admitted(&self) -> Admitted {
+        Admitted::new(&self.allow, &self.deny, &self.ports, self.has_loop_guard)
     }
 
     /// Whether `addr`, which is not v4-mapped, is refused whatever is allowed.

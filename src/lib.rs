@@ -69,7 +69,7 @@ pub mod path {
 }
 
 pub use engine::probe;
-pub use guard::{DEFAULT_ALLOW, DEFAULT_DENY_PORTS, Limit, Prefixes, Rules};
+pub use guard::{Admitted, DEFAULT_ALLOW, DEFAULT_DENY_PORTS, Limit, Prefixes, Rules};
 pub use ipnet;
 pub use reflector_measure::error::Error;
 /// What a server reports.

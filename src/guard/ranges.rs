@@ -22,6 +22,8 @@ pub(super) trait Number: Copy + Ord {
     fn width(self, first: Self) -> u32;
     /// The next number; the last has none.
     fn next(self) -> Option<Self>;
+    /// The one before; the first has none.
+    fn previous(self) -> Option<Self>;
 }
 
 macro_rules! number {
@@ -38,6 +40,10 @@ macro_rules! number {
 
             fn next(self) -> Option<Self> {
                 self.checked_add(1)
+            }
+
+            fn previous(self) -> Option<Self> {
+                self.checked_sub(1)
             }
         }
     };
@@ -91,6 +97,28 @@ impl<T: Number> Ranges<T> {
         let within = &self.ranges[from..to];
         let after = from + within.iter().filter(|range| range.0 <= number).count();
         after > 0 && number <= self.ranges[after - 1].1
+    }
+
+    /// First and last number of each, in ascending order.
+    pub fn iter(&self) -> impl Iterator<Item = (T, T)> {
+        self.ranges.iter().copied()
+    }
+
+    /// What is left of them without those of `others`, in ascending order.
+    pub fn without(&self, others: &Self) -> Vec<(T, T)> {
+        let mut rest = Vec::new();
+        for &(first, last) in self.ranges.iter() {
+            let from = others.ranges.partition_point(|it| it.1 < first);
+            let others = others.ranges[from..].iter();
+            let mut next = Some(first);
+            for other in others.take_while(|it| it.0 <= last) {
+                let end = other.0.previous();
+                rest.extend(next.zip(end).filter(|(from, to)| from <= to));
+                next = other.1.next();
+            }
+            rest.extend(next.filter(|from| *from <= last).map(|from| (from, last)));
+        }
+        rest
     }
 
     /// Whether there is an index.

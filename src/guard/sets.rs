@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use ipnet::{IpNet, Ipv4Net, Ipv4Subnets, Ipv6Net, Ipv6Subnets};
 
 use super::ranges::Ranges;
 
@@ -70,6 +70,26 @@ impl Prefixes {
         self.len
     }
 
+    /// What is in it and not in `others`.
+    pub(super) fn without(&self, others: &Self) -> Self {
+        let v4 = self.v4.without(&others.v4);
+        let v6 = self.v6.without(&others.v6);
+        Self {
+            len: v4.len() + v6.len(),
+            v4: Ranges::new(v4),
+            v6: Ranges::new(v6),
+        }
+    }
+
+    /// The same as prefixes that do not overlap, the fewest.
+    pub(super) fn to_vec(&self) -> Vec<IpNet> {
+        let v4 = self.v4.iter();
+        let v4 = v4.flat_map(|(first, last)| Ipv4Subnets::new(first.into(), last.into(), 0));
+        let v6 = self.v6.iter();
+        let v6 = v6.flat_map(|(first, last)| Ipv6Subnets::new(first.into(), last.into(), 0));
+        v4.map(IpNet::V4).chain(v6.map(IpNet::V6)).collect()
+    }
+
     /// Whether nothing is in it.
     pub fn is_empty(&self) -> bool {
         self.v4.is_empty() && self.v6.is_empty()
@@ -99,6 +119,11 @@ impl Ports {
             bits[usize::from(port / 64)] |= 1 << (port % 64);
         }
         Self(bits)
+    }
+
+    /// All of them, in ascending order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = u16> {
+        (0..=u16::MAX).filter(|port| self.contains(*port))
     }
 
     /// Whether `port` is in it.
