@@ -1,4 +1,11 @@
 //! Answers in the kernel what the reflector's sockets would answer, or passes it to them.
+//!
+//! `bpf/reflect.c` is a program for tcx ingress (Linux 6.6): it turns an echo request round before
+//! it reaches a socket, or passes it, and never drops. [`Accelerator`] loads it, attaches it to
+//! devices, and tells it who is answered ([`Rules`]), at which addresses ([`Local`]) and ports.
+//!
+//! Non-goals: to decide who is answered, which the reflector's guard does; to replace the sockets,
+//! which answer whatever is passed.
 
 #![forbid(unsafe_code)]
 
@@ -6,5 +13,18 @@
 #[doc = include_str!("../README.md")]
 struct Readme;
 
+mod accelerator;
+mod counted;
 pub mod devices;
+mod failure;
+mod layout;
+mod lists;
+mod rules;
+mod targets;
 pub mod way;
+
+pub use accelerator::{Accelerator, Device, Frame, Outcome};
+pub use counted::Counters;
+pub use rules::Rules;
+pub use targets::Local;
+pub use way::{Framing, Way};
