@@ -2,9 +2,12 @@
 //!
 //! Needs root: a program is loaded in the first user namespace only.
 
+mod changes;
 mod differential;
 mod forge;
 mod socket;
+mod stage;
+mod wire;
 
 use std::net::SocketAddr;
 

@@ -1,0 +1,121 @@
+//! Devices that answer, in namespaces.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use reflector::ipnet::IpNet;
+use reflector_accelerate::{Accelerator, Counters, Device, Framing, Local, Rules, Way};
+use reflector_netlab::topology::Namespace;
+use reflector_testkit::PORT;
+use reflector_testkit::train::Client;
+
+/// What each test asks: nothing, a byte, a little, and what fills a frame.
+pub const LENS: [usize; 4] = [0, 1, 64, 1400];
+/// Trains: datagrams, and bytes of each.
+pub const TRAINS: [(usize, usize); 2] = [(32, 100), (44, 1400)];
+
+/// The program at a device of a namespace, without sockets of its own.
+pub struct Accelerated<'a> {
+    namespace: &'a Namespace,
+    pub program: Accelerator,
+}
+
+impl<'a> Accelerated<'a> {
+    /// Answers at `device`, which way is said, on `port` of `addrs`, by `rules`.
+    pub fn at(
+        namespace: &'a Namespace,
+        (device, way): (&str, Way),
+        addrs: &[&str],
+        port: u16,
+        rules: Rules,
+    ) -> Self {
+        let listeners = ["0.0.0.0", "::"].map(|ip| SocketAddr::new(ip.parse().unwrap(), port));
+        let program = Accelerator::load(rules, listeners.to_vec()).unwrap();
+        let mut accelerated = Self { namespace, program };
+        accelerated.set_addresses(device, addrs);
+        accelerated.attach(device, way, None);
+        accelerated
+    }
+
+    /// Has `addrs`, of `device` where that matters, from now on.
+    pub fn set_addresses(&mut self, device: &str, addrs: &[&str]) {
+        let ifindex = self.namespace.interface_index(device).unwrap();
+        let local = |addr: &&str| Local {
+            addr: addr.parse().unwrap(),
+            ifindex,
+        };
+        let broadcasts = vec![Ipv4Addr::new(10, 9, 0, 255)];
+        let own = addrs.iter().map(local).collect();
+        self.program.set_addresses(own, broadcasts).unwrap();
+    }
+
+    /// Attaches to one more device.
+    pub fn attach(&mut self, device: &str, way: Way, other: Option<[u8; 6]>) {
+        let device = Device {
+            ifindex: self.namespace.interface_index(device).unwrap(),
+            way,
+            framing: Framing::Ethernet,
+            is_loopback: device == "lo",
+            other,
+        };
+        let program = &mut self.program;
+        self.namespace.run(|| program.attach(&device)).unwrap();
+    }
+
+    /// Lets go of a device.
+    pub fn detach(&mut self, device: &str) {
+        let ifindex = self.namespace.interface_index(device).unwrap();
+        self.program.detach(ifindex).unwrap();
+    }
+
+    /// What it has answered.
+    pub fn counted(&self) -> Counters {
+        self.program.counters().unwrap()
+    }
+}
+
+/// Everybody may ask, from any port but those of reflectors.
+pub fn everybody() -> Rules {
+    rules(&["0.0.0.0/0", "::/0"], false)
+}
+
+/// Peers in `prefixes` may ask.
+pub fn rules(prefixes: &[&str], has_loop_guard: bool) -> Rules {
+    let parse = |text: &&str| text.parse::<IpNet>().unwrap();
+    Rules {
+        prefixes: prefixes.iter().map(parse).collect(),
+        denied_ports: vec![0, PORT],
+        has_loop_guard,
+        hop_limit: 64,
+        tos: 0,
+    }
+}
+
+/// Asks `ip` from `peer` for all of [`LENS`] and [`TRAINS`]; each has to come back, from there.
+/// Returns how many datagrams that were.
+pub fn ask_all(peer: &Namespace, ip: &str) -> usize {
+    let ip: IpAddr = ip.parse().unwrap();
+    let mut client = Client::any(peer, SocketAddr::new(ip, PORT));
+    client.watch_hop_limits();
+    client.watch_tos();
+    client.set_tos(0x28);
+    client.set_hop_limit(7);
+    for len in LENS {
+        client.send(&vec![len as u8; len]);
+        let answer = client.receive();
+        assert_eq!(answer.bytes, vec![len as u8; len]);
+        assert_eq!(
+            (answer.hop_limit, answer.tos),
+            (Some(64), Some(0)),
+            "as a socket's"
+        );
+    }
+    let mut count = LENS.len();
+    for (datagrams, len) in TRAINS {
+        let bytes: Vec<u8> = (0..datagrams * len).map(|it| it as u8).collect();
+        let train = client.send_train(&bytes, len);
+        client.expect_back(&train);
+        count += datagrams;
+    }
+    assert!(client.leftover().is_empty(), "one reply each");
+    count
+}
