@@ -3,9 +3,11 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use reflector_accelerate::Way;
+use reflector_accelerate::{Device, Framing, Local, Way};
 use reflector_netlab::topology::{Namespace, Route, net};
 use reflector_testkit::{Client, Engine, LISTEN, PORT, Reflector, at, join};
+
+use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
 
 use crate::in_namespaces;
 use crate::stage::{Accelerated, everybody, rules};
@@ -169,4 +171,42 @@ fn two() -> (Namespace, Namespace) {
     let (server, peer) = (Namespace::new().unwrap(), Namespace::new().unwrap());
     join(&server, &peer, "wire");
     (server, peer)
+}
+
+/// All that is done while it runs, on a thread that has no capability any more.
+#[test]
+fn what_is_loaded_is_fed_attached_and_read_without_rights() {
+    in_namespaces("changes::rights", || {
+        let (server, peer) = two();
+        let mut accelerated =
+            Accelerated::at(&server, ("wire", Way::Peer), &[], PORT, rules(&[], false));
+        accelerated.detach("wire");
+        let none = CapabilitySets {
+            effective: CapabilitySet::empty(),
+            permitted: CapabilitySet::empty(),
+            inheritable: CapabilitySet::empty(),
+        };
+        let ifindex = server.interface_index("wire").unwrap();
+        let program = &mut accelerated.program;
+        server.run(|| {
+            // Of this thread alone, which ends with it.
+            set_capabilities(None, none).unwrap();
+            program.set_rules(everybody()).unwrap();
+            let addr = [10, 9, 0, 1].into();
+            program
+                .set_addresses(vec![Local { addr, ifindex }], vec![])
+                .unwrap();
+            let device = Device {
+                ifindex,
+                way: Way::Peer,
+                framing: Framing::Ethernet,
+                is_loopback: false,
+                other: None,
+            };
+            program.attach(&device).unwrap();
+        });
+        let any = "10.9.0.2:0".parse().unwrap();
+        Client::connect_from(&peer, any, at([10, 9, 0, 1])).ask(b"without rights");
+        assert_eq!(accelerated.counted().datagrams, 1);
+    });
 }
