@@ -30,6 +30,8 @@ pub struct Link {
     pub is_lower_elsewhere: bool,
     /// ARPHRD_ of linux/if_arp.h: 1 for Ethernet.
     pub hardware: u16,
+    /// The address of its end of the link, where that is a MAC (IFLA_ADDRESS).
+    pub mac: Option<[u8; 6]>,
     /// Whether it is `lo` of its namespace (IFF_LOOPBACK).
     pub is_loopback: bool,
     /// Whether it has a carrier: not where the other end of a veth is down (IFF_LOWER_UP).
@@ -58,6 +60,7 @@ impl Link {
             match attribute {
                 LinkAttribute::IfName(name) => link.name.clone_from(name),
                 LinkAttribute::Controller(index) => link.master = Some(*index),
+                LinkAttribute::Address(bytes) => link.mac = bytes.as_slice().try_into().ok(),
                 LinkAttribute::Link(index) => link.lower = Some(*index),
                 LinkAttribute::LinkNetNsId(_) => link.is_lower_elsewhere = true,
                 LinkAttribute::LinkInfo(infos) => infos.iter().for_each(|it| link.learn(it)),
