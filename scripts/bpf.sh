@@ -92,10 +92,10 @@ count() {
     echo "$now instructions, $committed committed"
 }
 
-# The loader's own test has the kernel verify the program; it may not be skipped here.
+# The test loads the program, which the kernel verifies, and runs it; it may not be skipped here.
 verify() {
     REFLECTOR_REQUIRE=netns,bpf timeout 900 \
-        cargo test --quiet --locked --package reflector --test accelerate -- the_kernel_takes
+        cargo test --quiet --locked --package reflector --test accelerate -- differential
 }
 
 main "$@"

@@ -5,6 +5,7 @@
 mod changes;
 mod differential;
 mod forge;
+mod program;
 mod socket;
 mod stage;
 mod wire;

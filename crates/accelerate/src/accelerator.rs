@@ -47,7 +47,7 @@ pub struct Device {
 /// stays.
 pub struct Accelerator {
     // Dropped first: without a link nothing reads the maps.
-    links: BTreeMap<u32, SchedClassifierLinkId>,
+    links: BTreeMap<u32, (SchedClassifierLinkId, Device)>,
     ebpf: Ebpf,
     devices: HashMap<MapData, u32, Answered>,
     targets: HashMap<MapData, Target, u32>,
@@ -107,17 +107,32 @@ impl Accelerator {
         let entry = answered(device.way, device.framing, device.is_loopback, device.other);
         let written = self.devices.insert(index, entry, 0);
         written.map_err(|error| cannot(&error))?;
-        if self.links.contains_key(&index) {
+        if let Some((_, known)) = self.links.get_mut(&index) {
+            *known = *device;
             return Ok(());
         }
         match self.link(index) {
             Ok(link) => {
-                self.links.insert(index, link);
+                self.links.insert(index, (link, *device));
                 Ok(())
             }
             Err(error) => {
                 let _ = self.devices.remove(&index);
                 Err(cannot(&*error))
+            }
+        }
+    }
+
+    /// Answers in another way at a device that it is attached to.
+    ///
+    /// # Errors
+    /// What the kernel says of the map of devices; there is no such device.
+    pub fn set_way(&mut self, ifindex: u32, way: Way) -> Result<(), Error> {
+        match self.links.get(&ifindex) {
+            Some((_, device)) => self.attach(&Device { way, ..*device }),
+            None => {
+                let attempted = format!("cannot answer at the device number {ifindex}");
+                Err(Error::new(attempted, "nothing is attached there"))
             }
         }
     }
@@ -144,7 +159,7 @@ impl Accelerator {
         let cannot = |e: &(dyn std::error::Error + 'static)| {
             failure::of(format!("cannot detach from the device number {ifindex}"), e)
         };
-        let Some(link) = self.links.remove(&ifindex) else {
+        let Some((link, _)) = self.links.remove(&ifindex) else {
             return Ok(());
         };
         // The link first: it would go on in another namespace.
@@ -156,8 +171,8 @@ impl Accelerator {
     }
 
     /// The devices that it is attached to.
-    pub fn attached(&self) -> impl Iterator<Item = u32> {
-        self.links.keys().copied()
+    pub fn attached(&self) -> Vec<u32> {
+        self.links.keys().copied().collect()
     }
 
     /// Answers whom `rules` say from the next frame on.

@@ -20,11 +20,13 @@ mod failure;
 mod layout;
 mod lists;
 mod rules;
+mod shared;
 mod targets;
 pub mod way;
 
 pub use accelerator::{Accelerator, Device, Frame, Outcome};
 pub use counted::Counters;
 pub use rules::Rules;
+pub use shared::Shared;
 pub use targets::Local;
 pub use way::{Framing, Way};

@@ -22,13 +22,22 @@ pub fn targets(listeners: &[SocketAddr], locals: &[Local]) -> BTreeSet<Target> {
         for listener in listeners {
             let is_any = listener.ip().is_unspecified();
             let is_family = listener.is_ipv4() == local.addr.is_ipv4();
-            if (is_any && is_family) || listener.ip().to_canonical() == local.addr {
+            let is_it = listener.ip() == local.addr && is_on(listener, local.ifindex);
+            if (is_any && is_family) || is_it {
                 let addr = SocketAddr::new(local.addr, listener.port());
                 targets.insert(target(addr, scope(local)));
             }
         }
     }
     targets
+}
+
+/// Whether a listener of a link-local address means that of this interface.
+fn is_on(listener: &SocketAddr, ifindex: u32) -> bool {
+    match listener {
+        SocketAddr::V4(_) => true,
+        SocketAddr::V6(addr) => addr.scope_id() == 0 || addr.scope_id() == ifindex,
+    }
 }
 
 /// The interface of an address that other interfaces may have as well, or where it means nothing.

@@ -2,7 +2,9 @@
 //! `takeover` (others with that option), the name, and `narrowed` where only some of its uses are
 //! meant. scripts/sandbox.sh reads it.
 
-use reflector_sandbox::{LISTEN, OTHERS, SILENT, SILENT_OLD, TAKEOVER, WORKER, WORKER_OLD};
+use reflector_sandbox::{
+    ACCELERATED, LISTEN, OTHERS, SILENT, SILENT_OLD, TAKEOVER, WORKER, WORKER_OLD,
+};
 
 fn main() {
     let lists = [
@@ -13,6 +15,7 @@ fn main() {
         ("others", OTHERS),
         ("takeover", TAKEOVER),
         ("takeover", LISTEN),
+        ("others", ACCELERATED),
     ];
     for (whose, list) in lists {
         for call in list {

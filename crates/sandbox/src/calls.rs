@@ -148,6 +148,20 @@ pub const TAKEOVER: &[Call] = calls! { SYS_geteuid SYS_unlinkat };
 
 /// What they call in order to listen at a TCP port that another process still has.
 pub const LISTEN: &[Call] = calls! { SYS_listen };
+/// Of bpf(2), enum bpf_cmd of linux/bpf.h: maps are read and written, programs attached, all by
+/// descriptors that are there. Nothing is loaded or made.
+const BPF_MAP_LOOKUP_ELEM: i32 = 1;
+const BPF_MAP_UPDATE_ELEM: i32 = 2;
+const BPF_MAP_DELETE_ELEM: i32 = 3;
+const BPF_LINK_CREATE: i32 = 28;
+
+/// What the other threads call as well where a program in the kernel answers.
+pub const ACCELERATED: &[Call] = calls! {
+    SYS_bpf[
+        is(0, BPF_MAP_LOOKUP_ELEM), is(0, BPF_MAP_UPDATE_ELEM), is(0, BPF_MAP_DELETE_ELEM),
+        is(0, BPF_LINK_CREATE)
+    ]
+};
 
 /// What old programs and C libraries call on this machine, for [`WORKER`].
 #[cfg(target_arch = "x86_64")]
@@ -196,6 +210,10 @@ mod tests {
         assert!(rules[&libc::SYS_io_uring_register].is_empty(), "any");
         assert!(rules[&libc::SYS_read].is_empty());
         assert!(!rules.contains_key(&libc::SYS_execve));
+        assert!(
+            !rules.contains_key(&libc::SYS_bpf),
+            "only where it is needed"
+        );
     }
 
     #[test]

@@ -7,7 +7,9 @@ use seccompiler::{
     BpfProgram, SeccompAction, SeccompFilter, SeccompRule, TargetArch, apply_filter,
 };
 
-use crate::calls::{LISTEN, OTHERS, SILENT, SILENT_OLD, TAKEOVER, WORKER, WORKER_OLD, rules};
+use crate::calls::{
+    ACCELERATED, LISTEN, OTHERS, SILENT, SILENT_OLD, TAKEOVER, WORKER, WORKER_OLD, rules,
+};
 use crate::needs::Needs;
 
 type Rules = BTreeMap<i64, Vec<SeccompRule>>;
@@ -23,6 +25,9 @@ pub fn apply_to_all(needs: &Needs) -> Result<(), String> {
     }
     if needs.listen.is_some() {
         lists.push(LISTEN);
+    }
+    if needs.is_accelerated {
+        lists.push(ACCELERATED);
     }
     let allowed = rules(&lists)?;
     let refused = SeccompAction::Errno(libc::EPERM as u32);

@@ -20,7 +20,9 @@ mod needs;
 
 use reflector_udp::trap;
 
-pub use calls::{Call, LISTEN, OTHERS, SILENT, SILENT_OLD, TAKEOVER, WORKER, WORKER_OLD};
+pub use calls::{
+    ACCELERATED, Call, LISTEN, OTHERS, SILENT, SILENT_OLD, TAKEOVER, WORKER, WORKER_OLD,
+};
 pub use needs::{Entered, Needs};
 
 /// Leaves, for good, what is not in `needs`. Nothing that fails here ends the start.

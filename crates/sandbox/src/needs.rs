@@ -16,6 +16,8 @@ pub struct Needs {
     pub takeover: Option<PathBuf>,
     /// A TCP port that is not listened at yet.
     pub listen: Option<u16>,
+    /// Whether a program in the kernel, loaded already, is told things and attached to devices.
+    pub is_accelerated: bool,
 }
 
 /// What has been taken away, and what could not be.

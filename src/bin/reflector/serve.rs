@@ -1,5 +1,6 @@
 //! The reflector itself: how it starts and ends.
 
+mod accelerate;
 mod args;
 mod confined;
 mod manager;
@@ -17,11 +18,13 @@ mod watch;
 use std::io;
 use std::net::SocketAddr;
 use std::process;
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
 use reflector::Rules;
 use reflector::report::Report;
+use reflector::responder::Responder;
 use reflector::server::{Handle, Server};
 use reflector_measure::error::Error;
 use reflector_measure::exit::Exit;
@@ -29,6 +32,7 @@ use signal_hook::consts::{SIGHUP, SIGUSR1};
 use signal_hook::iterator::Signals;
 
 use crate::signals;
+use accelerate::InKernel;
 use manager::Manager;
 use metrics::Metrics;
 use peers::Peers;
@@ -41,6 +45,7 @@ pub use values::LogFormat;
 /// Reflects until the end, which a signal, `--duration` or a takeover brings.
 pub fn run(args: &ServeArgs) -> Result<Exit, Error> {
     let manager = Manager::find();
+    let accelerated = args.accelerated()?;
     let activated = manager::sockets()?;
     let builder = args.builder(&activated)?.paths(paths::open);
     let builder = match args.is_confined() {
@@ -48,7 +53,7 @@ pub fn run(args: &ServeArgs) -> Result<Exit, Error> {
         false => builder.restrict_rings(false),
     };
     let config = builder.build()?;
-    let metrics = Metrics::new(config.rules());
+    let rules = config.rules().clone();
     let asked = args.takeover().map(takeover::ask).transpose()?;
     let (predecessor, inherited) = asked.flatten().unzip();
     // Those of an old process are the same, with what belongs to them.
@@ -62,16 +67,33 @@ pub fn run(args: &ServeArgs) -> Result<Exit, Error> {
     // The old process has the port until it ends.
     let metrics_at = args.output.metrics.filter(|_| predecessor.is_none());
     let listener = metrics_at.map(metrics::listen).transpose()?;
+    // At its devices at once: what it passes waits at the sockets.
+    let in_kernel = in_kernel(args, &accelerated, &rules, &server)?;
     // All is open, and there is one thread: what it leaves now no other will have.
     if args.is_confined() {
-        confined::enter(args, &server.interfaces(), predecessor.is_some());
+        let interfaces = server.interfaces();
+        confined::enter(
+            args,
+            &interfaces,
+            predecessor.is_some(),
+            in_kernel.is_some(),
+        );
     }
-    let reports = Reports::start(args.output.json, log)?;
+    if let Some(in_kernel) = &in_kernel {
+        in_kernel.follow()?;
+    }
+    let reports = Reports::start(args.output.json, log, in_kernel.clone())?;
+    let metrics = Metrics::new(&rules, in_kernel.clone());
     let handle = server.handle();
     if let Some(listener) = listener {
         metrics.serve(listener, handle.clone())?;
     }
-    obey_signals(handle.clone(), args, reports.snapshots(), metrics.clone())?;
+    let reload = Reload {
+        peers: args.peers.clone(),
+        server: handle.clone(),
+        in_kernel: in_kernel.clone(),
+    };
+    obey_signals(reload, args, reports.snapshots(), metrics.clone())?;
     watch::follow(handle.clone(), server.interfaces())?;
     let mut predecessor = predecessor;
     let mut begun = Ok(());
@@ -93,6 +115,12 @@ pub fn run(args: &ServeArgs) -> Result<Exit, Error> {
         }
         if let Report::Stopping = report {
             manager.is_stopping();
+        }
+        if let (Report::Interval(interval), Some(in_kernel)) = (report, &in_kernel)
+            && interval.is_last
+        {
+            // Before it is asked what it has answered, for the last time.
+            in_kernel.end();
         }
         metrics.report(report);
         reports.report(report);
@@ -152,11 +180,26 @@ const ENDING_MAX: Duration = Duration::from_secs(1);
 /// How often a port is tried that the old process has had.
 const FREEING: Duration = Duration::from_millis(10);
 
+/// What answers in the kernel at the devices `accelerated`, if any, as `server` would.
+fn in_kernel<R: Responder + Send + 'static>(
+    args: &ServeArgs,
+    accelerated: &[String],
+    rules: &Rules,
+    server: &Server<R>,
+) -> Result<Option<Arc<InKernel>>, Error> {
+    if accelerated.is_empty() {
+        return Ok(None);
+    }
+    let listeners = server.listen_addrs();
+    let in_kernel = InKernel::open(accelerated, listeners, args.is_dual_stack(), rules)?;
+    Ok(Some(Arc::new(in_kernel)))
+}
+
 /// The signals that end in order drain. After as many as `args` says the server ends at once at the
 /// next one, and where it does not, the process does. Where there are lists in files, SIGHUP has
 /// them read again instead. SIGUSR1 has `snapshots` say how it goes.
 fn obey_signals(
-    server: Handle,
+    reload: Reload,
     args: &ServeArgs,
     snapshots: Snapshots,
     metrics: Metrics,
@@ -165,16 +208,16 @@ fn obey_signals(
     let obeyed = signals::ending().into_iter().chain([SIGUSR1]);
     let mut signals = Signals::new(obeyed).map_err(cannot)?;
     let orderly = args.orderly_signals();
-    let peers = Some(args.peers.clone()).filter(Peers::has_files);
     let listen = move || {
+        let server = &reload.server;
         let mut count = 0;
         for signal in signals.forever() {
-            if let (SIGHUP, Some(peers)) = (signal, &peers) {
-                metrics.read_again(read_again(peers, &server).as_ref());
+            if signal == SIGHUP && reload.peers.has_files() {
+                metrics.read_again(reload.read_again().as_ref());
                 continue;
             }
             if signal == SIGUSR1 {
-                snapshots.print(&server);
+                snapshots.print(server);
                 continue;
             }
             server.stop();
@@ -192,18 +235,29 @@ fn obey_signals(
     Ok(())
 }
 
-/// Reads the lists of `peers` again, and has `server` go by them; returns them if they could be
-/// read.
-fn read_again(peers: &Peers, server: &Handle) -> Option<Rules> {
-    match peers.rules() {
-        Ok(rules) => {
-            server.set_rules(rules.clone());
-            tracing::info!("the lists have been read again");
-            Some(rules)
-        }
-        Err(error) => {
-            tracing::warn!("who is answered stays as it is: {error}");
-            None
+/// Lists that may be read again, and who goes by them.
+struct Reload {
+    peers: Peers,
+    server: Handle,
+    in_kernel: Option<Arc<InKernel>>,
+}
+
+impl Reload {
+    /// Reads the lists again, and has everybody go by them; returns them if they could be read.
+    fn read_again(&self) -> Option<Rules> {
+        match self.peers.rules() {
+            Ok(rules) => {
+                if let Some(in_kernel) = &self.in_kernel {
+                    in_kernel.set_rules(&rules);
+                }
+                self.server.set_rules(rules.clone());
+                tracing::info!("the lists have been read again");
+                Some(rules)
+            }
+            Err(error) => {
+                tracing::warn!("who is answered stays as it is: {error}");
+                None
+            }
         }
     }
 }

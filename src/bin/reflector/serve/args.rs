@@ -6,10 +6,12 @@ use std::time::Duration;
 use clap::Args;
 use clap::builder::NonEmptyStringValueParser;
 use reflector::config::{self, Builder, Config, EngineChoice};
+use reflector::responder::Responder;
 use reflector::server::Inherited;
 use reflector_measure::duration;
 use reflector_measure::error::Error;
 
+use super::accelerate::AccelerateArgs;
 use super::manager;
 use super::output::OutputArgs;
 use super::peers::Peers;
@@ -27,6 +29,10 @@ pub const ENDING: Ending = Ending {
         (
             "Reflect on one address for a minute, and print JSON lines",
             "reflector -l 127.0.0.1:7007/echo -d 60 -j",
+        ),
+        (
+            "Answer what containers ask in the kernel, before it reaches a socket",
+            "reflector --accelerate docker0",
         ),
         (
             "Reply to one network only, with the shortest round trips",
@@ -79,6 +85,8 @@ pub struct ServeArgs {
     workers: Workers,
     #[command(flatten, next_help_heading = "Trains and buffers")]
     trains: Trains,
+    #[command(flatten, next_help_heading = "In the kernel")]
+    accelerate: AccelerateArgs,
     #[command(flatten, next_help_heading = "Peers")]
     pub peers: Peers,
     #[command(flatten, next_help_heading = "Reports and log")]
@@ -235,6 +243,37 @@ struct Trains {
 }
 
 impl ServeArgs {
+    /// The devices by which what comes in is answered in the kernel.
+    ///
+    /// # Errors
+    /// A mode that the kernel does not have; a device that the sockets do not listen on.
+    pub fn accelerated(&self) -> Result<Vec<String>, Error> {
+        let devices = self.accelerate.devices();
+        if devices.is_empty() {
+            return Ok(devices);
+        }
+        let listen = self.addresses.listen.iter().flat_map(|List(items)| items);
+        let mut others = listen.filter(|it| !it.mode.responder().is_echo());
+        if let Some(other) = others.next() {
+            let said = format!("a listener has the mode '{}'", other.mode.name());
+            return Err(Error::usage("--accelerate is for echo alone", said));
+        }
+        let bound = self.addresses.device.as_ref();
+        let mut others = devices
+            .iter()
+            .filter(|it| bound.is_some_and(|bound| bound != *it));
+        if let (Some(bound), Some(other)) = (bound, others.next()) {
+            let said = format!("--device {bound} has the sockets hear nothing from {other}");
+            return Err(Error::usage(format!("cannot accelerate {other}"), said));
+        }
+        Ok(devices)
+    }
+
+    /// Whether a socket of `[::]` receives IPv4 as well.
+    pub fn is_dual_stack(&self) -> bool {
+        self.addresses.dual_stack
+    }
+
     /// Signals at which the reflector ends in order.
     pub fn orderly_signals(&self) -> u32 {
         if self.workers.drain_delay.is_zero() {

@@ -9,9 +9,10 @@ use reflector_sandbox::{Needs, confine_worker};
 /// What to do about a call that a worker needs after all.
 const REMEDY: &str = "please report it; --no-sandbox starts without";
 
-/// Leaves what is not needed any more; `interfaces` are those that sockets are bound to, and there
-/// may be a predecessor, which has the port of the metrics until it ends.
-pub fn enter(args: &ServeArgs, interfaces: &[String], has_predecessor: bool) {
+/// Leaves what is not needed any more; `interfaces` are those that sockets are bound to, there may
+/// be a predecessor, which has the port of the metrics until it ends, and `is_accelerated` says
+/// whether a program in the kernel answers.
+pub fn enter(args: &ServeArgs, interfaces: &[String], has_predecessor: bool, is_accelerated: bool) {
     let metrics = args.output.metrics.filter(|_| has_predecessor);
     let needs = Needs {
         read: args.peers.files(),
@@ -19,6 +20,7 @@ pub fn enter(args: &ServeArgs, interfaces: &[String], has_predecessor: bool) {
         rebind: !interfaces.is_empty(),
         takeover: args.takeover().map(Path::to_owned),
         listen: metrics.map(|addr| addr.port()),
+        is_accelerated,
     };
     let entered = reflector_sandbox::enter(&needs, REMEDY);
     for said in entered.missing {

@@ -16,6 +16,8 @@ use reflector_measure::error::Error;
 use reflector_metrics::http::{self, Response};
 use reflector_metrics::page::{CONTENT_TYPE, Page};
 
+use super::accelerate::InKernel;
+
 /// How long the server may take to say how it goes: it waits a quarter of a second for its workers.
 const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -75,14 +77,21 @@ pub fn listen(addr: SocketAddr) -> Result<TcpListener, Error> {
 
 /// What the endpoint is told while the server runs.
 #[derive(Clone)]
-pub struct Metrics(Arc<Mutex<State>>);
+pub struct Metrics {
+    state: Arc<Mutex<State>>,
+    in_kernel: Option<Arc<InKernel>>,
+}
 
 impl Metrics {
-    /// Of a server that goes by `rules`, which have just been read, and is not ready.
-    pub fn new(rules: &Rules) -> Self {
+    /// Of a server that goes by `rules`, which have just been read, and is not ready; beside it
+    /// there may be who answers `in_kernel`.
+    pub fn new(rules: &Rules, in_kernel: Option<Arc<InKernel>>) -> Self {
         let mut state = State::default();
         state.lists.set(rules);
-        Self(Arc::new(Mutex::new(state)))
+        Self {
+            state: Arc::new(Mutex::new(state)),
+            in_kernel,
+        }
     }
 
     /// Answers at `listener`, on threads of its own, by what `server` says.
@@ -214,11 +223,14 @@ impl Metrics {
         if let Some(snapshot) = snapshot {
             figures::count(snapshot, &mut page);
         }
+        if let Some(in_kernel) = &self.in_kernel {
+            figures::count_accelerated(&in_kernel.total(), &mut page);
+        }
         page
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -9,6 +9,9 @@ use reflector::report::{Ready, Report, Summary, Totals, WorkerShare};
 use reflector_measure::drops::Drops;
 use reflector_measure::json::write_line;
 use reflector_measure::text::{Align, Table, paragraph};
+use serde::Serialize;
+
+use super::accelerate::Accelerated;
 
 /// Writes reports, for people or for programs.
 pub struct Reporter<W> {
@@ -17,6 +20,15 @@ pub struct Reporter<W> {
     /// Columns of the terminal.
     width: usize,
     lines_since_header: usize,
+}
+
+/// A report, and what was accelerated in its time.
+#[derive(Serialize)]
+struct With<'a, T> {
+    #[serde(flatten)]
+    report: &'a T,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    accelerated: Option<&'a Accelerated>,
 }
 
 /// Interval lines between two headers.
@@ -35,6 +47,8 @@ const COLUMNS: [(&str, usize, usize); 9] = [
     ("p99 us", 8, 9),
     ("p99.9 us", 8, 9),
 ];
+/// Width of the column of what was answered in the kernel, where that is done.
+const FURTHER: usize = 11;
 /// Columns of a terminal that has room for the wider ones.
 const WIDE: usize = 95;
 /// Columns of an interval that a narrow terminal leaves out, the least important first.
@@ -51,22 +65,44 @@ impl<W: Write> Reporter<W> {
         }
     }
 
-    /// Writes one report. An idle interval is worth no line to a person.
+    /// Writes one report, with what was `accelerated` meanwhile. An idle interval is worth no line
+    /// to a person.
     ///
     /// # Errors
     /// `EPIPE` where nobody reads any more, `ENOSPC` of a file.
-    pub fn write(&mut self, report: Report<'_>) -> io::Result<()> {
+    pub fn write(
+        &mut self,
+        report: Report<'_>,
+        accelerated: Option<&Accelerated>,
+    ) -> io::Result<()> {
         match report {
             Report::Ready(ready) if self.json => write_line(&mut self.out, "ready", ready)?,
             Report::Ready(ready) => self.write_ready(ready)?,
             // What is left at the end is in the summary.
             Report::Interval(interval) if interval.is_last => {}
             Report::Interval(interval) if self.json => {
-                write_line(&mut self.out, "interval", &interval.totals)?;
+                let totals = &interval.totals;
+                write_line(
+                    &mut self.out,
+                    "interval",
+                    &With {
+                        report: totals,
+                        accelerated,
+                    },
+                )?;
             }
-            Report::Interval(interval) => self.write_interval(&interval.totals)?,
-            Report::Summary(summary) if self.json => write_line(&mut self.out, "summary", summary)?,
-            Report::Summary(summary) => self.write_summary(summary)?,
+            Report::Interval(interval) => self.write_interval(&interval.totals, accelerated)?,
+            Report::Summary(summary) if self.json => {
+                write_line(
+                    &mut self.out,
+                    "summary",
+                    &With {
+                        report: summary,
+                        accelerated,
+                    },
+                )?;
+            }
+            Report::Summary(summary) => self.write_counts("summary of", summary, accelerated)?,
             _ => {}
         }
         self.out.flush()
@@ -76,10 +112,18 @@ impl<W: Write> Reporter<W> {
     ///
     /// # Errors
     /// As [`write`](Self::write).
-    pub fn write_snapshot(&mut self, summary: &Summary) -> io::Result<()> {
+    pub fn write_snapshot(
+        &mut self,
+        summary: &Summary,
+        accelerated: Option<&Accelerated>,
+    ) -> io::Result<()> {
+        let with = With {
+            report: summary,
+            accelerated,
+        };
         match self.json {
-            true => write_line(&mut self.out, "snapshot", summary)?,
-            false => self.write_counts("snapshot after", summary)?,
+            true => write_line(&mut self.out, "snapshot", &with)?,
+            false => self.write_counts("snapshot after", summary, accelerated)?,
         }
         self.out.flush()
     }
@@ -101,15 +145,21 @@ impl<W: Write> Reporter<W> {
         write!(self.out, "{}", paragraph("ready: ", &ready, self.width))
     }
 
-    fn write_interval(&mut self, totals: &Totals) -> io::Result<()> {
+    fn write_interval(
+        &mut self,
+        totals: &Totals,
+        accelerated: Option<&Accelerated>,
+    ) -> io::Result<()> {
         let errors: u64 = totals.send_errors.values().sum();
         let errors = errors + totals.receive_errors.values().sum::<u64>();
-        let is_idle = totals.received == 0 && errors == 0 && totals.kernel.is_none();
+        let in_kernel = accelerated.map_or(0, |it| it.datagrams);
+        let is_idle = totals.received + in_kernel + errors == 0 && totals.kernel.is_none();
         if is_idle {
             return Ok(());
         }
         if self.lines_since_header == 0 {
-            self.write_columns(COLUMNS.map(|(heading, _, _)| heading.to_owned()))?;
+            let headings = COLUMNS.map(|(heading, _, _)| heading.to_owned());
+            self.write_columns(headings, accelerated.map(|_| "in kernel/s".to_owned()))?;
         }
         self.lines_since_header = (self.lines_since_header + 1) % HEADER_EVERY;
         let per_second = |count: u64| count as f64 / totals.seconds;
@@ -118,7 +168,7 @@ impl<W: Write> Reporter<W> {
             0 => "-".to_owned(),
             _ => format!("{time:.1}"),
         };
-        self.write_columns([
+        let cells = [
             format!("{:.0}", per_second(totals.received)),
             format!("{:.0}", per_second(totals.replied)),
             format!("{:.3}", per_second(totals.bytes_replied * 8) / 1e9),
@@ -128,17 +178,26 @@ impl<W: Write> Reporter<W> {
             time(us.p50),
             time(us.p99),
             time(us.p99_9),
-        ])
+        ];
+        let in_kernel = accelerated.map(|_| format!("{:.0}", per_second(in_kernel)));
+        self.write_columns(cells, in_kernel)
     }
 
     /// A number that is wider than its column moves the others, and never runs into the next.
-    fn write_columns(&mut self, cells: [String; COLUMNS.len()]) -> io::Result<()> {
+    /// A further column is in front.
+    fn write_columns(
+        &mut self,
+        cells: [String; COLUMNS.len()],
+        further: Option<String>,
+    ) -> io::Result<()> {
+        let further = further.map_or(String::new(), |cell| format!("{cell:>FURTHER$} "));
+        let columns = self.width.saturating_sub(further.len());
         let mut shown = Vec::from_iter(COLUMNS.iter().zip(&cells).enumerate());
-        let is_wide = self.width > WIDE;
+        let is_wide = columns > WIDE;
         let width = |&(_, narrow, wide): &(_, usize, usize)| if is_wide { wide } else { narrow };
         for left_out in LEFT_OUT {
             let len: usize = shown.iter().map(|(_, (column, _))| width(column) + 1).sum();
-            if len <= self.width + 1 {
+            if len <= columns + 1 {
                 break;
             }
             shown.retain(|&(index, _)| index != left_out);
@@ -147,36 +206,36 @@ impl<W: Write> Reporter<W> {
             let width = width(column);
             format!("{cell:>width$}")
         });
-        writeln!(self.out, "{}", Vec::from_iter(cells).join(" "))
+        writeln!(self.out, "{further}{}", Vec::from_iter(cells).join(" "))
     }
 
-    fn write_summary(&mut self, summary: &Summary) -> io::Result<()> {
-        self.write_counts("summary of", summary)
-    }
-
-    fn write_counts(&mut self, what: &str, summary: &Summary) -> io::Result<()> {
+    fn write_counts(
+        &mut self,
+        what: &str,
+        summary: &Summary,
+        accelerated: Option<&Accelerated>,
+    ) -> io::Result<()> {
         let totals = &summary.totals;
         let (out, width) = (&mut self.out, self.width);
         writeln!(out, "\n{what} {:.3} s", totals.seconds)?;
-        write!(out, "{}", counters(totals, true, width))?;
+        write!(out, "{}", counters(totals, accelerated, true, width))?;
         if summary.unaccounted != 0 {
             writeln!(out, "{} datagrams unaccounted for", summary.unaccounted)?;
         }
-        let us = &totals.residence_us;
-        if us.count > 0 {
+        let residence = [
+            ("us", Some(&totals.residence_us)),
+            ("us in kernel", accelerated.map(|it| &it.residence_us)),
+        ];
+        let residence = residence.map(|(name, us)| (name, us.filter(|us| us.count > 0)));
+        if residence.iter().any(|(_, us)| us.is_some()) {
             let mut table = Table::new([Align::Left].into_iter().chain([Align::Right; 6]));
-            table.row(&[
-                &"residence",
-                &"min",
-                &"p50",
-                &"p90",
-                &"p99",
-                &"p99.9",
-                &"max",
-            ]);
-            let times = [us.min, us.p50, us.p90, us.p99, us.p99_9, us.max];
-            let times = times.map(|time| format!("{time:.1}"));
-            table.push([vec!["us".to_owned()], times.to_vec()].concat());
+            table.row(&[&"", &"min", &"p50", &"p90", &"p99", &"p99.9", &"max"]);
+            for (name, us) in residence {
+                let Some(us) = us else { continue };
+                let times = [us.min, us.p50, us.p90, us.p99, us.p99_9, us.max];
+                let times = times.map(|time| format!("{time:.1}"));
+                table.push([vec![name.to_owned()], times.to_vec()].concat());
+            }
             write!(out, "\n{}", table.fitted(width))?;
         }
         write_workers(summary, out, width)
@@ -185,21 +244,27 @@ impl<W: Write> Reporter<W> {
 
 /// The counters of a summary, in lines of at most `width` columns; where bytes have no room beside
 /// what was counted, they have rows of their own.
-fn counters(totals: &Totals, bytes_beside: bool, width: usize) -> String {
+fn counters(
+    totals: &Totals,
+    accelerated: Option<&Accelerated>,
+    bytes_beside: bool,
+    width: usize,
+) -> String {
     let per_second = |count: u64| count as f64 / totals.seconds.max(f64::MIN_POSITIVE);
     let mut table = Table::new([Align::Left].into_iter().chain([Align::Right; 3]));
-    let both = [
+    let mut ways = vec![
         ("received", totals.received, totals.bytes_received),
         ("replied", totals.replied, totals.bytes_replied),
     ];
-    for (name, count, bytes) in both {
+    ways.extend(accelerated.map(|it| ("accelerated", it.datagrams, it.bytes)));
+    for &(name, count, bytes) in &ways {
         let rate = format!("{:.0} /s", per_second(count));
         match bytes_beside {
             true => table.row(&[&name, &count, &rate, &format!("{bytes} bytes")]),
             false => table.row(&[&name, &count, &rate, &""]),
         }
     }
-    for (name, _, bytes) in both.into_iter().filter(|_| !bytes_beside) {
+    for (name, _, bytes) in ways.into_iter().filter(|_| !bytes_beside) {
         table.row(&[&format!("bytes {name}"), &bytes, &""]);
     }
     let mut row = |name: &str, count: u64, what: &str| {
@@ -224,9 +289,14 @@ fn counters(totals: &Totals, bytes_beside: bool, width: usize) -> String {
     row("trains received", totals.trains_received, "");
     row("trains sent", totals.trains_sent, "");
     row("trains refused", totals.trains_refused, "");
+    row(
+        "trains accelerated",
+        accelerated.map_or(0, |it| it.trains),
+        "",
+    );
     row("clock stepped", totals.clock_stepped, "");
     if bytes_beside && table.width() > width {
-        return counters(totals, false, width);
+        return counters(totals, accelerated, false, width);
     }
     table.fitted(width)
 }

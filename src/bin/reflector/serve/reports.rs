@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use super::accelerate::{Accelerated, InKernel};
 use super::outlet::Outlet;
 use super::reporter::Reporter;
 use reflector::report::{Interval, Ready, Report, Summary};
@@ -27,6 +28,7 @@ pub struct Reports {
     log: Option<Outlet<Arc<Owned>>>,
     /// Whether a report could not be written, or the log has ended early.
     is_cut: Arc<AtomicBool>,
+    in_kernel: Option<Arc<InKernel>>,
 }
 
 /// Creates the histogram log at `path`.
@@ -44,37 +46,52 @@ pub fn open_log(path: &Path) -> Result<HdrLog, Error> {
 /// A report that outlives what it was made of.
 enum Owned {
     Ready(Ready),
-    Interval(Interval),
-    Summary(Summary),
-    Snapshot(Summary),
+    Interval(Interval, Option<Accelerated>),
+    Summary(Summary, Option<Accelerated>),
+    Snapshot(Summary, Option<Accelerated>),
 }
 
 impl Owned {
-    fn new(report: Report<'_>) -> Option<Self> {
+    fn new(report: Report<'_>, in_kernel: Option<&InKernel>) -> Option<Self> {
         Some(match report {
             Report::Ready(ready) => Self::Ready(ready.clone()),
-            Report::Interval(interval) => Self::Interval(interval.clone()),
-            Report::Summary(summary) => Self::Summary(summary.clone()),
+            Report::Interval(interval) => {
+                Self::Interval(interval.clone(), in_kernel.map(InKernel::interval))
+            }
+            Report::Summary(summary) => {
+                Self::Summary(summary.clone(), in_kernel.map(InKernel::total))
+            }
             _ => return None,
         })
     }
 
     fn write<W: Write>(&self, reporter: &mut Reporter<W>) -> io::Result<()> {
         match self {
-            Self::Ready(ready) => reporter.write(Report::Ready(ready)),
-            Self::Interval(interval) => reporter.write(Report::Interval(interval)),
-            Self::Summary(summary) => reporter.write(Report::Summary(summary)),
-            Self::Snapshot(summary) => reporter.write_snapshot(summary),
+            Self::Ready(ready) => reporter.write(Report::Ready(ready), None),
+            Self::Interval(interval, accelerated) => {
+                reporter.write(Report::Interval(interval), accelerated.as_ref())
+            }
+            Self::Summary(summary, accelerated) => {
+                reporter.write(Report::Summary(summary), accelerated.as_ref())
+            }
+            Self::Snapshot(summary, accelerated) => {
+                reporter.write_snapshot(summary, accelerated.as_ref())
+            }
         }
     }
 }
 
 impl Reports {
-    /// Reports in JSON lines or columns, and into `log` if there is one.
+    /// Reports in JSON lines or columns, and into `log` if there is one; what is answered
+    /// `in_kernel` along with the rest.
     ///
     /// # Errors
     /// `EAGAIN` where there may be no more threads.
-    pub fn start(json: bool, log: Option<HdrLog>) -> Result<Self, Error> {
+    pub fn start(
+        json: bool,
+        log: Option<HdrLog>,
+        in_kernel: Option<Arc<InKernel>>,
+    ) -> Result<Self, Error> {
         let is_cut = Arc::new(AtomicBool::new(false));
         let cannot = |e: io::Error| Error::system("cannot start to report", &e);
         let reporter = Reporter::new(io::stdout(), json, text::width(io::stdout()));
@@ -84,13 +101,14 @@ impl Reports {
             stdout: stdout.map_err(cannot)?,
             log: log.transpose().map_err(cannot)?,
             is_cut,
+            in_kernel,
         })
     }
 
     /// Passes one report on to be written. Neither a report nor a log that cannot be written ends
     /// the service: the exit code tells, except where the reader has gone.
     pub fn report(&self, report: Report<'_>) {
-        let Some(report) = Owned::new(report).map(Arc::new) else {
+        let Some(report) = Owned::new(report, self.in_kernel.as_deref()).map(Arc::new) else {
             return;
         };
         let log = self.log.iter().map(|outlet| ("the histogram log", outlet));
@@ -103,7 +121,10 @@ impl Reports {
 
     /// What prints how it goes, when asked to.
     pub fn snapshots(&self) -> Snapshots {
-        Snapshots(self.stdout.clone())
+        Snapshots {
+            stdout: self.stdout.clone(),
+            in_kernel: self.in_kernel.clone(),
+        }
     }
 
     /// How the program ends after all has been served: the last reports are written, if that can
@@ -126,18 +147,21 @@ impl Reports {
 }
 
 /// Prints how the server is doing, among its reports.
-pub struct Snapshots(Outlet<Arc<Owned>>);
+pub struct Snapshots {
+    stdout: Outlet<Arc<Owned>>,
+    in_kernel: Option<Arc<InKernel>>,
+}
 
 impl Snapshots {
     /// Asks `server`, and prints what it says.
     pub fn print(&self, server: &Handle) {
         // One that starts or ends says nothing, and its next report comes soon.
-        if let Ok(snapshot) = server.snapshot().recv_timeout(SNAPSHOT_MAX)
-            && self
-                .0
-                .push(Arc::new(Owned::Snapshot(snapshot.summary)))
-                .is_err()
-        {
+        let Ok(snapshot) = server.snapshot().recv_timeout(SNAPSHOT_MAX) else {
+            return;
+        };
+        let accelerated = self.in_kernel.as_deref().map(InKernel::total);
+        let snapshot = Owned::Snapshot(snapshot.summary, accelerated);
+        if self.stdout.push(Arc::new(snapshot)).is_err() {
             tracing::error!("nobody takes what is written to stdout: reports are lost");
         }
     }
@@ -165,7 +189,7 @@ fn write_reports<W: Write>(
 fn write_log(log: HdrLog, is_cut: Arc<AtomicBool>) -> impl FnMut(Arc<Owned>) {
     let mut log = Some(log);
     move |report| {
-        if let (Some(open), Owned::Interval(interval)) = (&mut log, &*report)
+        if let (Some(open), Owned::Interval(interval, _)) = (&mut log, &*report)
             && let Err(error) = open.write(
                 interval.residence_ns(),
                 interval.totals.span.start_unix_seconds,

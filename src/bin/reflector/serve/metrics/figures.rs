@@ -7,6 +7,8 @@ use reflector::report::{Lengths, ListenerCounts, Ready, Snapshot, WorkerCounts};
 use reflector_metrics::buckets::Buckets;
 use reflector_metrics::page::{Labels, Page};
 
+use crate::serve::accelerate::Accelerated;
+
 /// What does not change.
 pub fn describe(ready: &Ready, page: &mut Page) {
     let reason = ready.engine_reason.clone().unwrap_or_default();
@@ -114,6 +116,21 @@ pub fn count(snapshot: &Snapshot, page: &mut Page) {
         "From the kernel's receive timestamp until the reply was handed over",
     )
     .push((vec![], Buckets::of_times(snapshot.residence_ns())));
+}
+
+/// What no worker sees. How long that takes is not among it: only one frame in 64 is timed, and
+/// those of sockets are all.
+pub fn count_accelerated(accelerated: &Accelerated, page: &mut Page) {
+    let mut add = |name, help, count| page.counter(name, help).push((vec![], count));
+    let help = "Datagrams answered in the kernel, received by no socket";
+    add("accelerated_datagrams", help, accelerated.datagrams);
+    let help = "Payload bytes answered in the kernel";
+    add("accelerated_bytes", help, accelerated.bytes);
+    add(
+        "accelerated_trains",
+        "Trains answered in the kernel",
+        accelerated.trains,
+    );
 }
 
 /// Those that are usual are there before they occur: a rate cannot tell the first of a counter that

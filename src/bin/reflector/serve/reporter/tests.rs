@@ -15,7 +15,7 @@ fn each_report_is_one_json_line_of_its_type() {
     let mut reporter = reporter(true);
     let mut summary = Summary::default();
     summary.totals = totals();
-    reporter.write(Report::Summary(&summary)).unwrap();
+    reporter.write(Report::Summary(&summary), None).unwrap();
     let text = String::from_utf8(reporter.out).unwrap();
     assert_eq!(text.lines().count(), 1);
     let value: serde_json::Value = serde_json::from_str(&text).unwrap();
@@ -26,7 +26,7 @@ fn each_report_is_one_json_line_of_its_type() {
 #[test]
 fn people_read_columns_that_line_up() {
     let mut reporter = reporter(false);
-    reporter.write_interval(&totals()).unwrap();
+    reporter.write_interval(&totals(), None).unwrap();
     let text = String::from_utf8(reporter.out).unwrap();
     let lines: Vec<_> = text.lines().map(str::len).collect();
     assert_eq!(lines, [79, 79]);
@@ -46,12 +46,12 @@ fn assert_fits(width: usize) {
     (totals.bytes_received, totals.bytes_replied) = (1 << 37, 1 << 37);
     totals.residence_us.count = 1;
     totals.residence_us.max = 9_999_999.9;
-    reporter.write_interval(&totals).unwrap();
+    reporter.write_interval(&totals, None).unwrap();
     totals.dropped = [("not_allowed", 12_345_678_901)].into();
     totals.kernel.drops.datagrams = 12_345_678_901;
     let mut summary = Summary::default();
     summary.totals = totals;
-    reporter.write_summary(&summary).unwrap();
+    reporter.write_counts("summary of", &summary, None).unwrap();
     let text = String::from_utf8(reporter.out).unwrap();
     assert!(
         text.lines().all(|line| line.chars().count() <= width),
@@ -65,7 +65,9 @@ fn assert_fits(width: usize) {
 #[test]
 fn a_summary_has_no_row_of_zeros() {
     let mut reporter = reporter(false);
-    reporter.write_summary(&Summary::default()).unwrap();
+    reporter
+        .write_counts("summary of", &Summary::default(), None)
+        .unwrap();
     let text = String::from_utf8(reporter.out).unwrap();
     let names = text
         .lines()
@@ -82,7 +84,7 @@ fn a_summary_has_no_row_of_zeros() {
 #[test]
 fn an_idle_interval_is_no_line_for_people() {
     let mut reporter = reporter(false);
-    reporter.write_interval(&Totals::default()).unwrap();
+    reporter.write_interval(&Totals::default(), None).unwrap();
     assert!(reporter.out.is_empty());
 }
 
@@ -93,7 +95,7 @@ fn errors_of_both_directions_are_shown_even_alone() {
     totals.seconds = 1.0;
     totals.receive_errors = [("ENOMEM".to_owned(), 3)].into();
     totals.send_errors = [("EPERM".to_owned(), 4)].into();
-    reporter.write_interval(&totals).unwrap();
+    reporter.write_interval(&totals, None).unwrap();
     let text = String::from_utf8(reporter.out).unwrap();
     let row: Vec<_> = text.lines().last().unwrap().split_whitespace().collect();
     assert_eq!(row[..6], ["0", "0", "0.000", "0", "7", "0"], "{text}");
