@@ -12,7 +12,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-readonly ALL=(control histogram list probe recvmsg_out report values)
+readonly ALL=(control echo_info histogram list probe recvmsg_out report values)
 # Far more than one input takes, on a busy machine too, and than reading any file may.
 readonly TIMEOUT_S=60 RSS_MIB=1024
 readonly FOLDER=target/fuzz

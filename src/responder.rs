@@ -1,6 +1,7 @@
 //! What decides the reply to a datagram.
 
 pub mod echo;
+pub mod echo_info;
 
 use std::net::SocketAddr;
 

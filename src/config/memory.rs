@@ -6,6 +6,8 @@ use crate::datagram::{SEGMENTS_MAX, Verdict};
 use crate::egress;
 use crate::engine::uring::buffers::STRIDE;
 use crate::guard::limiter::Limiter;
+use crate::mode::Mode;
+use crate::responder::echo_info::EchoInfo;
 use crate::stats::counters::Counters;
 use crate::stats::latency::HISTOGRAM_BYTES;
 
@@ -31,6 +33,9 @@ impl Config {
         worker += 3 * self.listen.len() * size_of::<Counters>();
         // The rate limiter, whatever it sees.
         worker += self.rate_limit.as_ref().map_or(0, |_| Limiter::LEN);
+        // What responders of a mode keep.
+        let counting = self.listen.iter().filter(|it| it.mode == Mode::EchoInfo);
+        worker += counting.count() * EchoInfo::LEN;
         // Source ports of the guard, stack.
         worker += 8 * 1024 + 64 * 1024;
         MemoryBudget {

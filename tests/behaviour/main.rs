@@ -3,6 +3,7 @@
 mod answers;
 mod crowds;
 mod drain;
+mod echo_info;
 mod forged;
 mod limits;
 mod lists;

@@ -25,7 +25,7 @@ fn a_command_line_that_makes_no_sense_is_refused_in_one_sentence() {
         (
             &["--listen", "0.0.0.0:9007/stamp"],
             "error: invalid value '0.0.0.0:9007/stamp' for '--listen <ADDR:PORT>': there is no \
-             mode 'stamp'; the modes are: echo",
+             mode 'stamp'; the modes are: echo, echo-info",
         ),
         (
             &["--device", ""],

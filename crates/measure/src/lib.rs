@@ -36,6 +36,7 @@ pub mod file;
 pub mod host;
 pub mod snmp;
 
+pub mod echo_info;
 pub mod errno;
 pub mod error;
 pub mod exit;

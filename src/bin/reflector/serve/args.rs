@@ -1,11 +1,13 @@
 //! The reflector's own options, as typed, and what they come to.
 
+use std::iter;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
 use clap::builder::NonEmptyStringValueParser;
 use reflector::config::{self, Builder, Config, EngineChoice};
+use reflector::mode::Mode;
 use reflector::responder::Responder;
 use reflector::server::Inherited;
 use reflector_measure::duration;
@@ -101,10 +103,18 @@ struct Addresses {
     /// or a name, which stands for all its addresses. PORT alone is that port of 0.0.0.0 and of
     /// [::], if the host has IPv6; ADDR alone has port 9007. Port 0 lets the kernel choose.
     ///
-    /// A mode may follow the port, as in 0.0.0.0:9007/echo. The default, and the only mode, is
-    /// 'echo': send the payload back as it is.
+    /// A mode may follow the port, as in 0.0.0.0:9007/echo. The default is 'echo': send the payload
+    /// back as it is. 'echo-info' also does what --echo-info says.
     #[arg(short, long, value_name = "ADDR:PORT", value_parser = list(values::listen))]
     listen: Vec<List<Listen>>,
+    /// Tell peers that ask for it how they are seen, as 'probe' and 'watch' do
+    ///
+    /// That is the address that they have here, the address that they asked, the hops that are
+    /// left, and how many of their datagrams came. A reply is as long as its request, and what does
+    /// not ask goes back as it is. Behind a NAT, this tells the addresses inside. The mode of a
+    /// listener that names one wins.
+    #[arg(long)]
+    echo_info: bool,
     #[command(flatten)]
     only: OnlyFamily,
     /// Serve IPv4 and IPv6 with one [::] socket instead of one socket for each
@@ -252,10 +262,13 @@ impl ServeArgs {
         if devices.is_empty() {
             return Ok(devices);
         }
+        let default = self.addresses.mode();
         let listen = self.addresses.listen.iter().flat_map(|List(items)| items);
-        let mut others = listen.filter(|it| !it.mode.responder().is_echo());
-        if let Some(other) = others.next() {
-            let said = format!("a listener has the mode '{}'", other.mode.name());
+        let modes = listen.map(|it| it.mode.unwrap_or(default));
+        let unnamed = iter::once(default).filter(|_| self.addresses.listen.is_empty());
+        let mut others = modes.chain(unnamed);
+        if let Some(other) = others.find(|mode| !mode.responder().is_echo()) {
+            let said = format!("a listener has the mode '{}'", other.name());
             return Err(Error::usage("--accelerate is for echo alone", said));
         }
         let bound = self.addresses.device.as_ref();
@@ -306,14 +319,15 @@ impl ServeArgs {
         let mut builder = Config::builder();
         let per_address = manager::per_address(activated);
         if self.addresses.listen.is_empty() && self.addresses.only.family().is_none() {
-            builder = per_address
-                .keys()
-                .fold(builder, |it, addr| it.listen(*addr));
+            builder = per_address.keys().fold(builder, |it, addr| {
+                it.listen_as(*addr, self.addresses.mode())
+            });
         }
         if let (Some(&most), None) = (per_address.values().max(), &self.workers.cpus) {
             builder = builder.cores(manager::workers(most));
         }
-        let builder = self.addresses.apply(builder)?;
+        let is_activated = !per_address.is_empty();
+        let builder = self.addresses.apply(builder, is_activated)?;
         let builder = self.workers.apply(builder);
         let builder = self.trains.apply(builder);
         let builder = self.peers.apply(builder)?;
@@ -322,15 +336,24 @@ impl ServeArgs {
 }
 
 impl Addresses {
-    fn apply(&self, mut builder: Builder) -> Result<Builder, Error> {
+    /// The mode of a listener that names none.
+    fn mode(&self) -> Mode {
+        if self.echo_info {
+            Mode::EchoInfo
+        } else {
+            Mode::default()
+        }
+    }
+
+    fn apply(&self, mut builder: Builder, is_activated: bool) -> Result<Builder, Error> {
         let family = self.only.family();
         let mut listen: Vec<_> = self.listen.iter().flat_map(|List(items)| items).collect();
         let by_default = Listen::default();
-        if listen.is_empty() && family.is_some() {
+        if listen.is_empty() && (family.is_some() || self.echo_info && !is_activated) {
             listen.push(&by_default);
         }
         for listen in listen {
-            for listener in listen.listeners(self.dual_stack, family)? {
+            for listener in listen.listeners(self.dual_stack, family, self.mode())? {
                 builder = builder.listener(listener);
             }
         }

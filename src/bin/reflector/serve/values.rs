@@ -17,7 +17,8 @@ use crate::values::items;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listen {
     pub place: Place,
-    pub mode: Mode,
+    /// The mode that follows, if one does.
+    pub mode: Option<Mode>,
 }
 
 /// Where to reflect.
@@ -33,14 +34,15 @@ impl Default for Listen {
     fn default() -> Self {
         Self {
             place: Place::Everywhere(DEFAULT_PORT),
-            mode: Mode::default(),
+            mode: None,
         }
     }
 }
 
 impl Listen {
-    /// The listeners that this comes to, of `family` only if that is given. One whose family was
-    /// not asked for is skipped where the host does not have it.
+    /// The listeners that this comes to, of `family` only if that is given, in mode `otherwise` if
+    /// none is typed. One whose family was not asked for is skipped where the host does not have
+    /// it.
     ///
     /// # Errors
     /// A name does not resolve, an interface does not exist (ENODEV), or there is no address of
@@ -49,10 +51,12 @@ impl Listen {
         &self,
         dual_stack: bool,
         family: Option<Family>,
+        otherwise: Mode,
     ) -> Result<Vec<Listener>, Error> {
+        let mode = self.mode.unwrap_or(otherwise);
         let listener = |addr: SocketAddr, is_optional| {
             let mut listener = Listener::new(addr);
-            (listener.mode, listener.is_optional) = (self.mode, is_optional && addr.is_ipv6());
+            (listener.mode, listener.is_optional) = (mode, is_optional && addr.is_ipv6());
             listener
         };
         Ok(match &self.place {
@@ -130,8 +134,8 @@ const SOCKET_BUFFER_MAX: u64 = i32::MAX as u64;
 /// Reads a port or an address with or without one, and the mode that may follow.
 pub fn listen(text: &str) -> Result<Listen, String> {
     let (text, mode) = match text.rsplit_once('/') {
-        Some((place, name)) => (place.trim(), mode(name)?),
-        None => (text.trim(), Mode::default()),
+        Some((place, name)) => (place.trim(), Some(mode(name)?)),
+        None => (text.trim(), None),
     };
     let port = text.strip_prefix(':').or_else(|| text.strip_prefix("*:"));
     let port = port.unwrap_or(text);
@@ -196,7 +200,10 @@ mod tests {
     #[test]
     fn a_listener_is_a_port_or_an_address_and_may_name_its_mode() {
         let addrs = |text: &str, dual_stack| {
-            let listeners = listen(text).unwrap().listeners(dual_stack, None).unwrap();
+            let listeners = listen(text)
+                .unwrap()
+                .listeners(dual_stack, None, Mode::Echo)
+                .unwrap();
             let addrs = listeners
                 .iter()
                 .map(|it| (it.addr.to_string(), it.is_optional));
@@ -236,9 +243,22 @@ mod tests {
     }
 
     #[test]
+    fn a_mode_that_is_typed_wins() {
+        for (text, mode) in [("7", Mode::EchoInfo), ("7/echo", Mode::Echo)] {
+            let listeners = listen(text).unwrap().listeners(false, None, Mode::EchoInfo);
+            assert!(
+                listeners.unwrap().iter().all(|it| it.mode == mode),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
     fn a_port_or_a_name_is_of_one_family_where_that_is_wanted() {
         let addrs = |text: &str, family| {
-            let listeners = listen(text).unwrap().listeners(false, Some(family))?;
+            let listeners = listen(text)
+                .unwrap()
+                .listeners(false, Some(family), Mode::Echo)?;
             let addrs = listeners
                 .iter()
                 .map(|it| (it.addr.to_string(), it.is_optional));
@@ -279,7 +299,7 @@ mod tests {
         for (text, said) in [
             (
                 "0.0.0.0:9007/stamp",
-                "there is no mode 'stamp'; the modes are: echo",
+                "there is no mode 'stamp'; the modes are: echo, echo-info",
             ),
             ("0.0.0.0:9007/", "there is no mode ''"),
             (
