@@ -32,6 +32,8 @@ fn help_and_version_go_to_stdout() {
     for name in [
         "load",
         "diagnose",
+        "probe",
+        "wait",
         "lab",
         "report",
         "healthcheck",

@@ -62,6 +62,21 @@ impl Plan {
         }
     }
 
+    /// How long to wait for an answer.
+    pub(crate) fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
+    /// What is asked.
+    pub(crate) fn question(&self) -> &Question {
+        &self.question
+    }
+
+    /// Numbers for `count` more questions; the first of them.
+    pub(crate) fn serials(&self, count: u16) -> u16 {
+        self.count.fetch_add(count, Ordering::Relaxed)
+    }
+
     /// Asks by both kinds of socket at the same time, from fresh ports.
     ///
     /// # Errors
@@ -92,29 +107,14 @@ impl Plan {
     }
 
     fn ask(&self, number: u16, kind: SocketKind, port: u16) -> Result<Asked, Error> {
-        let asked = self.asked;
-        let socket = open(asked, port)?;
-        let serial = self.count.fetch_add(1, Ordering::Relaxed);
-        let mut local = socket
-            .local_addr()
-            .map_err(|error| Error::system(format!("cannot ask {asked}"), &error))?;
+        let (socket, local) = self.open(port)?;
+        let serial = self.serials(1);
         self.ports().insert(serial, local.port());
-        // Connecting a socket of its own tells the source address without fixing the asking one.
-        if let Ok(source) = source_of(asked) {
-            local.set_ip(source);
-        }
-        let payload = self.question.payload(self.first, serial);
-        let connected = match kind {
-            SocketKind::Connected => socket.connect(asked),
-            SocketKind::Unconnected => Ok(()),
-        };
+        let connected = self.connect(&socket, kind);
         let sent = clock::monotonic();
-        let result = connected.and_then(|()| match kind {
-            SocketKind::Connected => socket.send(&payload),
-            SocketKind::Unconnected => socket.send_to(&payload, asked),
-        });
+        let result = connected.and_then(|()| self.send(&socket, kind, serial));
         let outcome = match result {
-            Ok(_) => self.wait(&socket, serial, port != 0, sent)?,
+            Ok(()) => self.wait(&socket, serial, port != 0, sent)?,
             Err(error) => Outcome::Unsent(error.raw_os_error().unwrap_or(0)),
         };
         Ok(Asked {
@@ -128,6 +128,38 @@ impl Plan {
             serial,
             sent,
         })
+    }
+
+    /// A socket at `port`, and where it is.
+    pub(crate) fn open(&self, port: u16) -> Result<(UdpSocket, SocketAddr), Error> {
+        let asked = self.asked;
+        let socket = open(asked, port)?;
+        let mut local = socket
+            .local_addr()
+            .map_err(|error| Error::system(format!("cannot ask {asked}"), &error))?;
+        // Connecting a socket of its own tells the source address without fixing the asking one.
+        if let Ok(source) = source_of(asked) {
+            local.set_ip(source);
+        }
+        Ok((socket, local))
+    }
+
+    /// Connects `socket`, if it is of that kind.
+    pub(crate) fn connect(&self, socket: &UdpSocket, kind: SocketKind) -> io::Result<()> {
+        match kind {
+            SocketKind::Connected => socket.connect(self.asked),
+            SocketKind::Unconnected => Ok(()),
+        }
+    }
+
+    /// Sends question `serial`.
+    pub(crate) fn send(&self, socket: &UdpSocket, kind: SocketKind, serial: u16) -> io::Result<()> {
+        let payload = self.question.payload(self.first, serial);
+        match kind {
+            SocketKind::Connected => socket.send(&payload),
+            SocketKind::Unconnected => socket.send_to(&payload, self.asked),
+        }?;
+        Ok(())
     }
 
     /// Reads what comes to sockets after their own answers, for [`GRACE`] from now: an answer to
@@ -165,12 +197,13 @@ impl Plan {
     }
 
     /// What `bytes` are an answer to, for the socket that asked question `serial`.
-    fn answer(&self, serial: u16, bytes: &[u8]) -> Answer {
+    pub(crate) fn answer(&self, serial: u16, bytes: &[u8]) -> Answer {
         let count = self.count.load(Ordering::Relaxed);
         self.question.answer(self.first, serial, count, bytes)
     }
 
-    fn receive(&self, socket: &UdpSocket, timeout: Duration) -> Result<Received, Error> {
+    /// What `socket` is given within `timeout`.
+    pub(crate) fn receive(&self, socket: &UdpSocket, timeout: Duration) -> Result<Received, Error> {
         receive(socket, timeout).map_err(|error| {
             Error::system(
                 format!("cannot receive an answer of {}", self.asked),
@@ -241,9 +274,18 @@ fn is_related(from: SocketAddr, asked: SocketAddr) -> bool {
     from.ip() == asked.ip() || from.port() == asked.port()
 }
 
-enum Received {
-    Datagram { bytes: Vec<u8>, from: SocketAddr },
+/// What a socket was given.
+pub(crate) enum Received {
+    /// A datagram.
+    Datagram {
+        /// Its bytes.
+        bytes: Vec<u8>,
+        /// Who sent it.
+        from: SocketAddr,
+    },
+    /// An ICMP error.
     Refused(Refusal),
+    /// Nothing in time.
     Nothing,
 }
 
@@ -264,7 +306,8 @@ fn receive(socket: &UdpSocket, timeout: Duration) -> io::Result<Received> {
     }
 }
 
-fn refusal(queued: &QueuedError) -> Option<Refusal> {
+/// What an entry of the error queue is, if ICMP said it.
+pub(crate) fn refusal(queued: &QueuedError) -> Option<Refusal> {
     let is_v6 = match queued.origin {
         Origin::Icmp => false,
         Origin::Icmp6 => true,

@@ -10,7 +10,7 @@ use crate::attempt::{Attempt, Outcome};
 use crate::diagnosis::{Diagnosis, Finding, Remedy, Verdict};
 use crate::facts::Facts;
 use crate::machine::check::Check;
-use crate::question::{Answer, Question};
+use crate::question::Answer;
 use reflector_measure::{errno, json};
 
 /// Prints a diagnosis of a target.
@@ -117,11 +117,7 @@ fn object<'a>(facts: &'a Facts, diagnosis: &'a Diagnosis) -> Object<'a> {
         asked: facts.asked,
         not_asked: facts.not_asked().collect(),
         also_asked: facts.also_asked().collect(),
-        question: match facts.question {
-            Question::Echo => "echo",
-            Question::Bytes(_) => "bytes",
-            Question::Dns(_) => "dns",
-        },
+        question: facts.question.name(),
         timeout_ms: facts.timeout.as_secs_f64() * 1e3,
         verdict: diagnosis.verdict,
         headline: &diagnosis.headline,

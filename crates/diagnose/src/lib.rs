@@ -6,6 +6,9 @@
 //! facts, and the diagnosis is a pure function of them (`verdict`, with `why` and `remedies`),
 //! printed as `text` or `json`. Without a target the [`machine`] itself is checked.
 //!
+//! `reflector probe` and `reflector wait` ask the same questions by the same sockets, and stop at
+//! the verdict: several datagrams of one socket (`volley`) come to one [`Word`].
+//!
 //! Not here: anything of the reflector's own datagram path. Whether io_uring works, which the
 //! machine check wants to know, is handed in.
 
@@ -21,6 +24,11 @@ pub mod question;
 mod ask;
 mod attempt;
 mod host;
+mod volley;
+
+mod probe;
+mod wait;
+mod word;
 
 mod facts;
 mod relation;
@@ -38,6 +46,9 @@ pub mod machine;
 use std::io::Write;
 
 pub use options::Options;
+pub use probe::{ProbeOptions, probe};
+pub use wait::{WaitOptions, wait};
+pub use word::Word;
 
 use reflector_measure::error::Error;
 use reflector_measure::exit::Exit;

@@ -2,6 +2,7 @@
 
 use std::str::FromStr;
 
+use reflector_measure::echo_info;
 use reflector_measure::payload::Payload;
 
 /// Bytes of a DNS header (RFC 1035 §4.1.1).
@@ -53,6 +54,8 @@ impl FromStr for DnsName {
 pub enum Question {
     /// A line of text with a number in it, to be echoed.
     Echo,
+    /// The same, and a reflector that agrees tells how it sees the asker.
+    EchoInfo,
     /// The user's bytes; any answer is one.
     Bytes(Payload),
     /// A DNS query for an A record (RFC 1035 §4.1).
@@ -60,10 +63,33 @@ pub enum Question {
 }
 
 impl Question {
+    /// Whether an answer may tell how the asker is seen.
+    pub(crate) fn asks_for_info(&self) -> bool {
+        *self == Self::EchoInfo
+    }
+
+    /// Whether nothing tells an answer to one from that to another.
+    pub(crate) fn has_any_answer(&self) -> bool {
+        matches!(self, Self::Bytes(_))
+    }
+
+    fn is_echo(&self, bytes: &[u8], own: &[u8]) -> bool {
+        bytes == own || *self == Self::EchoInfo && echo_info::is_answer_to(bytes, own)
+    }
+
+    /// The word for it in reports.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Echo | Self::EchoInfo => "echo",
+            Self::Bytes(_) => "bytes",
+            Self::Dns(_) => "dns",
+        }
+    }
+
     /// The words for it in a sentence.
     pub(crate) fn describe(&self) -> String {
         match self {
-            Self::Echo => "an echo request".to_owned(),
+            Self::Echo | Self::EchoInfo => "an echo request".to_owned(),
             Self::Bytes(Payload(bytes)) => format!("{} bytes of yours", bytes.len()),
             Self::Dns(name) => format!("a DNS query for {}", name.text),
         }
@@ -75,6 +101,12 @@ impl Question {
         let number = first.wrapping_add(serial.into());
         match self {
             Self::Echo => format!("{ECHO_PREFIX}{number:016x}\n").into_bytes(),
+            Self::EchoInfo => {
+                let mut bytes = Self::Echo.payload(first, serial);
+                bytes.resize(bytes.len() + echo_info::BLOCK_LEN, 0);
+                echo_info::ask(&mut bytes, first, serial.into());
+                bytes
+            }
             Self::Bytes(Payload(bytes)) => bytes.clone(),
             Self::Dns(name) => dns_query(name, number as u16),
         }
@@ -85,10 +117,18 @@ impl Question {
     pub(crate) fn answer(&self, first: u64, serial: u16, asked: u16, bytes: &[u8]) -> Answer {
         let own = self.payload(first, serial);
         match self {
-            Self::Echo if bytes == own => Answer::Expected,
-            // Of this run or of another client's.
-            Self::Echo if bytes.len() == own.len() && bytes.starts_with(ECHO_PREFIX.as_bytes()) => {
-                Answer::ToAnother(echoed_serial(bytes, first).filter(|&it| it < asked))
+            Self::Echo | Self::EchoInfo if self.is_echo(bytes, &own) => Answer::Expected,
+            Self::Echo | Self::EchoInfo
+                if bytes.len() == own.len() && bytes.starts_with(ECHO_PREFIX.as_bytes()) =>
+            {
+                match echoed_serial(bytes, first).filter(|&it| it < asked) {
+                    None => Answer::ToAnother(None),
+                    // Of this run, and as it was sent.
+                    Some(other) if self.is_echo(bytes, &self.payload(first, other)) => {
+                        Answer::ToAnother(Some(other))
+                    }
+                    Some(_) => Answer::Other,
+                }
             }
             Self::Bytes(_) => Answer::Expected,
             // QR is set.
@@ -121,8 +161,8 @@ pub(crate) enum Answer {
 
 /// Which question of those that start at `first` an echo request is, if any.
 fn echoed_serial(bytes: &[u8], first: u64) -> Option<u16> {
-    let digits = std::str::from_utf8(&bytes[ECHO_PREFIX.len()..]).ok()?;
-    let number = u64::from_str_radix(digits.trim_end(), 16).ok()?;
+    let digits = bytes.get(ECHO_PREFIX.len()..ECHO_PREFIX.len() + 16)?;
+    let number = u64::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?;
     u16::try_from(number.wrapping_sub(first)).ok()
 }
 
@@ -166,6 +206,15 @@ mod tests {
         let of_another_run = Question::Echo.payload(7, 0);
         assert_eq!(echo(&of_another_run), Answer::ToAnother(None));
         assert_eq!(echo(b"hello"), Answer::Other);
+        let info = |bytes: &[u8]| Question::EchoInfo.answer(u64::MAX, 1, 2, bytes);
+        let [own, other] = [1, 0].map(|serial| Question::EchoInfo.payload(u64::MAX, serial));
+        assert_eq!(info(&own), Answer::Expected);
+        assert_eq!(info(&other), Answer::ToAnother(Some(0)));
+        for mut changed in [own, other] {
+            *changed.last_mut().unwrap() ^= 1;
+            assert_eq!(info(&changed), Answer::Other);
+        }
+        assert_eq!(info(&Question::Echo.payload(u64::MAX, 1)), Answer::Other);
         let dns = Question::Dns("example.com".parse().unwrap());
         let judge = |bytes: &[u8]| dns.answer(0xffff, 1, 2, bytes);
         let mut answer = dns.payload(0xffff, 1);

@@ -19,6 +19,10 @@ pub enum Exit {
     WrongSource = 4,
     /// A threshold was missed.
     ThresholdMissed = 5,
+    /// Nobody listens there, ICMP says.
+    Refused = 6,
+    /// No way leads there, or somebody on it says no.
+    Unreachable = 7,
 }
 
 impl Exit {

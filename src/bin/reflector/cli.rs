@@ -13,9 +13,11 @@ use crate::help;
 use crate::lab::LabArgs;
 use crate::load::LoadArgs;
 use crate::manual::{CompletionsArgs, ManArgs};
+use crate::probe::ProbeArgs;
 use crate::report::ReportArgs;
 use crate::serve::{self, ServeArgs};
 use crate::version;
+use crate::wait::WaitArgs;
 
 /// Answer every UDP datagram from the address it was sent to
 #[derive(Debug, Parser)]
@@ -42,6 +44,8 @@ pub struct Cli {
 pub enum Command {
     Load(Box<LoadArgs>),
     Diagnose(DiagnoseArgs),
+    Probe(ProbeArgs),
+    Wait(WaitArgs),
     Healthcheck(HealthcheckArgs),
     Lab(LabArgs),
     Report(ReportArgs),

@@ -13,15 +13,13 @@ use reflector::server::Server;
 use reflector::{DEFAULT_DENY_PORTS, DropReason, Verdict};
 use reflector_diagnose::Options;
 use reflector_diagnose::machine::Blocked;
-use reflector_diagnose::question::{DnsName, Question};
+use reflector_diagnose::question::Question;
 use reflector_measure::error::Error;
 use reflector_measure::exit::Exit;
-use reflector_measure::host_port::DEFAULT_PORT;
-use reflector_measure::payload::Payload;
 use reflector_measure::target::Target;
-use reflector_udp::PAYLOAD_V4_MAX;
 
 use crate::help::Ending;
+use crate::question::QuestionArgs;
 use crate::values::{OnlyFamily, WAIT_FOR_ANSWER, number, port, time};
 
 /// What the help ends with.
@@ -63,9 +61,6 @@ const ENDING: Ending = Ending {
     ],
 };
 
-/// The port of a DNS server (RFC 1035).
-const DNS_PORT: u16 = 53;
-
 /// Check whether a UDP service answers from the address asked, and if not, why
 ///
 /// Without TARGET, check whether this host is fit to reflect: io_uring, buffers, connection
@@ -74,6 +69,8 @@ const DNS_PORT: u16 = 53;
 #[command(after_help = ENDING.short(), after_long_help = ENDING.long())]
 #[command(mut_arg("ipv4", |it| it.requires("target")))]
 #[command(mut_arg("ipv6", |it| it.requires("target")))]
+#[command(mut_arg("payload_hex", |it| it.requires("target")))]
+#[command(mut_arg("dns", |it| it.requires("target")))]
 pub struct DiagnoseArgs {
     /// UDP service to check: HOST:PORT, or HOST for port 9007; without it, this host is checked
     ///
@@ -84,13 +81,8 @@ pub struct DiagnoseArgs {
     target: Option<Target>,
     #[command(flatten)]
     over: OnlyFamily,
-    /// Send these bytes, for a service that does not echo
-    #[arg(long, value_name = "HEX")]
-    #[arg(value_parser = parse_hex, conflicts_with = "dns", requires = "target")]
-    payload_hex: Option<Payload>,
-    /// Send a DNS query for the IPv4 address of NAME
-    #[arg(long, value_name = "NAME", requires = "target")]
-    dns: Option<DnsName>,
+    #[command(flatten)]
+    question: QuestionArgs,
     /// Number of tries, each with a connected and an unconnected socket
     ///
     /// Every socket has a fresh source port. If all are silent, one more try watches the interface,
@@ -118,23 +110,14 @@ pub struct DiagnoseArgs {
 impl DiagnoseArgs {
     /// Whom to ask, at the port that its service has by default.
     fn target(&self) -> Option<Target> {
-        let port = if self.dns.is_some() {
-            DNS_PORT
-        } else {
-            DEFAULT_PORT
-        };
-        let target = self.target.clone()?.at_port_or(port);
+        let target = self.question.at_port(self.target.as_ref()?);
         Some(target.over(self.over.family()))
     }
 
     fn options(&self) -> Options {
         Options {
             target: self.target(),
-            question: match (&self.dns, &self.payload_hex) {
-                (Some(name), _) => Question::Dns(name.clone()),
-                (None, Some(payload)) => Question::Bytes(payload.clone()),
-                (None, None) => Question::Echo,
-            },
+            question: self.question.question_or(Question::Echo),
             tries: self.tries,
             timeout: self.timeout,
             source_port: self.source_port,
@@ -147,10 +130,6 @@ impl DiagnoseArgs {
 /// Diagnoses the target, or this host without one.
 pub fn run(args: &DiagnoseArgs) -> Result<Exit, Error> {
     reflector_diagnose::run(&args.options(), try_io_uring, &mut io::stdout().lock())
-}
-
-fn parse_hex(text: &str) -> Result<Payload, String> {
-    Payload::from_hex(text, PAYLOAD_V4_MAX as usize)
 }
 
 fn try_io_uring() -> Result<(), Blocked> {

@@ -10,6 +10,7 @@ mod cli;
 mod environment;
 mod healthcheck;
 mod help;
+mod question;
 mod signals;
 mod stderr;
 mod values;
@@ -19,8 +20,10 @@ mod diagnose;
 mod lab;
 mod load;
 mod manual;
+mod probe;
 mod report;
 mod serve;
+mod wait;
 
 use std::env;
 use std::io::{self, IsTerminal, Write};
@@ -51,6 +54,8 @@ fn main() -> ExitCode {
         None => serve::run(&cli.serve),
         Some(Command::Load(args)) => load::run(args),
         Some(Command::Diagnose(args)) => diagnose::run(args),
+        Some(Command::Probe(args)) => probe::run(args),
+        Some(Command::Wait(args)) => wait::run(args),
         Some(Command::Healthcheck(args)) => healthcheck::run(args),
         Some(Command::Lab(args)) => lab::run(args),
         Some(Command::Report(args)) => report::run(args),

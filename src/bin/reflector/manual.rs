@@ -47,9 +47,11 @@ const COMPLETIONS_ENDING: Ending = Ending {
 };
 
 /// The commands that have pages of their own.
-const COMMANDS: [&str; 7] = [
+const COMMANDS: [&str; 9] = [
     "load",
     "diagnose",
+    "probe",
+    "wait",
     "lab",
     "report",
     "healthcheck",

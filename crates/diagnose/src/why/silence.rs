@@ -49,7 +49,7 @@ pub(crate) fn silent(facts: &Facts) -> Vec<Finding> {
 
 fn nothing_seen(facts: &Facts) -> String {
     let service = match &facts.question {
-        Question::Echo => "it is no echo service and ignores the question; ",
+        Question::Echo | Question::EchoInfo => "it is no echo service and ignores the question; ",
         Question::Bytes(_) => "it ignores these bytes; ",
         Question::Dns(_) => "it is no DNS server, or refuses to serve us; ",
     };
