@@ -140,6 +140,24 @@ search_limited_server() {
     stop_serving
 }
 
+# A reflector that is away for a while.
+show_watch() {
+    local line="watch 127.0.0.1:9007 --duration 3 --timeout 200ms --max-gap 250ms" watching
+    serve_quietly --echo-info
+    echo "\$ reflector $line"
+    # shellcheck disable=SC2086 # words of a line
+    "$REFLECTOR" $line > watch.out &
+    watching=$!
+    sleep 1
+    stop_serving
+    sleep 0.4
+    serve_quietly --echo-info
+    # The gap is too long.
+    wait "$watching" || true
+    stop_serving
+    cat watch.out
+}
+
 # The packets of one case, in a terminal that has room for both servers.
 show_lab() {
     local line="stty cols 100 rows 40; NO_COLOR=1 '$REFLECTOR' lab --case hairpin"
@@ -182,8 +200,9 @@ run_in_container() {
     ip netns exec container "$REFLECTOR" "${@:2}" 2> stderr.container || true
 }
 
+# serve_quietly OPTION…
 serve_quietly() {
-    "$REFLECTOR" --cores 2 --duration 60 > quiet.out 2> stderr.quiet &
+    "$REFLECTOR" --cores 2 --duration 60 "$@" > quiet.out 2> stderr.quiet &
     SERVING=$!
     wait_until_ready quiet.out
 }

@@ -1,4 +1,4 @@
-//! `reflector probe` and `reflector wait` against real services: whole ones, and such with one
+//! `reflector probe`, `wait` and `watch` against real services: whole ones, and such with one
 //! known fault.
 //!
 //! Words, counts and exit codes are asserted, and times only where a bound holds on a busy machine
@@ -6,6 +6,7 @@
 
 mod verdicts;
 mod waiting;
+mod watching;
 
 use reflector_netlab::topology::Namespace;
 use reflector_testkit::{run_to_end, text};

@@ -34,6 +34,7 @@ fn help_and_version_go_to_stdout() {
         "diagnose",
         "probe",
         "wait",
+        "watch",
         "lab",
         "report",
         "healthcheck",

@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use crate::stats::{Counters, Stats};
 use crate::track::Track;
 use crate::wire::{Packet, Probe, has_pattern};
+use reflector_measure::echo_info::{self, BLOCK_LEN};
 
 /// Datagrams of one buffer up to which each is compared with the pattern; of longer trains one is,
 /// at a position that moves.
@@ -29,19 +30,43 @@ pub(crate) struct Response<'a> {
     pub(crate) segment_len: usize,
 }
 
+impl<'a> Response<'a> {
+    /// The datagram that begins at `at`.
+    fn datagram(&self, at: usize) -> &'a [u8] {
+        let rest = &self.payload[at..];
+        &rest[..rest.len().min(self.segment_len.max(1))]
+    }
+}
+
 /// Tells replies apart by what is expected of them.
 #[derive(Debug)]
 pub(crate) struct Classifier {
     target: SocketAddr,
     session: u32,
     timeout_ns: u64,
+    /// Which run asks at the end of its probes how they are seen, if it does.
+    asking_run: Option<u64>,
     /// Which datagram of the next long train is compared with the pattern.
     sample: usize,
+}
+
+/// Answers to consecutive datagrams, in time, unharmed and from the target.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Right<'a> {
+    /// The first of the datagrams, and how many they are.
+    pub(crate) first: u64,
+    pub(crate) count: u64,
+    /// Whether they had no answer before.
+    pub(crate) is_first: bool,
+    /// The first of these answers.
+    pub(crate) datagram: &'a [u8],
 }
 
 /// Answers of one buffer to consecutive datagrams that share all that matters.
 #[derive(Clone, Copy, Debug, Default)]
 struct Run {
+    /// Where it begins in the buffer.
+    at: usize,
     first: u64,
     count: u64,
     scheduled_ns: u64,
@@ -67,16 +92,38 @@ impl Classifier {
             target,
             session,
             timeout_ns,
+            asking_run: None,
             sample: 0,
         }
     }
 
+    /// The same, where probes of `run` end in a question how they are seen, if it is there.
+    pub(crate) fn asking(self, run: Option<u64>) -> Self {
+        Self {
+            asking_run: run,
+            ..self
+        }
+    }
+
     /// Classifies every datagram of one received buffer and accounts for it in `track` and `stats`.
+    #[inline]
     pub(crate) fn classify(
         &mut self,
         response: &Response<'_>,
         track: &mut Track,
         stats: &mut Stats,
+    ) {
+        self.classify_each(response, track, stats, &mut |_| {});
+    }
+
+    /// The same, and tells `each` of answers as they should be.
+    #[inline]
+    pub(crate) fn classify_each(
+        &mut self,
+        response: &Response<'_>,
+        track: &mut Track,
+        stats: &mut Stats,
+        each: &mut impl FnMut(Right<'_>),
     ) {
         let segment_len = response.segment_len.max(1);
         let count = response.payload.len().div_ceil(segment_len).max(1);
@@ -93,13 +140,14 @@ impl Classifier {
                 continue;
             };
             let is_compared = count <= COMPARED_EACH_MAX || index == sample;
-            let is_corrupt = is_compared && !has_pattern(datagram);
+            let is_corrupt = is_compared && !self.is_as_sent(&probe, datagram);
             if run.takes(&probe, is_corrupt) {
                 run.count += 1;
                 continue;
             }
-            self.account(run, response, track, stats);
+            self.account(run, response, track, stats, each);
             run = Run {
+                at: index * segment_len,
                 first: probe.sequence,
                 count: 1,
                 scheduled_ns: probe.scheduled_ns,
@@ -107,7 +155,18 @@ impl Classifier {
                 is_corrupt,
             };
         }
-        self.account(run, response, track, stats);
+        self.account(run, response, track, stats, each);
+    }
+
+    /// Whether what is behind the header of `probe` is what was sent, or what a question there is
+    /// answered with.
+    #[inline]
+    fn is_as_sent(&self, probe: &Probe, datagram: &[u8]) -> bool {
+        let Some(run) = self.asking_run else {
+            return has_pattern(datagram);
+        };
+        let before = datagram.len().saturating_sub(BLOCK_LEN);
+        has_pattern(&datagram[..before]) && echo_info::is_intact(datagram, run, probe.sequence)
     }
 
     /// The probe that `datagram` is, if it is one of ours and its header is intact.
@@ -132,7 +191,14 @@ impl Classifier {
     }
 
     /// Accounts for the answers of a run, once for all of them.
-    fn account(&self, run: Run, response: &Response<'_>, track: &mut Track, stats: &mut Stats) {
+    fn account(
+        &self,
+        run: Run,
+        response: &Response<'_>,
+        track: &mut Track,
+        stats: &mut Stats,
+        each: &mut impl FnMut(Right<'_>),
+    ) {
         if run.count == 0 {
             return;
         }
@@ -169,6 +235,14 @@ impl Classifier {
         counters.recovered += answers.given_up;
         counters.reordered += answers.reordered;
         counters.late += answers.forgotten;
+        if received + answers.again > 0 {
+            each(Right {
+                first: run.first,
+                count: run.count,
+                is_first: received > 0,
+                datagram: response.datagram(run.at),
+            });
+        }
         match rtt_ns {
             None => counters.clock_stepped += received,
             Some(uncorrected_ns) if received > 0 => {

@@ -13,6 +13,9 @@
 //! says is due, and has what comes back classified (`classify`) and accounted for in the `track` of
 //! its `flow` and in the `stats`. The `summary` draws the conclusions, the `report` writes them, to
 //! people as a `page`, and `progress` is shown meanwhile. `find_rate` does it again and again.
+//!
+//! [`watch`] has a loop of its own around the same flow, sender and classification: it sends
+//! seldom, sleeps in between, and tells when there were no answers.
 
 #![forbid(unsafe_code)]
 
@@ -38,6 +41,7 @@ mod sender;
 
 mod classify;
 mod flow;
+mod response;
 mod track;
 pub mod wire;
 
@@ -52,11 +56,15 @@ mod summary;
 mod totals;
 mod verdicts;
 
+mod watch;
+
 mod page;
 mod progress;
 mod ready;
 mod report;
 mod signals;
+
+pub use watch::{WatchOptions, watch};
 
 use std::io::{self, IsTerminal};
 use std::sync::atomic::AtomicBool;

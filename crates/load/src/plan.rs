@@ -93,6 +93,8 @@ pub(crate) struct Plan {
     pub(crate) max_p99: Option<Duration>,
     /// Loss in percent at which the highest rate is searched.
     pub(crate) find_rate: Option<f64>,
+    /// Which run asks at the end of its probes how they are seen, if it does.
+    pub(crate) asking_run: Option<u64>,
     /// What is done otherwise than asked, a sentence each.
     pub(crate) warnings: Vec<String>,
 }
@@ -162,6 +164,7 @@ impl Plan {
             max_loss: options.max_loss.map(|it| it.0),
             max_p99: options.max_p99,
             find_rate: options.find_rate.map(|it| it.0),
+            asking_run: None,
             warnings,
         })
     }

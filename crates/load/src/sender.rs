@@ -11,6 +11,7 @@ use crate::schedule::Schedule;
 use crate::stats::Stats;
 use crate::wire::{Probe, fill_pattern};
 use reflector_measure::clock::Timeline;
+use reflector_measure::echo_info;
 use reflector_udp::PAYLOAD_V4_MAX;
 use reflector_udp::addr::PeerAddr;
 use reflector_udp::memory::Lease;
@@ -61,6 +62,8 @@ pub(crate) enum Progress {
 pub(crate) struct Sender {
     target: PeerAddr,
     session: u32,
+    /// Which run asks at the end of its probes how they are seen, if it does.
+    asking_run: Option<u64>,
     classes: Vec<Class>,
     mix: Mix,
     window: Option<u64>,
@@ -95,6 +98,7 @@ impl Sender {
         Ok(Self {
             target: PeerAddr::new(plan.target),
             session,
+            asking_run: plan.asking_run,
             classes,
             mix: Mix::new(plan.sizes.iter().map(|&(_, weight)| weight), seed),
             window: plan.window.map(u64::from),
@@ -234,6 +238,9 @@ impl Sender {
             };
             for datagram in lease.chunks_exact_mut(len as usize) {
                 probe.emit(datagram);
+                if let Some(run) = self.asking_run {
+                    echo_info::ask(datagram, run, probe.sequence);
+                }
                 probe.sequence += 1;
             }
             let piece = Piece {

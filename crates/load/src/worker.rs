@@ -11,19 +11,18 @@ use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
-use crate::classify::{Classifier, Response};
+use crate::classify::Classifier;
 use crate::control::Control;
 use crate::ended::Ended;
 use crate::flow::Flow;
 use crate::plan::Plan;
+use crate::response::response;
 use crate::schedule::Schedule;
 use crate::sender::{Progress, Sender};
 use crate::stats::Stats;
 use reflector_measure::clock::Timeline;
 use reflector_measure::handover::Counters as _;
 use reflector_udp::RECEIVE_MAX;
-use reflector_udp::addr::parse_sockaddr;
-use reflector_udp::cmsg::{self, Received};
 use reflector_udp::memory::Lease;
 use reflector_udp::mmsg::Inbox;
 
@@ -269,24 +268,8 @@ impl Worker {
         let was_answered = self.first_answer_ns.is_some();
         for _ in 0..count {
             let (lease, incoming) = self.inbox.take();
-            let mut segment_len = lease.len();
-            let mut stamp_ns = None;
-            for message in cmsg::received(incoming.control) {
-                match message {
-                    Received::SegmentLen(len) => segment_len = len as usize,
-                    Received::Timestamp(ns) => {
-                        stamp_ns = Some(ns.wrapping_add_signed(-self.sender.step_ns));
-                    }
-                    _ => {}
-                }
-            }
-            let response = Response {
-                flow: flow.id,
-                source: parse_sockaddr(incoming.name),
-                received_ns: stamp_ns.unwrap_or_else(|| self.timeline.now_ns()),
-                payload: &lease,
-                segment_len,
-            };
+            let step_ns = self.sender.step_ns;
+            let response = response(flow.id, &lease, &incoming, step_ns, &self.timeline);
             self.classifier
                 .classify(&response, &mut flow.track, &mut self.stats);
             if self.first_answer_ns.is_none() && flow.track.is_answered() {

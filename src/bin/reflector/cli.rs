@@ -18,6 +18,7 @@ use crate::report::ReportArgs;
 use crate::serve::{self, ServeArgs};
 use crate::version;
 use crate::wait::WaitArgs;
+use crate::watch::WatchArgs;
 
 /// Answer every UDP datagram from the address it was sent to
 #[derive(Debug, Parser)]
@@ -46,6 +47,7 @@ pub enum Command {
     Diagnose(DiagnoseArgs),
     Probe(ProbeArgs),
     Wait(WaitArgs),
+    Watch(WatchArgs),
     Healthcheck(HealthcheckArgs),
     Lab(LabArgs),
     Report(ReportArgs),

@@ -24,6 +24,7 @@ mod probe;
 mod report;
 mod serve;
 mod wait;
+mod watch;
 
 use std::env;
 use std::io::{self, IsTerminal, Write};
@@ -56,6 +57,7 @@ fn main() -> ExitCode {
         Some(Command::Diagnose(args)) => diagnose::run(args),
         Some(Command::Probe(args)) => probe::run(args),
         Some(Command::Wait(args)) => wait::run(args),
+        Some(Command::Watch(args)) => watch::run(args),
         Some(Command::Healthcheck(args)) => healthcheck::run(args),
         Some(Command::Lab(args)) => lab::run(args),
         Some(Command::Report(args)) => report::run(args),

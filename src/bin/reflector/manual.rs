@@ -47,11 +47,12 @@ const COMPLETIONS_ENDING: Ending = Ending {
 };
 
 /// The commands that have pages of their own.
-const COMMANDS: [&str; 9] = [
+const COMMANDS: [&str; 10] = [
     "load",
     "diagnose",
     "probe",
     "wait",
+    "watch",
     "lab",
     "report",
     "healthcheck",
