@@ -3,6 +3,12 @@
 //!
 //! Git is asked for optimized builds only, so that a commit does not have all tests built anew.
 
+#![allow(
+    clippy::disallowed_macros,
+    clippy::disallowed_methods,
+    reason = "the lints of the library see this as well, which speaks to cargo by stdout"
+)]
+
 use std::env;
 use std::path::Path;
 use std::process::Command;

@@ -3,6 +3,7 @@
 mod accelerate;
 mod args;
 mod confined;
+mod help;
 mod manager;
 mod metrics;
 mod outlet;
@@ -39,7 +40,8 @@ use peers::Peers;
 use reports::{Reports, Snapshots};
 use takeover::{Meeting, Predecessor};
 
-pub use args::{ENDING, ServeArgs};
+pub use args::ServeArgs;
+pub use help::ENDING;
 pub use values::LogFormat;
 
 /// Reflects until the end, which a signal, `--duration` or a takeover brings.
