@@ -13,6 +13,7 @@ mod peers;
 mod reporter;
 mod reports;
 mod takeover;
+mod trains;
 mod values;
 mod watch;
 

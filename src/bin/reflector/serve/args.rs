@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::Args;
 use clap::builder::NonEmptyStringValueParser;
-use reflector::config::{self, Builder, Config, EngineChoice};
+use reflector::config::{Builder, Config, EngineChoice};
 use reflector::mode::Mode;
 use reflector::responder::Responder;
 use reflector::server::Inherited;
@@ -17,8 +17,9 @@ use super::accelerate::AccelerateArgs;
 use super::manager;
 use super::output::OutputArgs;
 use super::peers::Peers;
+use super::trains::Trains;
 use super::values::{self, CpuList, Listen, ReplyInterface, Steer};
-use crate::values::{Engine, List, OnlyFamily, Switch, list, number, time};
+use crate::values::{Engine, List, OnlyFamily, list, number};
 
 // A doc comment on one of these structs would become the program's description.
 
@@ -152,47 +153,6 @@ struct Workers {
     /// --takeover, files can still be removed from the directory of the Unix socket.
     #[arg(long)]
     no_sandbox: bool,
-}
-
-#[derive(Args, Clone, Debug)]
-struct Trains {
-    /// Receive datagrams of one flow together, as a train (UDP_GRO)
-    #[arg(long, value_enum, value_name = "on|off", hide_possible_values = true)]
-    #[arg(default_value_t = Switch::On)]
-    gro: Switch,
-    /// Send replies to one peer together, as a train (UDP_SEGMENT)
-    #[arg(long, value_enum, value_name = "on|off", hide_possible_values = true)]
-    #[arg(default_value_t = Switch::On)]
-    gso: Switch,
-    /// Wait this long for more datagrams before replying
-    ///
-    /// At most 10s. Makes trains longer, and replies later.
-    #[arg(long, value_name = "TIME", default_value = "0s")]
-    #[arg(value_parser = time(Duration::ZERO..=config::COALESCE_MAX))]
-    coalesce: Duration,
-    /// Number of receive buffers per worker
-    ///
-    /// Rounded up to a power of two. Few buffers stay in the CPU's cache; too few are used up by
-    /// single datagrams that arrive at once.
-    #[arg(long, value_name = "N", default_value_t = config::BUFFERS_DEFAULT)]
-    #[arg(value_parser = number::<u16>(1..=4096))]
-    buffers: u16,
-    /// Receive buffer of each socket
-    ///
-    /// More than net.core.rmem_max needs CAP_NET_ADMIN.
-    #[arg(long, value_name = "SIZE", default_value = "8MiB", value_parser = values::buffer_size)]
-    rcvbuf: usize,
-    /// Send buffer of each socket
-    ///
-    /// More than net.core.wmem_max needs CAP_NET_ADMIN.
-    #[arg(long, value_name = "SIZE", default_value = "8MiB", value_parser = values::buffer_size)]
-    sndbuf: usize,
-    /// Never fragment replies, so that peers can test the path MTU
-    ///
-    /// What is longer than the MTU on the way is lost. By default, IPv4 replies may be fragmented,
-    /// and IPv6 replies follow the path MTU.
-    #[arg(long)]
-    df: bool,
 }
 
 impl ServeArgs {
@@ -330,18 +290,5 @@ impl Workers {
             .drain_delay(self.drain_delay)
             .drain_timeout(self.drain_timeout)
             .spin(self.spin)
-    }
-}
-
-impl Trains {
-    fn apply(&self, builder: Builder) -> Builder {
-        builder
-            .gro(self.gro.is_on())
-            .gso(self.gso.is_on())
-            .coalesce(self.coalesce)
-            .buffers(self.buffers)
-            .receive_buffer_len(self.rcvbuf)
-            .send_buffer_len(self.sndbuf)
-            .df(self.df)
     }
 }
