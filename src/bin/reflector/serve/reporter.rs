@@ -229,7 +229,8 @@ impl<W: Write> Reporter<W> {
         let residence = residence.map(|(name, us)| (name, us.filter(|us| us.count > 0)));
         if residence.iter().any(|(_, us)| us.is_some()) {
             let mut table = Table::new([Align::Left].into_iter().chain([Align::Right; 6]));
-            table.row(&[&"", &"min", &"p50", &"p90", &"p99", &"p99.9", &"max"]);
+            let header = ["residence", "min", "p50", "p90", "p99", "p99.9", "max"];
+            table.push(header.map(str::to_owned).to_vec());
             for (name, us) in residence {
                 let Some(us) = us else { continue };
                 let times = [us.min, us.p50, us.p90, us.p99, us.p99_9, us.max];
