@@ -9,6 +9,7 @@ mod memory;
 mod neighbours;
 mod settings;
 
+pub use crate::engine::Waiting;
 pub use builder::Builder;
 pub(crate) use settings::SEND_BUFFER_SMALL;
 pub use settings::{

@@ -6,6 +6,7 @@
 pub mod settings;
 
 pub mod fault;
+pub mod look;
 pub mod mmsg;
 pub mod probe;
 #[expect(
@@ -26,7 +27,7 @@ use crate::stats::Stats;
 use mmsg::Mmsg;
 use reflector_measure::errno;
 use reflector_udp::mmsg::{self as mmsg_calls, Calls, Kernel};
-pub use settings::{Kind, Resources, Settings, Wait};
+pub use settings::{Kind, Resources, Settings, Wait, Waiting};
 use uring::{KernelRing, Ring, Uring};
 
 /// One worker's way of moving datagrams.

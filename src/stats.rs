@@ -55,6 +55,11 @@ impl Stats {
         &self.sockets
     }
 
+    /// Datagrams received, by any of them.
+    pub fn received(&self) -> u64 {
+        self.sockets.iter().map(|it| it.received).sum()
+    }
+
     /// The counters of all sockets together.
     pub fn counters(&self) -> Counters {
         let mut sum = Counters::default();

@@ -14,7 +14,7 @@ use super::{Measured, Series};
 
 const URING: &str = "reflector --engine uring";
 const MMSG: &str = "reflector --engine mmsg";
-const SPIN: &str = "reflector --engine uring --spin";
+const SPIN: &str = "reflector --engine uring --wait spin";
 const RECVMMSG: &str = "recvmmsg/sendmmsg";
 const RECVFROM: &str = "recvfrom/sendto";
 
@@ -63,7 +63,7 @@ const fn bar(
     }
 }
 
-const BARS: [Bar; 13] = [
+const BARS: [Bar; 15] = [
     bar(
         TRAINS_OF_32,
         Figure::Rate,
@@ -104,8 +104,10 @@ const BARS: [Bar; 13] = [
     bar(PEERS_1000, Figure::Cpu, MMSG, RECVMMSG, Bound::None),
     bar(SPINNING, Figure::RoundTrip, SPIN, RECVFROM, AtMost(0.5)),
     bar(BLOCKING, Figure::RoundTrip, SPIN, RECVFROM, AtMost(0.5)),
-    bar(SPINNING, Figure::RoundTrip, URING, RECVFROM, AtMost(1.1)),
-    bar(BLOCKING, Figure::RoundTrip, URING, RECVFROM, AtMost(1.1)),
+    bar(SPINNING, Figure::RoundTrip, URING, RECVFROM, AtMost(0.5)),
+    bar(SPINNING, Figure::RoundTrip, MMSG, RECVFROM, AtMost(0.5)),
+    bar(BLOCKING, Figure::RoundTrip, URING, RECVFROM, AtMost(0.5)),
+    bar(BLOCKING, Figure::RoundTrip, MMSG, RECVFROM, AtMost(0.5)),
     bar(
         TRAINS_OF_32,
         Figure::Rate,

@@ -16,6 +16,7 @@
 //! answer is known (`control`). Needs root.
 
 mod bars;
+mod beside;
 mod contender;
 mod control;
 mod distance;
@@ -32,12 +33,13 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use beside::HalfCpu;
 use clap::Parser;
 use contender::Contender;
 use distance::Placement;
 use measure::Sample;
 use network::{Network, Topology};
-use scenario::Scenario;
+use scenario::{Neighbour, Scenario};
 
 /// Options of the bench.
 #[derive(Debug, Parser)]
@@ -148,22 +150,25 @@ fn run(args: &Args) -> io::Result<()> {
         {
             continue;
         }
+        if scenario.neighbour == Neighbour::Quota && !HalfCpu::is_available() {
+            println!("SKIPPED: {}: no cgroups of version 1", scenario.name);
+            continue;
+        }
         let mut series: Vec<_> = contenders(args, &scenario)
             .map(|contender| Series {
                 contender,
                 samples: Vec::with_capacity(rounds),
             })
             .collect();
-        for _ in 0..rounds {
-            for Series { contender, samples } in &mut series {
+        let count = series.len();
+        for round in 0..rounds {
+            // Each round begins with another one, or what disturbs every other sample would always
+            // disturb the same.
+            for index in (0..count).map(|index| (index + round) % count) {
+                let Series { contender, samples } = &mut series[index];
                 let before = distance::round_trip_ns([client_cpu, server_cpu]);
-                let sample = measure::measure(
-                    &network,
-                    server_cpu.id,
-                    contender,
-                    scenario.measure,
-                    duration,
-                )?;
+                let sample =
+                    measure::measure(&network, server_cpu.id, contender, &scenario, duration)?;
                 let after = distance::round_trip_ns([client_cpu, server_cpu]);
                 samples.push(Some(Sample {
                     cpu_distance_ns: [before, after],

@@ -5,14 +5,16 @@ use std::net::SocketAddr;
 use std::process::Command;
 use std::time::Duration;
 
+use core_affinity::CoreId;
 use reflector_measure::quantiles::Quantiles;
 use serde::Serialize;
 use serde_json::Value;
 
+use super::beside::{Beside, HalfCpu};
 use super::contender::{Contender, Kind};
 use super::generator::{self, Load};
 use super::network::{Network, SERVER};
-use super::scenario::Measure;
+use super::scenario::{Measure, Neighbour, Scenario};
 use super::server::{PORT, Server, Usage, Worker};
 
 /// What came of it.
@@ -41,6 +43,14 @@ fn is_unmeasured(rtt_us: &[f64; 3]) -> bool {
     *rtt_us == [0.0; 3]
 }
 
+/// Singles of few peers, for open loop.
+const SINGLES: Load = Load {
+    payload_len: 64,
+    train_len: 1,
+    flows: 8,
+    window: 1,
+};
+
 /// Measures `contender` for `duration`, after a fifth of that to get warm.
 ///
 /// # Errors
@@ -49,17 +59,24 @@ pub fn measure(
     network: &Network,
     cpu: usize,
     contender: &Contender,
-    measure: Measure,
+    scenario: &Scenario,
     duration: Duration,
 ) -> io::Result<Sample> {
+    // Before the server, so that it goes after it.
+    let half = (scenario.neighbour == Neighbour::Quota).then(HalfCpu::enter);
+    let half = half.transpose()?;
     let server = Server::start(&network.server, cpu, contender)?;
+    if half.is_some() {
+        HalfCpu::leave()?;
+    }
+    let _beside = Beside::start(network, cpu, contender, scenario.neighbour)?;
     let target = SocketAddr::from((SERVER, PORT));
     let mut sample = network.client.run(|| {
         if contender.kind == Kind::Sockperf {
             return by_sockperf(&server, duration);
         }
         wait_until_it_answers(target)?;
-        match measure {
+        match scenario.measure {
             Measure::Rate(load) => {
                 generator::run(target, &load, duration / 5)?;
                 let before = server.usage()?;
@@ -72,7 +89,12 @@ pub fn measure(
                 })
             }
             Measure::HalfRate(load) => half_rate(&server, target, &load, duration),
-            Measure::RoundTrip { spinning } => {
+            Measure::OpenLoop(rate) => open_loop(&server, target, &SINGLES, rate.into(), duration),
+            Measure::RoundTrip { spinning, same_cpu } => {
+                if same_cpu {
+                    // This thread is of this sample alone.
+                    core_affinity::set_for_current(CoreId { id: cpu });
+                }
                 generator::round_trips(target, spinning, duration / 5)?;
                 let before = server.usage()?;
                 let times = generator::round_trips(target, spinning, duration)?;
@@ -107,6 +129,17 @@ fn half_rate(
 ) -> io::Result<Sample> {
     let highest = generator::run(target, load, duration / 2)?;
     let rate = highest.answered as f64 / highest.seconds / 2.0;
+    open_loop(server, target, load, rate, duration)
+}
+
+/// Offers `rate` datagrams per second, whether they are answered or not.
+fn open_loop(
+    server: &Server,
+    target: SocketAddr,
+    load: &Load,
+    rate: f64,
+    duration: Duration,
+) -> io::Result<Sample> {
     let before = server.usage()?;
     let output = Command::new(env!("CARGO_BIN_EXE_reflector"))
         .args(["load", &target.to_string(), "--json", "--interval", "0s"])

@@ -96,7 +96,9 @@ pub fn print_table(measured: &Measured, placement: Placement) {
     let base = &part.series[0];
     match part.scenario.measure {
         Measure::Rate(load) => print_rates(base, &part.series, load.payload_len),
-        Measure::HalfRate(_) | Measure::RoundTrip { .. } => print_times(base, &part.series),
+        Measure::HalfRate(_) | Measure::OpenLoop(_) | Measure::RoundTrip { .. } => {
+            print_times(base, &part.series);
+        }
     }
 }
 

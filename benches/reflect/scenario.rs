@@ -14,7 +14,25 @@ pub enum Measure {
     RoundTrip {
         /// Whether it polls.
         spinning: bool,
+        /// Whether it runs on the server's CPU.
+        same_cpu: bool,
     },
+    /// Loss and round trips at so many datagrams per second, offered in open loop by
+    /// `reflector load`.
+    OpenLoop(u32),
+}
+
+/// What the server shares its CPU with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Neighbour {
+    /// Nothing.
+    None,
+    /// A process that never sleeps.
+    Spinner,
+    /// The same server once more, which is asked 20 000 times a second.
+    Server,
+    /// A cgroup whose quota is half a CPU.
+    Quota,
 }
 
 /// One question to several contenders.
@@ -24,6 +42,8 @@ pub struct Scenario {
     pub name: &'static str,
     /// What is measured.
     pub measure: Measure,
+    /// What the server shares its CPU with.
+    pub neighbour: Neighbour,
     /// Servers besides the yardstick.
     others: &'static [&'static str],
     /// Options of the reflectors.
@@ -69,10 +89,12 @@ pub fn all() -> Vec<Scenario> {
     let scenario = |name, measure, others, reflectors| Scenario {
         name,
         measure,
+        neighbour: Neighbour::None,
         others,
         reflectors,
     };
-    vec![
+    let round_trip = |spinning, same_cpu| Measure::RoundTrip { spinning, same_cpu };
+    let mut all = vec![
         scenario(
             TRAINS_OF_32,
             Measure::Rate(trains_of_32),
@@ -118,7 +140,7 @@ pub fn all() -> Vec<Scenario> {
                 "--engine mmsg",
                 "--engine uring --latency off",
                 "--engine uring --listen 10.77.0.1:9007",
-                "--engine uring --spin",
+                "--engine uring --wait spin",
                 "--engine uring --cores 2",
             ],
         ),
@@ -130,15 +152,23 @@ pub fn all() -> Vec<Scenario> {
         ),
         scenario(
             SPINNING,
-            Measure::RoundTrip { spinning: true },
+            round_trip(true, false),
             &["less work", "more work", "recvfrom/sendto"],
-            &["--engine uring", "--engine mmsg", "--engine uring --spin"],
+            &[
+                "--engine uring",
+                "--engine mmsg",
+                "--engine uring --wait spin",
+            ],
         ),
         scenario(
             BLOCKING,
-            Measure::RoundTrip { spinning: false },
+            round_trip(false, false),
             &["recvfrom/sendto", "socat", "sockperf"],
-            &["--engine uring", "--engine mmsg", "--engine uring --spin"],
+            &[
+                "--engine uring",
+                "--engine mmsg",
+                "--engine uring --wait spin",
+            ],
         ),
         scenario(
             "half of the highest rate, trains of 32 x 64 B, 8 flows",
@@ -152,5 +182,53 @@ pub fn all() -> Vec<Scenario> {
             &["recvfrom/sendto"],
             &["--engine uring", "--engine mmsg"],
         ),
-    ]
+    ];
+    let waits = [
+        ("wait, client spinning", round_trip(true, false)),
+        ("wait, client blocking", round_trip(false, false)),
+        (
+            "wait, client spinning on the same CPU",
+            round_trip(true, true),
+        ),
+        (
+            "wait, client blocking on the same CPU",
+            round_trip(false, true),
+        ),
+        ("wait, 1000 per second", Measure::OpenLoop(1_000)),
+        ("wait, 20000 per second", Measure::OpenLoop(20_000)),
+        ("wait, 60000 per second", Measure::OpenLoop(60_000)),
+    ];
+    all.extend(waits.map(|(name, measure)| scenario(name, measure, &["recvfrom/sendto"], &WAITS)));
+    let shared = [
+        ("wait, beside a spinning process", Neighbour::Spinner),
+        ("wait, beside another server", Neighbour::Server),
+        ("wait, half a CPU of quota", Neighbour::Quota),
+    ];
+    all.extend(shared.map(|(name, neighbour)| Scenario {
+        neighbour,
+        ..scenario(name, round_trip(false, false), &[], &WAITS)
+    }));
+    let workers = Measure::OpenLoop(20_000);
+    all.push(scenario(
+        "wait, four workers on two CPUs",
+        workers,
+        &[],
+        &WORKERS,
+    ));
+    all
 }
+
+/// Each way to wait by each engine.
+const WAITS: [&str; 4] = [
+    "--engine uring --wait block",
+    "--engine uring --wait adaptive",
+    "--engine mmsg --wait block",
+    "--engine mmsg --wait adaptive",
+];
+/// The same with more workers than CPUs.
+const WORKERS: [&str; 4] = [
+    "--engine uring --cores 4 --wait block",
+    "--engine uring --cores 4 --wait adaptive",
+    "--engine mmsg --cores 4 --wait block",
+    "--engine mmsg --cores 4 --wait adaptive",
+];

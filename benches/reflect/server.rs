@@ -54,7 +54,21 @@ impl Server {
     /// # Errors
     /// ENOENT where the contender is not installed, EAGAIN where there is no room for a process.
     pub fn start(namespace: &Namespace, cpu: usize, contender: &Contender) -> io::Result<Self> {
+        Self::start_with(namespace, cpu, contender, &[])
+    }
+
+    /// The same with more arguments.
+    ///
+    /// # Errors
+    /// Those of [`start`](Self::start).
+    pub fn start_with(
+        namespace: &Namespace,
+        cpu: usize,
+        contender: &Contender,
+        more: &[&str],
+    ) -> io::Result<Self> {
         let mut command = command(contender, cpu)?;
+        command.args(more);
         command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

@@ -7,10 +7,11 @@ use super::settings::{COALESCE_MAX, Config, EngineChoice};
 use crate::datagram::SEGMENTS_MAX;
 use crate::egress;
 use crate::engine::probe::{self, Blocker};
-use crate::engine::{self, Kind};
+use crate::engine::{self, Kind, Waiting};
 use crate::socket;
 use reflector_measure::error::Error;
 use reflector_measure::host::kernel_is_at_least;
+use reflector_measure::quota;
 
 /// Receive buffers that a worker may have; the ring has an entry for each.
 const BUFFERS_MAX: u16 = 4096;
@@ -45,6 +46,7 @@ impl Builder {
                     .try_this("it takes Linux 6.12; --latency kernel measures up to the send")
             })?;
         }
+        let waiting = affordable(self.waiting, workers.len(), quota::cpu_quota(), &mut notes);
         let (kind, abilities, engine_blocker) = choose_engine(self.engine)?;
         let buffers = self.rounded_buffers(&mut notes);
         notes.extend(self.deafness());
@@ -60,7 +62,7 @@ impl Builder {
                 kind,
                 may_fall_back: self.engine == EngineChoice::Auto,
                 buffers,
-                spin: self.spin,
+                waiting,
                 busy_receive: abilities.keeps_unused_buffers,
                 restricted: self.restrict_rings,
                 egress: egress::Settings {
@@ -108,6 +110,28 @@ impl Builder {
             ));
         }
         buffers
+    }
+}
+
+/// `waiting`, unless so many workers could use up a `quota` of so many CPUs by looking.
+///
+/// Who is stopped for the rest of a period answers nobody meanwhile, which is worse than what each
+/// look saves.
+fn affordable(
+    waiting: Waiting,
+    workers: usize,
+    quota: Option<f64>,
+    notes: &mut Vec<String>,
+) -> Waiting {
+    match quota.filter(|&quota| quota < workers as f64) {
+        Some(quota) if waiting == Waiting::Adaptive => {
+            notes.push(format!(
+                "the cgroup's quota of {quota:.2} CPUs is less than one for each worker: workers \
+                 sleep without a look before it, which could use the quota up (--wait block)"
+            ));
+            Waiting::Block
+        }
+        _ => waiting,
     }
 }
 
@@ -182,6 +206,19 @@ mod tests {
             assert!(builder.build().unwrap_err().is_usage());
         }
         assert!(mmsg().buffers(4096).build().is_ok());
+    }
+
+    #[test]
+    fn workers_do_not_look_where_that_could_use_up_their_quota() {
+        let mut notes = Vec::new();
+        let mut wait = |waiting, quota| affordable(waiting, 2, quota, &mut notes);
+        assert_eq!(wait(Waiting::Adaptive, None), Waiting::Adaptive);
+        assert_eq!(wait(Waiting::Adaptive, Some(2.0)), Waiting::Adaptive);
+        assert_eq!(wait(Waiting::Spin, Some(0.5)), Waiting::Spin);
+        assert_eq!(wait(Waiting::Block, Some(0.5)), Waiting::Block);
+        assert_eq!(wait(Waiting::Adaptive, Some(1.5)), Waiting::Block);
+        assert_eq!(notes.len(), 1, "{notes:?}");
+        assert!(notes[0].starts_with("the cgroup's quota of 1.50 CPUs"));
     }
 
     #[test]

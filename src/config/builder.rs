@@ -9,6 +9,7 @@ use super::settings::{
     BUFFERS_DEFAULT, Config, DRAIN_TIMEOUT_DEFAULT, EngineChoice, Listener, OpenPaths,
     SOCKET_BUFFER_DEFAULT,
 };
+use crate::engine::Waiting;
 use crate::guard::{Limit, Prefixes, Rules};
 use crate::mode::Mode;
 use crate::socket;
@@ -32,7 +33,7 @@ pub struct Builder {
     pub(super) cpus: Option<Vec<usize>>,
     pub(super) engine: EngineChoice,
     pub(super) steer_cpu: bool,
-    pub(super) spin: bool,
+    pub(super) waiting: Waiting,
     pub(super) coalesce: Duration,
     pub(super) buffers: u16,
     pub(super) gso: bool,
@@ -58,7 +59,7 @@ impl Default for Builder {
             cpus: None,
             engine: EngineChoice::Auto,
             steer_cpu: false,
-            spin: false,
+            waiting: Waiting::default(),
             coalesce: Duration::ZERO,
             buffers: BUFFERS_DEFAULT,
             gso: true,
@@ -161,9 +162,9 @@ impl Builder {
         self
     }
 
-    /// Polls instead of sleeping.
-    pub fn spin(mut self, is_on: bool) -> Self {
-        self.spin = is_on;
+    /// How workers wait for datagrams.
+    pub fn wait(mut self, waiting: Waiting) -> Self {
+        self.waiting = waiting;
         self
     }
 

@@ -3,15 +3,19 @@
 //! Sends are over when the call returns, so buffers come back at once. The same code ends every
 //! drain, whatever the engine was.
 
+use std::hint;
 use std::io;
 use std::mem;
 use std::os::fd::AsFd;
+use std::time::Duration;
 
 use crate::batch::Batch;
+use crate::clock;
 use crate::datagram::Endpoint;
 use crate::egress::{self, Egress, errno};
 use crate::engine::fault::{Health, PAUSE};
-use crate::engine::settings::{Resources, Settings, Wait};
+use crate::engine::look::{Glance, Look, Reading};
+use crate::engine::settings::{Resources, Settings, Wait, Waiting};
 use crate::ingress;
 use crate::stats::Stats;
 use crate::stats::counters::Counters;
@@ -41,7 +45,9 @@ pub struct Mmsg<C = Kernel> {
     poll: Poll<C>,
     /// Socket that is asked first: each in turn, so that none can starve the others of buffers.
     first: usize,
-    spin: bool,
+    waiting: Waiting,
+    pub(super) look: Look,
+    calls: C,
     /// Whether a receive has failed since the engine paused for it.
     has_failed: bool,
 }
@@ -71,7 +77,7 @@ impl<C: Calls> Mmsg<C> {
             slots_max,
             egress,
             resources,
-            settings.spin,
+            settings.waiting,
         ))
     }
 
@@ -83,7 +89,7 @@ impl<C: Calls> Mmsg<C> {
         buffers_max: usize,
         egress: Egress<C>,
         resources: Resources,
-        spin: bool,
+        waiting: Waiting,
     ) -> Self {
         let sockets = resources.sockets.iter().map(|pair| pair.receiver.as_fd());
         let poll = Poll::new(
@@ -92,7 +98,7 @@ impl<C: Calls> Mmsg<C> {
         );
         let endpoints = resources.endpoints();
         let refused = Vec::with_capacity(buffers_max);
-        let inbox = Inbox::with(calls, leases, buffers_max);
+        let inbox = Inbox::with(calls.clone(), leases, buffers_max);
         Self {
             resources,
             health: (endpoints.iter())
@@ -104,7 +110,9 @@ impl<C: Calls> Mmsg<C> {
             egress,
             poll,
             first: 0,
-            spin,
+            waiting,
+            look: Look::default(),
+            calls,
             has_failed: false,
         }
     }
@@ -141,28 +149,70 @@ impl<C: Calls> Mmsg<C> {
     /// # Errors
     /// What poll(2) says, or a receive that failed for good.
     pub fn receive(&mut self, batch: &mut Batch, stats: &mut Stats, wait: Wait) -> io::Result<()> {
+        let before = stats.received();
         self.receive_now(batch, stats)?;
-        if wait == Wait::Never || !batch.is_empty() {
-            return Ok(());
-        }
-        if mem::take(&mut self.has_failed) {
-            self.resources.wake.wait(Some(PAUSE));
-        }
-        if self.spin {
-            for _ in 0..SPINS {
-                self.receive_now(batch, stats)?;
-                if !batch.is_empty() {
-                    break;
-                }
-                std::hint::spin_loop();
+        let has_waited = wait == Wait::Idle && batch.is_empty();
+        if has_waited {
+            if mem::take(&mut self.has_failed) {
+                self.resources.wake.wait(Some(PAUSE));
             }
-            return Ok(());
+            self.receive_waiting(batch, stats)?;
+        }
+        if self.waiting == Waiting::Adaptive {
+            self.look.received(stats.received() - before);
+            if has_waited {
+                self.look.waited(|| Reading::now(&self.calls));
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until something has come or the worker is woken, in the way asked for, and receives.
+    fn receive_waiting(&mut self, batch: &mut Batch, stats: &mut Stats) -> io::Result<()> {
+        match (self.waiting, self.look.limit()) {
+            (Waiting::Spin, _) => {
+                for _ in 0..SPINS {
+                    self.receive_now(batch, stats)?;
+                    if !batch.is_empty() {
+                        break;
+                    }
+                    hint::spin_loop();
+                }
+                return Ok(());
+            }
+            (Waiting::Adaptive, Some(limit)) => {
+                self.receive_looking(limit, batch, stats)?;
+                if !batch.is_empty() || self.has_failed {
+                    return Ok(());
+                }
+            }
+            (Waiting::Adaptive | Waiting::Block, _) => {}
         }
         self.poll.wait()?;
         if self.poll.is_ready(0) {
             self.resources.wake.clear();
         }
         self.receive_now(batch, stats)
+    }
+
+    /// Receives without blocking, again and again for `limit`, until something has come.
+    fn receive_looking(
+        &mut self,
+        limit: Duration,
+        batch: &mut Batch,
+        stats: &mut Stats,
+    ) -> io::Result<()> {
+        let mut glance = Glance::begin(limit, clock::monotonic());
+        let mut goes_on = true;
+        while goes_on && batch.is_empty() && !self.has_failed {
+            hint::spin_loop();
+            // First the clock: what came while the CPU was away is found.
+            goes_on = glance.goes_on(clock::monotonic());
+            self.receive_now(batch, stats)?;
+        }
+        self.look
+            .looked(glance.outcome(!batch.is_empty()), glance.end());
+        Ok(())
     }
 
     fn receive_now(&mut self, batch: &mut Batch, stats: &mut Stats) -> io::Result<()> {

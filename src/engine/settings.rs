@@ -17,6 +17,19 @@ pub enum Wait {
     Never,
 }
 
+/// How a worker waits for datagrams.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Waiting {
+    /// It sleeps at once.
+    Block,
+    /// It looks for some microseconds before it sleeps, where that has shown to cost nothing.
+    #[default]
+    Adaptive,
+    /// It polls, and takes a whole CPU.
+    Spin,
+}
+
 /// Which engine, once that is decided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -45,8 +58,8 @@ pub struct Settings {
     pub may_fall_back: bool,
     /// Receive buffers of one worker.
     pub buffers: u16,
-    /// Poll instead of sleeping.
-    pub spin: bool,
+    /// How it waits.
+    pub waiting: Waiting,
     /// Whether io_uring may receive from busy sockets without arming
     /// ([`keeps_unused_buffers`](crate::engine::probe::Abilities::keeps_unused_buffers)).
     pub busy_receive: bool,

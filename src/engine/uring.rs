@@ -21,6 +21,7 @@ mod fake;
 mod receive;
 mod restricted;
 mod ring;
+mod wait;
 
 use std::collections::VecDeque;
 use std::io;
@@ -35,13 +36,11 @@ use crate::batch::Batch;
 use crate::datagram::Endpoint;
 use crate::egress::{self, Egress};
 use crate::engine::fault::{Health, PAUSE};
+use crate::engine::look::{Look, Reading};
 use crate::engine::mmsg::Mmsg;
-use crate::engine::settings::{Resources, Settings, Wait};
+use crate::engine::settings::{Resources, Settings, Wait, Waiting};
 use crate::stats::Stats;
 use reflector_udp::mmsg::{Calls, Kernel};
-
-/// Times that a spinning engine polls before the worker looks at its control.
-const SPINS: usize = 4096;
 
 /// The engine of one worker.
 pub struct Uring<R = KernelRing, C = Kernel> {
@@ -61,7 +60,8 @@ pub struct Uring<R = KernelRing, C = Kernel> {
     /// One entry for each message that was submitted and not settled: its error number, 0 if none
     /// has been heard of.
     outcomes: Vec<i32>,
-    spin: bool,
+    waiting: Waiting,
+    look: Look,
     busy_receive: bool,
     calls: C,
 }
@@ -112,7 +112,7 @@ impl<R: Ring, C: Calls> Uring<R, C> {
             buffers_max,
             self.egress,
             self.resources,
-            self.spin,
+            self.waiting,
         ))
     }
 
@@ -130,7 +130,8 @@ impl<R: Ring, C: Calls> Uring<R, C> {
             arrived: VecDeque::with_capacity(slots_max),
             egress: resources.egress(calls.clone(), settings.egress, slots_max),
             outcomes: Vec::with_capacity(egress::messages_max(slots_max)),
-            spin: settings.spin,
+            waiting: settings.waiting,
+            look: Look::default(),
             busy_receive: settings.busy_receive,
             endpoints,
             resources,
@@ -197,18 +198,25 @@ impl<R: Ring, C: Calls> Uring<R, C> {
             self.is_wake_armed = true;
         }
         let is_busy = self.busy_receive && self.receptions.iter().any(Reception::is_busy);
-        if is_busy || wait == Wait::Never || !self.arrived.is_empty() || !batch.is_empty() {
-            self.exchange(Wait::Never, stats)?;
-        } else if self.spin {
-            self.exchange_spinning(stats)?;
+        let may_wait = wait == Wait::Idle && !is_busy;
+        let has_waited = may_wait && self.arrived.is_empty() && batch.is_empty();
+        if has_waited {
+            self.exchange_waiting(stats)?;
         } else {
-            self.exchange(Wait::Idle, stats)?;
+            self.exchange(Wait::Never, stats)?;
         }
         stats.batches.see_free(self.in_kernel);
         self.settle(stats);
         let has_failed = self.receptions.iter().any(Reception::has_failed);
         self.receptions.iter_mut().for_each(Reception::close);
+        let before = stats.received();
         self.take_arrived(batch, stats);
+        if self.waiting == Waiting::Adaptive {
+            self.look.received(stats.received() - before);
+            if has_waited {
+                self.look.waited(|| Reading::now(&self.calls));
+            }
+        }
         if has_failed && batch.is_empty() {
             self.resources.wake.wait(Some(PAUSE));
         }
@@ -268,30 +276,19 @@ impl<R: Ring, C: Calls> Uring<R, C> {
         (first..count).chain(0..first)
     }
 
-    fn exchange_spinning(&mut self, stats: &mut Stats) -> io::Result<()> {
-        self.exchange(Wait::Never, stats)?;
-        for _ in 0..SPINS {
-            if !self.arrived.is_empty() {
-                break;
-            }
-            if self.ring.has_work() {
-                self.exchange(Wait::Never, stats)?;
-            }
-            std::hint::spin_loop();
-        }
-        Ok(())
-    }
-
-    /// Submits what is queued, reaps what is complete. All sends are over afterwards.
-    fn exchange(&mut self, wait: Wait, stats: &mut Stats) -> io::Result<()> {
+    /// Submits what is queued, reaps what is complete, and says whether anything was. All sends are
+    /// over afterwards.
+    fn exchange(&mut self, wait: Wait, stats: &mut Stats) -> io::Result<bool> {
         let mut wait = wait == Wait::Idle;
+        let mut has_completed = false;
         loop {
             self.enter(wait)?;
             while let Some(completion) = self.ring.reap() {
+                has_completed = true;
                 self.note(completion, stats)?;
             }
             if !self.ring.is_behind() {
-                return Ok(());
+                return Ok(has_completed);
             }
             wait = false;
         }

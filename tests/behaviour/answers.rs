@@ -86,9 +86,10 @@ on_both_engines! {
     fn options_change_how_and_not_what_is_answered(engine: Engine) {
         let picture = DockerHost::new().unwrap();
         for args in [
-            &["--spin"][..],
+            &["--wait", "spin"][..],
+            &["--wait", "block"],
             &["--coalesce", "1ms"],
-            &["--spin", "--coalesce", "1ms"],
+            &["--wait", "spin", "--coalesce", "1ms"],
             &["--steer", "cpu"],
             &["--buffers", "1"],
         ] {

@@ -23,6 +23,7 @@ fn every_option_is_read_from_its_environment_variable() {
         "CPUS",
         "ENGINE",
         "STEER",
+        "WAIT",
         "GRO",
         "GSO",
         "COALESCE",
@@ -299,4 +300,28 @@ fn a_variable_that_is_mistyped_is_told_with_the_one_that_is_meant() {
             }
         },
     );
+}
+
+#[test]
+fn the_old_name_of_an_option_is_told_its_new_one() {
+    in_namespaces(
+        "options::the_old_name_of_an_option_is_told_its_new_one",
+        old_name_is_told,
+    );
+}
+
+fn old_name_is_told() {
+    let sentence = "--spin (REFLECTOR_SPIN) has another name";
+    for (args, variables) in [
+        (&["--spin"][..], &[][..]),
+        (&[], &[("REFLECTOR_SPIN", "1")][..]),
+    ] {
+        let output = with_env(args, variables);
+        assert_eq!(output.status.code(), Some(USAGE));
+        let said = text(&output.stderr);
+        assert!(
+            said.contains(sentence) && said.contains("use --wait spin"),
+            "{said}"
+        );
+    }
 }

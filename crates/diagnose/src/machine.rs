@@ -8,7 +8,6 @@ pub(crate) mod check;
 mod network;
 mod offload;
 mod queues;
-mod quota;
 
 use std::fs;
 
@@ -18,6 +17,7 @@ use crate::host;
 use check::Check;
 use reflector_measure::exit::Exit;
 use reflector_measure::host::{kernel_is_at_least, kernel_release};
+use reflector_measure::quota::cpu_quota;
 use reflector_udp::sockopt;
 
 /// Why io_uring is not available, and what would change that.
@@ -81,7 +81,7 @@ fn cpus() -> Check {
     let allowed = core_affinity::get_core_ids().map_or(0, |ids| ids.len());
     let online = fs::read_to_string("/sys/devices/system/cpu/online").unwrap_or_default();
     let found = format!("{allowed} to run on, of {} online", online.trim());
-    match quota::cpu_quota() {
+    match cpu_quota() {
         Some(quota) if quota < 1.0 => Check::warn(
             "CPUs",
             format!("{found}; the cgroup's quota is {quota:.2} CPUs, less than one worker"),

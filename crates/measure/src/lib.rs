@@ -34,6 +34,7 @@ pub mod dad;
 pub mod drops;
 pub mod file;
 pub mod host;
+pub mod quota;
 pub mod snmp;
 
 pub mod echo_info;

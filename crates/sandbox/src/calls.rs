@@ -97,6 +97,8 @@ pub const WORKER: &[Call] = calls! {
     // A descriptor is looked at before it is closed, where Rust's own checks are on.
     SYS_fcntl[is(1, libc::F_GETFD)]
     SYS_ioctl[is(1, libc::TCGETS as i32), is(1, libc::TIOCGWINSZ as i32)]
+    // What the thread has used, which decides whether it looks before it sleeps.
+    SYS_getrusage[is(0, libc::RUSAGE_THREAD)]
     // The other threads, and clocks that the vDSO does not have.
     SYS_futex SYS_sched_yield SYS_clock_gettime SYS_clock_nanosleep SYS_nanosleep
     SYS_restart_syscall

@@ -28,6 +28,7 @@ pub mod mmsg;
 
 pub mod errqueue;
 pub mod sockopt;
+pub mod usage;
 pub mod wake;
 
 pub mod child;

@@ -4,6 +4,8 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr;
 
+use crate::usage::Usage;
+
 /// Who carries out the calls: the kernel, or what a test has in its place.
 ///
 /// A type parameter with one value of no size, so that a program pays nothing for it.
@@ -53,6 +55,12 @@ pub trait Calls: Clone {
     /// # Errors
     /// `EINTR` for a signal, `ENOMEM` (poll(2)).
     fn poll(&self, fds: &mut [libc::pollfd]) -> io::Result<()>;
+
+    /// What the calling thread has used.
+    ///
+    /// # Errors
+    /// Those of [`Usage::of_thread`].
+    fn usage(&self) -> io::Result<Usage>;
 }
 
 /// The kernel itself.
@@ -120,5 +128,8 @@ impl Calls for Kernel {
         } else {
             Ok(())
         }
+    }
+    fn usage(&self) -> io::Result<Usage> {
+        Usage::of_thread()
     }
 }

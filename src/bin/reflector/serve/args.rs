@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::Args;
 use clap::builder::NonEmptyStringValueParser;
-use reflector::config::{Builder, Config, EngineChoice};
+use reflector::config::{Builder, Config, EngineChoice, Waiting};
 use reflector::mode::Mode;
 use reflector::responder::Responder;
 use reflector::server::Inherited;
@@ -18,7 +18,7 @@ use super::manager;
 use super::output::OutputArgs;
 use super::peers::Peers;
 use super::trains::Trains;
-use super::values::{self, CpuList, Listen, ReplyInterface, Steer};
+use super::values::{self, CpuList, Listen, ReplyInterface, Steer, Wait};
 use crate::values::{Engine, List, OnlyFamily, list, number};
 
 // A doc comment on one of these structs would become the program's description.
@@ -140,10 +140,17 @@ struct Workers {
     /// new one fails before. --hdr takes a file for each.
     #[arg(long, value_name = "SOCKET")]
     takeover: Option<PathBuf>,
-    /// Poll instead of sleeping: shorter round trips, but every worker takes a whole core
+    /// How workers wait for datagrams: block, adaptive or spin
     ///
-    /// A round trip takes about half as long as with sleeping workers, or less.
-    #[arg(long)]
+    /// 'block' is to sleep at once. 'adaptive' is to look for 50us at most before each sleep, where
+    /// that has shown to take no more CPU time than to sleep, nobody else wants the CPU, and a CPU
+    /// quota leaves a CPU to each worker. 'spin' is to poll: the shortest round trips, but every
+    /// worker takes a whole core.
+    #[arg(long, value_enum, value_name = "HOW", hide_possible_values = true)]
+    #[arg(default_value_t = Wait::Adaptive)]
+    wait: Wait,
+    /// Renamed: --wait spin
+    #[arg(long, hide = true)]
     spin: bool,
     /// Keep all privileges, files and system calls
     ///
@@ -217,8 +224,15 @@ impl ServeArgs {
     /// The settings that the arguments ask for; what they do not, suits the sockets `activated`.
     ///
     /// # Errors
-    /// A name does not resolve, or an interface does not exist (ENODEV).
+    /// A name does not resolve, an interface does not exist (ENODEV), or an option was renamed.
     pub fn builder(&self, activated: &[Inherited]) -> Result<Builder, Error> {
+        if self.workers.spin {
+            let what = "--spin (REFLECTOR_SPIN) has another name";
+            return Err(Error::usage(
+                what,
+                "use --wait spin, or REFLECTOR_WAIT=spin",
+            ));
+        }
         let mut builder = Config::builder();
         let per_address = manager::per_address(activated);
         if self.addresses.listen.is_empty() && self.addresses.only.family().is_none() {
@@ -289,6 +303,10 @@ impl Workers {
             .steer_cpu(self.steer == Steer::Cpu)
             .drain_delay(self.drain_delay)
             .drain_timeout(self.drain_timeout)
-            .spin(self.spin)
+            .wait(match self.wait {
+                Wait::Block => Waiting::Block,
+                Wait::Adaptive => Waiting::Adaptive,
+                Wait::Spin => Waiting::Spin,
+            })
     }
 }

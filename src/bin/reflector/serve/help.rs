@@ -19,7 +19,7 @@ pub const ENDING: Ending = Ending {
         ),
         (
             "Reply to one network only, with the shortest round trips",
-            "reflector --allow 10.1.0.0/16 --cpus 0-1 --spin",
+            "reflector --allow 10.1.0.0/16 --cpus 0-1 --wait spin",
         ),
     ],
     sections: &[

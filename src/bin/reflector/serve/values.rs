@@ -97,6 +97,14 @@ pub enum Steer {
     Cpu,
 }
 
+/// How workers wait for datagrams.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Wait {
+    Block,
+    Adaptive,
+    Spin,
+}
+
 /// The interface that replies leave by. A message with a source address orders one for IPv4; for
 /// IPv6 it only wishes for one (`ip6_route_output_flags`, net/ipv6/route.c), which decides in
 /// `ip -6 rule … oif` and for link-local addresses.

@@ -4,12 +4,14 @@ use std::cell::RefCell;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::rc::Rc;
+use std::time::Duration;
 
 use super::message::Message;
 use super::sends::Call;
 use super::world::{Exit, World};
 use reflector_udp::addr::PeerAddr;
 use reflector_udp::mmsg::Calls;
+use reflector_udp::usage::Usage;
 
 /// The world in the kernel's place.
 #[derive(Clone)]
@@ -99,6 +101,15 @@ impl Calls for FakeCalls {
         // SAFETY: the caller promises what a header points to.
         let message = unsafe { Message::read(header) };
         world.send(exit, Call::Alone, &message).or_else(error)
+    }
+
+    fn usage(&self) -> io::Result<Usage> {
+        let world = &mut *self.0.borrow_mut();
+        // Each step costs something, and now and then others want the CPU.
+        Ok(Usage {
+            cpu: Duration::from_micros(world.steps as u64),
+            preempted: world.choices.one_of(&[0, 0, 0, 0, 0, 0, 0, 5]),
+        })
     }
 
     fn poll(&self, fds: &mut [libc::pollfd]) -> io::Result<()> {

@@ -341,7 +341,19 @@ impl Ring for FakeRing {
     }
 
     fn has_work(&mut self) -> bool {
-        self.chance(10)
+        // The world goes on meanwhile, but not at each of many looks.
+        if self.chance(50) {
+            self.world().step("a look");
+        }
+        let has_come =
+            |socket: usize| self.is_armed[socket] && !self.world().queues[socket].is_empty();
+        let has_work = !self.held_back.is_empty() || (0..SOCKETS).any(has_come);
+        // It may be told late, or of nothing.
+        if has_work {
+            !self.chance(100)
+        } else {
+            self.chance(10)
+        }
     }
 
     fn reap(&mut self) -> Option<Completion> {

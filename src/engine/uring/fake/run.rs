@@ -21,8 +21,9 @@ use super::watched::{Mistake, Watched};
 use super::world::{BUFFERS, Exit, SOCKETS, WILDCARDS, World};
 use crate::clock;
 use crate::egress::{self, Detours, LANES, Routes};
+use crate::engine::look::Look;
 use crate::engine::mmsg::Mmsg;
-use crate::engine::settings::{Kind, Resources, Settings};
+use crate::engine::settings::{Kind, Resources, Settings, Waiting};
 use crate::engine::uring::{Uring, buffers};
 use crate::engine::{Engine, Moves};
 use crate::guard::Limit;
@@ -50,7 +51,12 @@ impl Life {
             kind: if is_mmsg { Kind::Mmsg } else { Kind::Uring },
             may_fall_back: false,
             buffers: BUFFERS,
-            spin: choices.chance(100),
+            waiting: choices.one_of(&[
+                Waiting::Block,
+                Waiting::Adaptive,
+                Waiting::Adaptive,
+                Waiting::Spin,
+            ]),
             restricted: false,
             busy_receive: !choices.chance(150),
             egress: egress::Settings {
@@ -60,6 +66,7 @@ impl Life {
                 wire: false,
             },
         };
+        let has_learnt = choices.chance(500);
         let coalesce = choices.one_of(&[0, 0, 0, 1]);
         let limit = choices.one_of(&[None, None, Some(false), Some(true)]);
         let limit = limit.map(|is_dry_run| Limit {
@@ -84,15 +91,23 @@ impl Life {
             world.ordered = lists.clone();
         }
         let calls = FakeCalls(Rc::clone(&world));
+        let look = match has_learnt {
+            true => Look::looking(clock::monotonic()),
+            false => Look::default(),
+        };
         let engine = match settings.kind {
             Kind::Mmsg => {
                 let engine = Mmsg::open_with(calls, &settings, resources.clone());
-                Engine::Mmsg(engine.expect("memory"))
+                let mut engine = engine.expect("memory");
+                engine.look = look;
+                Engine::Mmsg(engine)
             }
             Kind::Uring => {
                 let leases = buffers::carve(BUFFERS).expect("memory");
                 let ring = FakeRing::new(Rc::clone(&world), leases, settings.busy_receive);
-                Engine::Uring(Uring::with(calls, ring, &settings, resources.clone()))
+                let mut engine = Uring::with(calls, ring, &settings, resources.clone());
+                engine.look = look;
+                Engine::Uring(engine)
             }
         };
         let (sender, receiver) = sync_channel(1);

@@ -239,6 +239,13 @@ impl Moves for Watched {
         if !mem::take(&mut self.has_switched) {
             self.has_read_orders();
         }
+        let looks = match &self.engine {
+            Engine::Uring(engine) => engine.look.limit().map(|_| "looked for completions"),
+            Engine::Mmsg(engine) => engine.look.limit().map(|_| "looked for datagrams"),
+        };
+        if let Some(deed) = looks {
+            self.world.borrow_mut().has_done(deed);
+        }
         self.engine.receive(batch, stats, wait)?;
         self.check(batch, stats, true);
         Ok(())

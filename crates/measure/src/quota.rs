@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 /// The smallest quota of this process's cgroup and those above it, in CPUs. On a host with cgroups
 /// of both versions the controller is in one of them.
-pub(super) fn cpu_quota() -> Option<f64> {
+pub fn cpu_quota() -> Option<f64> {
     let read = |path: &Path| fs::read_to_string(path).ok();
     quota(read)
 }
