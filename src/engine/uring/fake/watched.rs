@@ -113,7 +113,9 @@ impl Watched {
     /// The worker is about to send: every slot has been decided as it should be.
     fn look_at(&mut self, batch: &mut Batch) {
         if self.mistake == Some(Mistake::AnswersTheRefused) {
-            let (slots, _) = batch.parts_mut();
+            let decided = batch.decided().1.to_vec();
+            let (slots, verdicts) = batch.parts_mut();
+            *verdicts = decided;
             for (slot, _) in slots {
                 if slot.answer == Answer::Drop(DropReason::NotAllowed) && slot.count() == 1 {
                     slot.answer = Answer::Whole;
