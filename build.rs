@@ -1,8 +1,15 @@
 //! Tells the program the commit that it is built from: what `REFLECTOR_COMMIT` says, or git, or
 //! nobody.
 //!
-//! Git is asked for optimized builds only, so that a commit does not have all tests built anew.
+//! Git is asked for optimized builds only, and only when what they are made of has changed: a
+//! commit alone has nothing built anew, and what is there was built from an earlier one with the
+//! same files.
 
+#![allow(
+    clippy::disallowed_macros,
+    clippy::disallowed_methods,
+    reason = "cargo tells by the environment and is told by stdout"
+)]
 #![allow(
     clippy::disallowed_macros,
     clippy::disallowed_methods,
@@ -27,7 +34,7 @@ fn main() {
     println!("cargo::rustc-env=BUILT_FROM_COMMIT={commit}");
 }
 
-/// The commit that is checked out, with `-dirty` where files differ from it.
+/// The commit that is checked out now, with `-dirty` where files differ from it.
 fn of_git() -> Option<String> {
     if env::var("PROFILE").ok()? != "release" {
         return None;
@@ -38,8 +45,7 @@ fn of_git() -> Option<String> {
     if Path::new(&top).canonicalize().ok()? != Path::new(&here).canonicalize().ok()? {
         return None;
     }
-    let head = git(&["rev-parse", "--git-path", "logs/HEAD"])?;
-    for path in [&head, "src", "crates", "Cargo.toml", "Cargo.lock"] {
+    for path in ["src", "crates", "Cargo.toml", "Cargo.lock"] {
         println!("cargo::rerun-if-changed={path}");
     }
     git(&[

@@ -13,6 +13,7 @@ mod options;
 mod ports;
 mod readers;
 mod refusals;
+mod repeated;
 mod reports;
 mod sandbox;
 mod takeover;

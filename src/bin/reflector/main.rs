@@ -11,6 +11,7 @@ mod environment;
 mod healthcheck;
 mod help;
 mod question;
+mod repeated;
 mod signals;
 mod stderr;
 mod values;
@@ -34,8 +35,11 @@ use clap::error::ErrorKind;
 use reflector_measure::exit::Exit;
 use reflector_measure::text;
 use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 use cli::{Cli, Command};
+use repeated::Limit;
 use serve::LogFormat;
 use stderr::Log;
 
@@ -72,6 +76,7 @@ fn main() -> ExitCode {
             Exit::Failed
         }
     });
+    repeated::tell(true);
     exit.into()
 }
 
@@ -110,7 +115,10 @@ fn start_log(is_verbose: bool, format: LogFormat) {
         .log_internal_errors(false)
         .with_writer(Log::new(wraps));
     match format {
-        LogFormat::Text => log.with_ansi(false).without_time().init(),
-        LogFormat::Json => log.json().init(),
+        LogFormat::Text => {
+            let log = log.with_ansi(false).without_time();
+            log.finish().with(Limit).init();
+        }
+        LogFormat::Json => log.json().finish().with(Limit).init(),
     }
 }

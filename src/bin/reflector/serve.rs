@@ -33,6 +33,7 @@ use reflector_measure::exit::Exit;
 use signal_hook::consts::{SIGHUP, SIGUSR1};
 use signal_hook::iterator::Signals;
 
+use crate::repeated;
 use crate::signals;
 use accelerate::InKernel;
 use manager::Manager;
@@ -125,6 +126,8 @@ pub fn run(args: &ServeArgs) -> Result<Exit, Error> {
             // Before it is asked what it has answered, for the last time.
             in_kernel.end();
         }
+        // Of kinds of lines that have come no more since.
+        repeated::tell(false);
         metrics.report(report);
         reports.report(report);
     });
