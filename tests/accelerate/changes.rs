@@ -10,7 +10,7 @@ use reflector_testkit::{Client, Engine, LISTEN, PORT, Reflector, at, join};
 use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
 
 use crate::in_namespaces;
-use crate::stage::{Accelerated, everybody, rules};
+use crate::stage::{Accelerated, all_by, everybody, rules};
 
 const OWN: [&str; 2] = ["10.9.0.1", "fd09::1"];
 
@@ -202,7 +202,9 @@ fn what_is_loaded_is_fed_attached_and_read_without_rights() {
                 framing: Framing::Ethernet,
                 is_loopback: false,
                 other: None,
+                routed_by: ifindex,
             };
+            program.set_routes(all_by(ifindex)).unwrap();
             program.attach(&device).unwrap();
         });
         let any = "10.9.0.2:0".parse().unwrap();

@@ -6,7 +6,9 @@ use std::net::{IpAddr, SocketAddr};
 
 use reflector::internals::guard::{Guard, Prefixes};
 use reflector::ipnet::{IpNet, Ipv4Net};
-use reflector_accelerate::{Accelerator, Device, Frame, Framing, Local, Outcome, Rules, Way};
+use reflector_accelerate::{
+    Accelerator, Device, Frame, Framing, Local, Outcome, Routes, Rules, Way,
+};
 use reflector_netlab::topology::Namespace;
 use reflector_testkit::random::Random;
 
@@ -72,6 +74,18 @@ const TARGETS: [&str; 12] = [
     "fe80::2",
     "::1",
     "ff02::1",
+];
+/// Where routes lead to.
+const ROUTED: [&str; 9] = [
+    "0.0.0.0/0",
+    "::/0",
+    "10.0.0.0/8",
+    "10.0.0.0/24",
+    "10.1.2.3/32",
+    "192.168.0.0/16",
+    "127.0.0.0/16",
+    "fd00::/16",
+    "fe80::/64",
 ];
 const PREFIXES: [&str; 14] = [
     "0.0.0.0/0",
@@ -182,6 +196,7 @@ fn draw(random: &mut Random) -> (Host, Rules) {
         ifindex: IFINDEX,
         other: (random.below(2) == 0).then_some(OTHER),
         is_loopback: random.below(3) == 0,
+        routes: routes(random),
         tos,
     };
     let rules = Rules {
@@ -192,6 +207,18 @@ fn draw(random: &mut Random) -> (Host, Rules) {
         tos,
     };
     (host, rules)
+}
+
+/// Mostly by the device of the test, and by others, none, or not at all.
+fn routes(random: &mut Random) -> Vec<(IpNet, Vec<u32>)> {
+    let mut routes = Vec::new();
+    for net in all(&ROUTED) {
+        let devices = random.one_of(&[&[IFINDEX][..], &[IFINDEX], &[5, IFINDEX], &[5], &[]]);
+        if random.below(4) > 0 {
+            routes.push((net, devices.to_vec()));
+        }
+    }
+    routes
 }
 
 fn rules_of(allow: Prefixes, deny: Prefixes, loop_guard: bool) -> reflector::Rules {
@@ -231,7 +258,10 @@ fn tell<'a>(
         framing: Framing::Ethernet,
         is_loopback: host.is_loopback,
         other: host.other,
+        routed_by: IFINDEX,
     };
+    let routes = Routes(host.routes.iter().cloned().collect());
+    accelerator.set_routes(routes).unwrap();
     accelerator.attach(&device).unwrap();
     accelerator
 }

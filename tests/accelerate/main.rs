@@ -5,7 +5,9 @@
 mod changes;
 mod differential;
 mod forge;
+mod kinds;
 mod program;
+mod routes;
 mod socket;
 mod stage;
 mod wire;

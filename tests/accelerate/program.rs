@@ -16,13 +16,13 @@ use serde_json::Value;
 use crate::in_namespaces;
 use crate::stage::ask_all;
 
-fn two() -> (Namespace, Namespace) {
+pub fn two() -> (Namespace, Namespace) {
     let (server, peer) = (Namespace::new().unwrap(), Namespace::new().unwrap());
     join(&server, &peer, "wire");
     (server, peer)
 }
 
-fn start(server: &Namespace, engine: Engine, args: &[&str]) -> Reflector {
+pub fn start(server: &Namespace, engine: Engine, args: &[&str]) -> Reflector {
     let all = [LISTEN, &["--cores", "1", "--accelerate", "wire"], args].concat();
     Reflector::start(server, engine, &all)
 }
@@ -32,7 +32,7 @@ fn client(peer: &Namespace) -> Client {
 }
 
 /// What it said, which is the warning that firewalls are passed by, and nothing else.
-fn stop(reflector: Reflector) -> Value {
+pub fn stop(reflector: Reflector) -> Value {
     let (summary, log) = reflector.stop_with_log();
     let warnings = log
         .lines()

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use reflector::internals::datagram::{Arrival, Attributes};
 use reflector::internals::guard::Guard;
-use reflector::ipnet::Ipv4Net;
+use reflector::ipnet::{IpNet, Ipv4Net};
 use reflector_accelerate::Local;
 use reflector_udp::addr::PeerAddr;
 
@@ -20,6 +20,8 @@ pub struct Host {
     pub ifindex: u32,
     pub other: Option<[u8; 6]>,
     pub is_loopback: bool,
+    /// Each with the devices by which it leads.
+    pub routes: Vec<(IpNet, Vec<u32>)>,
     pub tos: u8,
 }
 
@@ -106,7 +108,13 @@ impl Host {
             return false;
         }
         let is_own = source.is_loopback() || self.own.iter().any(|it| it.addr == source);
-        self.is_loopback || !is_own
+        if is_own {
+            return self.is_loopback;
+        }
+        // A reply has to find a way, and by the device of the request.
+        let around = self.routes.iter().filter(|(net, _)| net.contains(&source));
+        let longest = around.max_by_key(|(net, _)| net.prefix_len());
+        longest.is_some_and(|(_, devices)| devices.contains(&self.ifindex))
     }
 }
 

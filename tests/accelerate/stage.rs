@@ -1,9 +1,11 @@
 //! Devices that answer, in namespaces.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::process::Command;
 
 use reflector::ipnet::IpNet;
-use reflector_accelerate::{Accelerator, Counters, Device, Framing, Local, Rules, Way};
+use reflector_accelerate::{Accelerator, Counters, Device, Framing, Local, Routes, Rules, Way};
 use reflector_netlab::topology::Namespace;
 use reflector_testkit::PORT;
 use reflector_testkit::train::Client;
@@ -50,10 +52,17 @@ impl<'a> Accelerated<'a> {
 
     /// Attaches to one more device.
     pub fn attach(&mut self, device: &str, way: Way, other: Option<[u8; 6]>) {
+        let ifindex = self.namespace.interface_index(device).unwrap();
+        self.program.set_routes(all_by(ifindex)).unwrap();
+        let framing = match device {
+            "tun0" => Framing::None,
+            _ => Framing::Ethernet,
+        };
         let device = Device {
-            ifindex: self.namespace.interface_index(device).unwrap(),
+            ifindex,
+            routed_by: ifindex,
             way,
-            framing: Framing::Ethernet,
+            framing,
             is_loopback: device == "lo",
             other,
         };
@@ -71,6 +80,18 @@ impl<'a> Accelerated<'a> {
     pub fn counted(&self) -> Counters {
         self.program.counters().unwrap()
     }
+}
+
+/// What rtnetlink has no method for here.
+pub fn ip(namespace: &Namespace, args: &str) {
+    let run = || Command::new("ip").args(args.split(' ')).status();
+    assert!(namespace.run(run).unwrap().success(), "ip {args}");
+}
+
+/// All are reached by one device.
+pub fn all_by(ifindex: u32) -> Routes {
+    let nets = ["0.0.0.0/0", "::/0"].map(|net| (net.parse().unwrap(), vec![ifindex]));
+    Routes(BTreeMap::from(nets))
 }
 
 /// Everybody may ask, from any port but those of reflectors.

@@ -1,7 +1,6 @@
 //! Over links: who is answered in the kernel gets what a socket would send, and who is not, too.
 
 use std::net::SocketAddrV4;
-use std::process::Command;
 
 use reflector_accelerate::Way;
 use reflector_netlab::topology::{Namespace, net};
@@ -9,7 +8,7 @@ use reflector_testkit::raw::send_forged;
 use reflector_testkit::{Client, Engine, LISTEN, PORT, Reflector, at, join};
 
 use crate::in_namespaces;
-use crate::stage::{Accelerated, ask_all, everybody, rules};
+use crate::stage::{Accelerated, ask_all, everybody, ip, rules};
 
 /// Of the bridge.
 const MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
@@ -18,12 +17,6 @@ const OWN: [&str; 2] = ["10.9.0.1", "fd09::1"];
 
 fn addr(text: &str) -> SocketAddrV4 {
     text.parse().unwrap()
-}
-
-/// What rtnetlink has no method for here.
-fn ip(namespace: &Namespace, args: &str) {
-    let run = || Command::new("ip").args(args.split(' ')).status();
-    assert!(namespace.run(run).unwrap().success(), "ip {args}");
 }
 
 fn two() -> (Namespace, Namespace) {

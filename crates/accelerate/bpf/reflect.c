@@ -28,8 +28,6 @@
 // What crates/accelerate/src/layout.rs says as well.
 #define WAY_PEER 1
 #define FRAMING_ETHERNET 1
-#define FROM_OUTSIDE 1
-#define FROM_LOOPBACK 2
 #define SUB_BUCKETS 8
 #define BUCKETS 176
 #define RESIDENCE_MAX_NS ((1 << 24) - 1)
@@ -47,11 +45,12 @@
 struct device {
 	__u8 way;
 	__u8 framing;
-	__u8 is_loopback;
 	// Whether frames to `other` are its own as well, which is so for a port of a bridge.
 	__u8 has_other;
 	__u8 other[ETH_ALEN];
-	__u8 padding[2];
+	__u8 padding[3];
+	// A bit, which those sources have that this host would send to by this device.
+	__u32 bit;
 };
 
 // An address and port that a socket of the reflector listens on.
@@ -111,7 +110,7 @@ struct {
 	__type(value, __u32);
 } targets SEC(".maps");
 
-// Who is answered, twice: one is used while the other is written. Without an entry, nobody.
+// Who is answered, and by which devices, twice: one is used while the other is written. Without an entry, nobody.
 #define LIST(name, prefix)                                                                         \
 	struct {                                                                                   \
 		__uint(type, BPF_MAP_TYPE_LPM_TRIE);                                               \
@@ -230,7 +229,8 @@ static __always_inline int may_ask(const struct request *request, const struct d
 	__u16 port = bpf_ntohs(udp->source);
 	if (request->settings->denied_ports[port / 64] >> (port % 64) & 1)
 		return 0;
-	return listed && *listed & (device->is_loopback ? FROM_LOOPBACK : FROM_OUTSIDE);
+	// Else a reply would leave by another device, or none, and rp_filter may refuse the request.
+	return listed && *listed & device->bit;
 }
 
 // The hop limit of a reply, or 0 for none.

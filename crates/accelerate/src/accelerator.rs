@@ -11,10 +11,12 @@ use aya::{Ebpf, EbpfLoader, include_bytes_aligned};
 use reflector_measure::error::Error;
 use rustix::net::{AddressFamily, SocketType, netdevice, socket};
 
+use crate::bits::Bits;
 use crate::counted::Counters;
 use crate::failure;
 use crate::layout::{Answered, Counts, Target, answered};
 use crate::lists::{Lists, take};
+use crate::routes::Routes;
 use crate::rules::Rules;
 use crate::targets::{Local, targets};
 use crate::way::{Framing, Way};
@@ -41,6 +43,8 @@ pub struct Device {
     pub is_loopback: bool,
     /// Whose frames are its own as well: a bridge's, for a port of it.
     pub other: Option<[u8; 6]>,
+    /// The device that has its routes: a bridge for a port of it, else itself.
+    pub routed_by: u32,
 }
 
 /// The program, loaded. When this is dropped, or the process ends in whatever way, nothing of it
@@ -58,11 +62,14 @@ pub struct Accelerator {
     listeners: Vec<SocketAddr>,
     own: Vec<Local>,
     broadcasts: Vec<Ipv4Addr>,
+    routes: Routes,
+    bits: Bits,
 }
 
 impl Accelerator {
     /// Loads the program, which answers what was sent to `listeners`, but nothing before it is told
-    /// [addresses](Self::set_addresses) and [attached](Self::attach).
+    /// [addresses](Self::set_addresses) and [routes](Self::set_routes), and
+    /// [attached](Self::attach).
     ///
     /// # Errors
     /// Linux before 6.6; `EPERM` without CAP_BPF and CAP_NET_ADMIN.
@@ -89,6 +96,8 @@ impl Accelerator {
             listeners,
             own: Vec::new(),
             broadcasts: Vec::new(),
+            routes: Routes::default(),
+            bits: Bits::default(),
         };
         accelerator.write_lists()?;
         Ok(accelerator)
@@ -104,7 +113,8 @@ impl Accelerator {
         let cannot = |e: &(dyn std::error::Error + 'static)| {
             failure::of(format!("cannot attach to the device number {index}"), e)
         };
-        let entry = answered(device.way, device.framing, device.is_loopback, device.other);
+        let bit = self.bit(device)?;
+        let entry = answered(device.way, device.framing, device.other, bit);
         let written = self.devices.insert(index, entry, 0);
         written.map_err(|error| cannot(&error))?;
         if let Some((_, known)) = self.links.get_mut(&index) {
@@ -123,13 +133,32 @@ impl Accelerator {
         }
     }
 
-    /// Answers in another way at a device that it is attached to.
+    /// The bit of what replies at `device` leave by, which prefixes are listed with from now on.
+    fn bit(&mut self, device: &Device) -> Result<u32, Error> {
+        let (index, others) = (device.routed_by, &self.links);
+        let is_used = |it| {
+            let mut others = others.values().map(|(_, other)| other);
+            others.any(|other| other.ifindex != device.ifindex && other.routed_by == it)
+        };
+        let before = self.bits.clone();
+        let bit = self.bits.give(index, device.is_loopback, is_used)?;
+        if self.bits != before {
+            self.write_lists()?;
+        }
+        Ok(bit)
+    }
+
+    /// Answers as `change` makes it at a device that it is attached to.
     ///
     /// # Errors
     /// What the kernel says of the map of devices; there is no such device.
-    pub fn set_way(&mut self, ifindex: u32, way: Way) -> Result<(), Error> {
+    pub fn alter(&mut self, ifindex: u32, change: impl FnOnce(&mut Device)) -> Result<(), Error> {
         match self.links.get(&ifindex) {
-            Some((_, device)) => self.attach(&Device { way, ..*device }),
+            Some((_, device)) => {
+                let mut device = *device;
+                change(&mut device);
+                self.attach(&device)
+            }
             None => {
                 let attempted = format!("cannot answer at the device number {ifindex}");
                 Err(Error::new(attempted, "nothing is attached there"))
@@ -212,9 +241,21 @@ impl Accelerator {
         Ok(())
     }
 
+    /// Answers only whom `routes` lead to by the device that asks. Everybody else is passed: a reply
+    /// would leave by another device or not at all, and rp_filter may refuse the request.
+    ///
+    /// # Errors
+    /// `ENOSPC`, `ENOMEM`; then everything is passed.
+    pub fn set_routes(&mut self, routes: Routes) -> Result<(), Error> {
+        self.routes = routes;
+        self.write_lists()
+    }
+
     fn write_lists(&mut self) -> Result<(), Error> {
         let own: Vec<IpAddr> = self.own.iter().map(|it| it.addr).collect();
-        let entries = self.rules.lists(&own, &self.broadcasts);
+        let entries = self
+            .rules
+            .lists(&own, &self.broadcasts, &self.routes, &self.bits);
         self.lists.set(entries, &self.rules.settings())
     }
 

@@ -31,4 +31,4 @@ pub use host::{Host, Namespace};
 pub use judge::{Facts, Refusal, hint, judge, peer_is_scrubbed};
 pub use local::LocalAddresses;
 pub use machine::Machine;
-pub use step::{Reason, Step};
+pub use step::{Bridge, Reason, Step};

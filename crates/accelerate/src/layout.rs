@@ -4,11 +4,6 @@ use std::net::{IpAddr, SocketAddr};
 
 use crate::way::{Framing, Way};
 
-/// Bits of a listed prefix: answered where it comes by a device that is no loopback.
-pub const FROM_OUTSIDE: u32 = 1;
-/// Answered where it comes by a loopback device.
-pub const FROM_LOOPBACK: u32 = 2;
-
 /// Which of the two sets is used: none, everything is passed.
 pub const NO_SET: u32 = 2;
 
@@ -36,16 +31,17 @@ pub fn bucket_end_ns(bucket: usize) -> u64 {
 }
 
 /// `struct device`.
-pub type Answered = [u8; 12];
+pub type Answered = [u8; 16];
 
-/// The entry of a device; frames to `other` are its own as well.
-pub fn answered(way: Way, framing: Framing, is_loopback: bool, other: Option<[u8; 6]>) -> Answered {
-    let mut answered = [0; 12];
+/// The entry of a device; frames to `other` are its own as well. It answers to prefixes that are
+/// listed with its `bit`.
+pub fn answered(way: Way, framing: Framing, other: Option<[u8; 6]>, bit: u32) -> Answered {
+    let mut answered = [0; 16];
     answered[0] = u8::from(way == Way::Peer);
     answered[1] = u8::from(framing == Framing::Ethernet);
-    answered[2] = u8::from(is_loopback);
-    answered[3] = u8::from(other.is_some());
-    answered[4..10].copy_from_slice(&other.unwrap_or_default());
+    answered[2] = u8::from(other.is_some());
+    answered[3..9].copy_from_slice(&other.unwrap_or_default());
+    answered[12..].copy_from_slice(&bit.to_ne_bytes());
     answered
 }
 

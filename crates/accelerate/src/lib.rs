@@ -14,11 +14,13 @@
 struct Readme;
 
 mod accelerator;
+mod bits;
 mod counted;
 pub mod devices;
 mod failure;
 mod layout;
 mod lists;
+mod routes;
 mod rules;
 mod shared;
 mod targets;
@@ -26,6 +28,7 @@ pub mod way;
 
 pub use accelerator::{Accelerator, Device, Frame, Outcome};
 pub use counted::Counters;
+pub use routes::Routes;
 pub use rules::Rules;
 pub use shared::Shared;
 pub use targets::Local;

@@ -4,11 +4,11 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use reflector_measure::error::Error;
-use reflector_netlink::Netlink;
 
 use crate::accelerator::{Accelerator, Device};
 use crate::counted::Counters;
-use crate::devices::{Attachments, LocalAddresses};
+use crate::devices::{Attachments, Bridge, LocalAddresses};
+use crate::routes::Routes;
 use crate::rules::Rules;
 use crate::targets::Local;
 use crate::way::{Framing, Way};
@@ -65,13 +65,22 @@ impl Attachments for Shared {
             way,
             framing,
             is_loopback: index == LOOPBACK,
-            other: bridge_mac(index),
+            other: None,
+            routed_by: index,
         };
         self.lock().attach(&device)
     }
 
     fn set_way(&mut self, index: u32, way: Way) -> Result<(), Error> {
-        self.lock().set_way(index, way)
+        self.lock().alter(index, |it| it.way = way)
+    }
+
+    fn set_bridge(&mut self, index: u32, bridge: Option<Bridge>) -> Result<(), Error> {
+        self.lock().alter(index, |it| {
+            // What is for the bridge comes in at its port.
+            it.other = bridge.and_then(|it| it.mac);
+            it.routed_by = bridge.map_or(index, |it| it.index);
+        })
     }
 
     fn detach(&mut self, index: u32) {
@@ -83,6 +92,10 @@ impl Attachments for Shared {
     fn set_addresses(&mut self, addresses: &LocalAddresses) -> Result<(), Error> {
         let broadcasts = addresses.broadcasts.iter().copied().collect();
         self.lock().set_addresses(locals(addresses), broadcasts)
+    }
+
+    fn set_routes(&mut self, routes: &Routes) -> Result<(), Error> {
+        self.lock().set_routes(routes.clone())
     }
 }
 
@@ -100,17 +113,4 @@ fn locals(addresses: &LocalAddresses) -> Vec<Local> {
         ifindex: *ifindex,
     });
     anywhere.chain(link_local).collect()
-}
-
-/// The MAC of the bridge that a device is a port of: what is for the bridge comes in there. Without
-/// it the sockets answer what is not for the port's own.
-fn bridge_mac(index: u32) -> Option<[u8; 6]> {
-    let links = Netlink::open()
-        .and_then(|mut netlink| netlink.links())
-        .ok()?;
-    let port = links.iter().find(|it| it.index == index)?;
-    if port.port_kind.as_deref() != Some("bridge") {
-        return None;
-    }
-    links.iter().find(|it| Some(it.index) == port.master)?.mac
 }

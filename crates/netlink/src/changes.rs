@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use ipnet::Ipv4Net;
 use netlink_packet_core::{NetlinkMessage, NetlinkPayload};
-use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 
 use crate::link::Link;
@@ -21,6 +21,8 @@ pub enum Topic {
     Addresses,
     /// IPv4 routes.
     Ipv4Routes,
+    /// Routes of both families, and the rules by which a table of them is chosen.
+    Routes,
 }
 
 impl Topic {
@@ -29,11 +31,15 @@ impl Topic {
         const LINK: u32 = 0x1;
         const IPV4_IFADDR: u32 = 0x10;
         const IPV4_ROUTE: u32 = 0x40;
+        const IPV4_RULE: u32 = 0x80;
         const IPV6_IFADDR: u32 = 0x100;
+        const IPV6_ROUTE: u32 = 0x400;
+        const IPV6_RULE: u32 = 0x4_0000;
         match self {
             Self::Links => LINK,
             Self::Addresses => IPV4_IFADDR | IPV6_IFADDR,
             Self::Ipv4Routes => IPV4_ROUTE,
+            Self::Routes => IPV4_ROUTE | IPV4_RULE | IPV6_ROUTE | IPV6_RULE,
         }
     }
 }
@@ -55,6 +61,9 @@ pub enum Change {
         /// The MTU that it has, or had, of its own.
         mtu: Option<u32>,
     },
+    /// An IPv6 route has, or a rule of either family. Which there are is asked of
+    /// [`Netlink::routes`](crate::Netlink::routes).
+    Route,
     /// More has changed than the socket had room for: anything may have.
     Missed,
 }
@@ -91,6 +100,26 @@ impl Changes {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
+        }
+    }
+
+    /// What has been told already; nothing is waited for. It may be nothing.
+    ///
+    /// # Errors
+    /// As [`wait`](Self::wait).
+    pub fn told(&mut self) -> io::Result<Vec<Change>> {
+        let mut byte = [0];
+        let flags = libc::MSG_DONTWAIT | libc::MSG_PEEK;
+        match self.0.recv(&mut &mut byte[..], flags) {
+            Ok(_) => self.wait(),
+            Err(error) => match error.raw_os_error() {
+                Some(libc::EAGAIN | libc::EINTR) => Ok(Vec::new()),
+                Some(libc::ENOBUFS) => {
+                    self.discard()?;
+                    Ok(vec![Change::Missed])
+                }
+                _ => Err(error),
+            },
         }
     }
 
@@ -144,6 +173,12 @@ fn changes(mut bytes: &[u8]) -> Vec<Change> {
             Ok(NetlinkPayload::InnerMessage(
                 RouteNetlinkMessage::NewAddress(_) | RouteNetlinkMessage::DelAddress(_),
             )) => Change::Address,
+            Ok(NetlinkPayload::InnerMessage(
+                RouteNetlinkMessage::NewRule(_) | RouteNetlinkMessage::DelRule(_),
+            )) => Change::Route,
+            Ok(NetlinkPayload::InnerMessage(
+                RouteNetlinkMessage::NewRoute(route) | RouteNetlinkMessage::DelRoute(route),
+            )) if route.header.address_family == AddressFamily::Inet6 => Change::Route,
             Ok(NetlinkPayload::InnerMessage(
                 RouteNetlinkMessage::NewRoute(route) | RouteNetlinkMessage::DelRoute(route),
             )) => match ipv4_destination(&route) {

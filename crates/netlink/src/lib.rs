@@ -15,6 +15,7 @@ mod link;
 mod path;
 mod queue;
 mod route;
+mod routes;
 mod tbf;
 
 pub use address::Address;
@@ -22,4 +23,5 @@ pub use changes::{Change, Changes, Topic};
 pub use link::Link;
 pub use queue::Queue;
 pub use route::{Intent, Netlink};
+pub use routes::{Family, Route};
 pub use tbf::{Peak, Tbf};

@@ -8,7 +8,7 @@ use reflector_netlink::Link;
 
 use super::host::Host;
 use super::judge::{Facts, hint, judge};
-use super::step::{Reason, Step};
+use super::step::{Bridge, Reason, Step};
 use crate::way::{Framing, Way};
 
 /// A device that is to be accelerated, there or not.
@@ -19,6 +19,8 @@ pub(super) struct Device {
     state: State,
     /// Itself, and the devices that its frames come by, as far as they are here.
     below: BTreeSet<u32>,
+    /// What it is a port of, as it was said last.
+    bridge: Option<Bridge>,
 }
 
 #[derive(Debug)]
@@ -43,6 +45,7 @@ impl Device {
             name: name.to_owned(),
             state: State::Waiting(None),
             below: BTreeSet::new(),
+            bridge: None,
         }
     }
 
@@ -70,7 +73,8 @@ impl Device {
         let is_near = below(Some(link.index))
             || below(link.master)
             || below(link.lower) && !link.is_lower_elsewhere;
-        is_near || self.attached().is_none() && link.name == self.name
+        let is_above = self.bridge.is_some_and(|it| it.index == link.index);
+        is_near || is_above || self.attached().is_none() && link.name == self.name
     }
 
     /// Does what `links` say.
@@ -130,7 +134,7 @@ impl Device {
                     *before = way;
                     steps.push(Step::SetWay { index, way });
                 }
-                return;
+                return self.set_bridge(index, bridge(link, links), steps);
             }
             steps.push(Step::Detach { index });
         }
@@ -149,6 +153,15 @@ impl Device {
             framing,
             hint: hint(link, master.map(|it| it.name.as_str())),
         });
+        self.bridge = None;
+        self.set_bridge(index, bridge(link, links), steps);
+    }
+
+    fn set_bridge(&mut self, index: u32, bridge: Option<Bridge>, steps: &mut Vec<Step>) {
+        if self.bridge != bridge {
+            self.bridge = bridge;
+            steps.push(Step::SetBridge { index, bridge });
+        }
     }
 
     /// Lets go of what is attached, and waits; says so unless it has done so before.
@@ -168,6 +181,15 @@ impl Device {
         }
         self.state = State::Waiting(Some(reason));
     }
+}
+
+/// What `link` is a port of.
+fn bridge(link: &Link, links: &[Link]) -> Option<Bridge> {
+    let master = links.iter().find(|it| Some(it.index) == link.master)?;
+    (link.port_kind.as_deref() == Some("bridge")).then_some(Bridge {
+        index: master.index,
+        mac: master.mac,
+    })
 }
 
 /// A device that takes some of the frames that come in by `link`, and lies on it here.

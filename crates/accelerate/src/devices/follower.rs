@@ -16,7 +16,8 @@ use super::host::Namespace;
 use super::judge::peer_is_scrubbed;
 use super::local::LocalAddresses;
 use super::machine::Machine;
-use super::step::{Reason, Step};
+use super::step::{Bridge, Reason, Step};
+use crate::routes::Routes;
 use crate::way::{Framing, Way};
 
 /// Who attaches the program. When it is dropped nothing is attached any more.
@@ -33,6 +34,12 @@ pub trait Attachments {
     /// EPERM and the like: the device is let go of.
     fn set_way(&mut self, index: u32, way: Way) -> Result<(), Error>;
 
+    /// Answers from now on at this device as at a port of `bridge`, or as at none.
+    ///
+    /// # Errors
+    /// EPERM and the like: the device is let go of.
+    fn set_bridge(&mut self, index: u32, bridge: Option<Bridge>) -> Result<(), Error>;
+
     /// Lets go of a device, which may be gone or in another namespace.
     fn detach(&mut self, index: u32);
 
@@ -42,6 +49,13 @@ pub trait Attachments {
     /// # Errors
     /// E2BIG where there is no room for so many: all devices are let go of.
     fn set_addresses(&mut self, addresses: &LocalAddresses) -> Result<(), Error>;
+
+    /// Has only those answered from now on who are reached by the device that they ask at; before
+    /// the first call there is nobody.
+    ///
+    /// # Errors
+    /// E2BIG where there is no room for so many: all devices are let go of.
+    fn set_routes(&mut self, routes: &Routes) -> Result<(), Error>;
 }
 
 /// Devices that are attached, and not yet followed.
@@ -63,7 +77,7 @@ impl<A: Attachments> Devices<A> {
     pub fn open(names: &[String], attachments: A) -> Result<Self, Error> {
         let cannot = |error: io::Error| Error::system("cannot follow the devices", &error);
         // In this order: what changes while the host is read is told as well.
-        let topics = [Topic::Links, Topic::Addresses];
+        let topics = [Topic::Links, Topic::Addresses, Topic::Routes];
         let changes = Changes::subscribe(&topics).map_err(cannot)?;
         let host = Namespace::open().map_err(cannot)?;
         let mut devices = Self {
@@ -132,10 +146,22 @@ impl<A: Attachments> Devices<A> {
             return Ok(false);
         }
         if changes {
-            for change in self.changes.wait()? {
-                let steps = self.machine.take(&change, &mut self.host);
-                self.carry_out_all(steps);
+            let mut changes = self.changes.wait()?;
+            let mut left = MOST_TOGETHER;
+            while !changes.is_empty() {
+                for change in changes {
+                    let steps = self.machine.take(&change, &mut self.host);
+                    self.carry_out_all(steps);
+                }
+                left -= 1;
+                changes = if left > 0 {
+                    self.changes.told()?
+                } else {
+                    Vec::new()
+                };
             }
+            let steps = self.machine.look_at_routes(&mut self.host);
+            self.carry_out_all(steps);
         }
         Ok(true)
     }
@@ -153,7 +179,9 @@ impl<A: Attachments> Devices<A> {
                 continue;
             };
             match step {
-                Step::Attach { index, .. } | Step::SetWay { index, .. } => {
+                Step::Attach { index, .. }
+                | Step::SetWay { index, .. }
+                | Step::SetBridge { index, .. } => {
                     let steps = self.machine.lost(index, &error.to_string());
                     self.let_go(&steps);
                 }
@@ -177,6 +205,12 @@ impl<A: Attachments> Devices<A> {
     fn carry_out(&mut self, step: &Step) -> Result<(), Error> {
         match step {
             Step::SetAddresses(addresses) => self.attachments.set_addresses(addresses)?,
+            Step::SetRoutes(routes) => self.attachments.set_routes(routes)?,
+            Step::SetBridge { index, bridge } => self.attachments.set_bridge(*index, *bridge)?,
+            Step::Leave(families) => tracing::warn!(
+                "there are rules for routes besides the usual ones, so who asks by {families} is \
+                 left to the sockets; `ip rule` and `ip -6 rule` list them"
+            ),
             Step::Attach {
                 name,
                 index,
@@ -206,6 +240,9 @@ impl<A: Attachments> Devices<A> {
         Ok(())
     }
 }
+
+/// After so many messages routes are read, even where more messages wait.
+const MOST_TOGETHER: usize = 256;
 
 fn said_of(way: Way) -> &'static str {
     match way {

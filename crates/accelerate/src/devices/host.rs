@@ -3,7 +3,7 @@
 use std::io;
 
 use reflector_netlink::ethtool::Ethtool;
-use reflector_netlink::{Address, Link, Netlink};
+use reflector_netlink::{Address, Family, Link, Netlink, Route};
 
 /// What can be asked of a host; a table in tests.
 pub trait Host {
@@ -18,6 +18,12 @@ pub trait Host {
     /// # Errors
     /// ENOBUFS, ENOMEM.
     fn addresses(&mut self) -> io::Result<Vec<Address>>;
+
+    /// Its routes of `family`, or `None` where not all packets go by these alone (ip-rule(8)).
+    ///
+    /// # Errors
+    /// ENOBUFS, ENOMEM.
+    fn routes(&mut self, family: Family) -> io::Result<Option<Vec<Route>>>;
 
     /// Whether the device with this number merges datagrams into lists of frames.
     ///
@@ -53,6 +59,13 @@ impl Host for Namespace {
 
     fn addresses(&mut self) -> io::Result<Vec<Address>> {
         self.netlink.addresses()
+    }
+
+    fn routes(&mut self, family: Family) -> io::Result<Option<Vec<Route>>> {
+        if self.netlink.has_rules(family)? {
+            return Ok(None);
+        }
+        self.netlink.routes(family).map(Some)
     }
 
     fn merges_lists(&mut self, index: u32) -> io::Result<bool> {

@@ -11,12 +11,13 @@
 
 use std::collections::BTreeSet;
 
-use reflector_netlink::Change;
+use reflector_netlink::{Change, Family};
 
 use super::device::Device;
 use super::host::Host;
 use super::local::{LocalAddresses, is_isolated};
 use super::step::{Reason, Step};
+use crate::routes::Routes;
 
 /// What is attached where, and what is waited for.
 #[derive(Debug)]
@@ -27,6 +28,9 @@ pub struct Machine {
     local: Option<LocalAddresses>,
     /// Devices whose addresses are not among them.
     isolated: BTreeSet<u32>,
+    /// As they were set last, and the families that have rules.
+    routes: Routes,
+    ruled: &'static str,
 }
 
 impl Machine {
@@ -39,15 +43,19 @@ impl Machine {
             devices: names.into_iter().map(|it| Device::new(it)).collect(),
             local: None,
             isolated: BTreeSet::new(),
+            routes: Routes::default(),
+            ruled: "",
         }
     }
 
     /// Begins: everything is asked. Changes have to be subscribed to before.
     pub fn begin(&mut self, host: &mut impl Host) -> Vec<Step> {
-        self.take(&Change::Missed, host)
+        let mut steps = self.take(&Change::Missed, host);
+        steps.extend(self.look_at_routes(host));
+        steps
     }
 
-    /// What `change` makes necessary.
+    /// What `change` makes necessary, but for routes.
     pub fn take(&mut self, change: &Change, host: &mut impl Host) -> Vec<Step> {
         let mut steps = Vec::new();
         match change {
@@ -73,8 +81,17 @@ impl Machine {
                     self.read_links(host, is_concerned, &mut steps);
                 }
             }
-            Change::Ipv4Route { .. } => {}
+            Change::Ipv4Route { .. } | Change::Route => {}
         }
+        steps
+    }
+
+    /// To be asked after changes of any kind, once for all that are told together: a table may be
+    /// long, and routes of IPv4 that go with a device or an address go without a word
+    /// (fib_sync_down_dev, net/ipv4/fib_semantics.c).
+    pub fn look_at_routes(&mut self, host: &mut impl Host) -> Vec<Step> {
+        let mut steps = Vec::new();
+        self.read_routes(host, &mut steps);
         steps
     }
 
@@ -127,6 +144,38 @@ impl Machine {
         if self.local.as_ref() != Some(&local) {
             steps.push(Step::SetAddresses(local.clone()));
             self.local = Some(local);
+        }
+    }
+
+    fn read_routes(&mut self, host: &mut impl Host, steps: &mut Vec<Step>) {
+        if self.local.is_none() {
+            return;
+        }
+        let read = [Family::Ipv4, Family::Ipv6].map(|it| host.routes(it));
+        let [v4, v6] = match read {
+            [Ok(v4), Ok(v6)] => [v4, v6],
+            [Err(error), _] | [_, Err(error)] => {
+                let said = format!("cannot read the routes of this host: {error}");
+                return steps.extend(self.lost_all(&said));
+            }
+        };
+        let ruled = match (&v4, &v6) {
+            (Some(_), Some(_)) => "",
+            (None, Some(_)) => "IPv4",
+            (Some(_), None) => "IPv6",
+            (None, None) => "IPv4 and IPv6",
+        };
+        if self.ruled != ruled {
+            self.ruled = ruled;
+            if !ruled.is_empty() {
+                steps.push(Step::Leave(ruled));
+            }
+        }
+        let routes: Vec<_> = [v4, v6].into_iter().flatten().flatten().collect();
+        let routes = Routes::of(&routes);
+        if self.routes != routes {
+            steps.push(Step::SetRoutes(routes.clone()));
+            self.routes = routes;
         }
     }
 

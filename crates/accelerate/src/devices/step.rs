@@ -2,6 +2,7 @@
 
 use super::judge::Refusal;
 use super::local::LocalAddresses;
+use crate::routes::Routes;
 use crate::way::{Framing, Way};
 
 /// One thing to do, in the order given.
@@ -9,6 +10,10 @@ use crate::way::{Framing, Way};
 pub enum Step {
     /// Only these addresses may be answered from.
     SetAddresses(LocalAddresses),
+    /// Only who is reached by the device that it asks at may be answered.
+    SetRoutes(Routes),
+    /// Routes of these families do not say alone where a reply leaves, so nobody of them is answered.
+    Leave(&'static str),
     /// Attach to a device, which has nothing attached yet.
     Attach {
         /// Its name.
@@ -29,6 +34,13 @@ pub enum Step {
         /// Which way.
         way: Way,
     },
+    /// A device has become a port of a bridge, or is none any more, or the bridge has another MAC.
+    SetBridge {
+        /// The number of the device.
+        index: u32,
+        /// What it is a port of.
+        bridge: Option<Bridge>,
+    },
     /// Let go of a device, which may be gone.
     Detach {
         /// Its number.
@@ -41,6 +53,15 @@ pub enum Step {
         /// Why.
         reason: Reason,
     },
+}
+
+/// A bridge, as a port of it needs to know it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bridge {
+    /// Its number.
+    pub index: u32,
+    /// Its MAC.
+    pub mac: Option<[u8; 6]>,
 }
 
 /// Why a device is waited for.

@@ -5,8 +5,9 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
+use reflector_accelerate::Routes;
 use reflector_accelerate::devices::{
-    Attachments, Devices, Follower, LocalAddresses, peer_is_scrubbed,
+    Attachments, Bridge, Devices, Follower, LocalAddresses, peer_is_scrubbed,
 };
 use reflector_accelerate::way::{Framing, Way};
 use reflector_measure::error::Error;
@@ -92,6 +93,15 @@ impl Attachments for Recorder {
     fn set_addresses(&mut self, addresses: &LocalAddresses) -> Result<(), Error> {
         self.may_fail(Call::SetAddresses)?;
         self.tell(Asked::SetAddresses(addresses.clone()));
+        Ok(())
+    }
+
+    // What bridges and routes change is seen where the program answers.
+    fn set_bridge(&mut self, _: u32, _: Option<Bridge>) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn set_routes(&mut self, _: &Routes) -> Result<(), Error> {
         Ok(())
     }
 }

@@ -67,7 +67,7 @@ impl Watch {
             Change::LinkGone(link) => self.has_gone(&link.name, link.index),
             Change::Missed => self.look_at_all(),
             // Replies leave from the address that was asked, whichever there are.
-            Change::Address => {}
+            Change::Address | Change::Route => {}
             Change::Ipv4Route { net, mtu } => {
                 // A router has many routes that change, and none of them concerns us.
                 if mtu.is_some() || self.route_mtus.iter().any(|(known, _)| known == net) {

@@ -5,9 +5,10 @@ mod switching;
 
 use std::io;
 
-use reflector_netlink::{Address, Link};
+use reflector_netlink::{Address, Family, Link, Route};
 
 use super::super::judge::Refusal;
+use super::super::step::Bridge;
 use super::*;
 use crate::way::{Framing, Way};
 
@@ -17,6 +18,8 @@ struct Table {
     links: Vec<Link>,
     addresses: Vec<Address>,
     merging: Vec<u32>,
+    /// `None` where there are rules besides the usual ones.
+    routes: Option<Vec<Route>>,
     is_deaf: bool,
 }
 
@@ -30,6 +33,12 @@ impl Host for Table {
 
     fn addresses(&mut self) -> io::Result<Vec<Address>> {
         Ok(self.addresses.clone())
+    }
+
+    fn routes(&mut self, family: Family) -> io::Result<Option<Vec<Route>>> {
+        let is_it = |it: &&Route| it.net.addr().is_ipv4() == (family == Family::Ipv4);
+        let routes = self.routes.as_ref();
+        Ok(routes.map(|all| all.iter().filter(is_it).cloned().collect()))
     }
 
     fn merges_lists(&mut self, index: u32) -> io::Result<bool> {
@@ -51,6 +60,7 @@ impl Bench {
             machine: Machine::new(&names, true),
             host: Table {
                 links: links.to_vec(),
+                routes: Some(Vec::new()),
                 ..Table::default()
             },
         };
@@ -72,7 +82,9 @@ impl Bench {
     }
 
     fn told(&mut self, change: Change) -> Vec<Step> {
-        self.machine.take(&change, &mut self.host)
+        let mut steps = self.machine.take(&change, &mut self.host);
+        steps.extend(self.machine.look_at_routes(&mut self.host));
+        steps
     }
 }
 

@@ -71,3 +71,25 @@ fn what_fails_is_let_go_of_and_tried_again() {
     let steps = bench.told(Change::Address);
     assert_eq!(steps, [set, attach("v0", OURS, Way::Peer)]);
 }
+
+/// Routes that go with a device are not told of, so they are looked for at every change.
+#[test]
+fn routes_are_set_when_they_change_and_left_out_where_rules_come_before() {
+    let mut bench = attached();
+    let route = |net: &str| Route {
+        net: net.parse().unwrap(),
+        metric: 0,
+        devices: vec![OURS],
+    };
+    let set = |routes: &[Route]| Step::SetRoutes(Routes::of(routes));
+    let routes = [route("0.0.0.0/0"), route("fd00::/8")];
+    bench.host.routes = Some(routes.to_vec());
+    assert_eq!(bench.told(Change::Route), [set(&routes)]);
+    assert_eq!(bench.told(Change::Route), []);
+    bench.host.routes = Some(routes[1..].to_vec());
+    assert_eq!(bench.told(Change::Link(bridge())), [set(&routes[1..])]);
+    bench.host.routes = None;
+    let leave = Step::Leave("IPv4 and IPv6");
+    assert_eq!(bench.told(Change::Route), [leave, set(&[])]);
+    assert_eq!(bench.told(Change::Route), []);
+}

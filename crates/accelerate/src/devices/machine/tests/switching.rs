@@ -90,8 +90,25 @@ fn ours_becomes_a_port_and_is_set_free() {
         port_kind: Some("bridge".into()),
         ..veth("v0")
     };
-    assert_eq!(bench.becomes(&port), []);
-    assert_eq!(bench.becomes(&veth("v0")), []);
+    let is_port_of = |mac| Step::SetBridge {
+        index: OURS,
+        bridge: Some(Bridge { index: BRIDGE, mac }),
+    };
+    let is_none = Step::SetBridge {
+        index: OURS,
+        bridge: None,
+    };
+    assert_eq!(bench.becomes(&port), [is_port_of(None)]);
+    let with_mac = |last| Link {
+        mac: Some([2, 0, 0, 0, 0, last]),
+        ..bridge()
+    };
+    for last in [1, 2] {
+        let mac = Some([2, 0, 0, 0, 0, last]);
+        assert_eq!(bench.becomes(&with_mac(last)), [is_port_of(mac)]);
+        assert_eq!(bench.becomes(&with_mac(last)), []);
+    }
+    assert_eq!(bench.becomes(&veth("v0")), [is_none]);
     let bond = Link {
         port_kind: Some("bond".into()),
         ..port
