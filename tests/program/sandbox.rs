@@ -42,7 +42,7 @@ fn filters(task: &Path) -> u32 {
 }
 
 /// Asserts that the threads of `reflector` have left what they can.
-fn assert_confined(reflector: &Reflector) {
+pub fn assert_confined(reflector: &Reflector) {
     let own = filters(Path::new("/proc/thread-self"));
     for task in workers(reflector).iter().chain(&others(reflector)) {
         assert_eq!(status(task, "NoNewPrivs:"), "1");

@@ -16,9 +16,24 @@ pub fn is_ignored(signal: i32) -> bool {
     now.sa_sigaction == libc::SIG_IGN
 }
 
+/// Has this process ignore `signal`, and what it starts.
+pub fn ignore(signal: i32) {
+    // SAFETY: signal(2) reads and writes no memory of ours; SIG_IGN runs nothing. A signal that
+    // cannot be ignored stays as it is.
+    unsafe { libc::signal(signal, libc::SIG_IGN) };
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_ignored_says_so() {
+        assert!(!is_ignored(libc::SIGTTIN));
+        ignore(libc::SIGTTIN);
+        assert!(is_ignored(libc::SIGTTIN));
+        ignore(libc::SIGKILL);
+    }
 
     #[test]
     fn it_is_told_from_what_ends_or_stops() {

@@ -19,6 +19,7 @@ use reflector_measure::exit::Exit;
 use reflector_measure::target::Target;
 
 use crate::help::Ending;
+use crate::netns::Netns;
 use crate::question::QuestionArgs;
 use crate::values::{OnlyFamily, WAIT_FOR_ANSWER, number, port, time};
 
@@ -82,6 +83,8 @@ pub struct DiagnoseArgs {
     #[command(flatten)]
     over: OnlyFamily,
     #[command(flatten)]
+    netns: Netns,
+    #[command(flatten)]
     question: QuestionArgs,
     /// Number of tries, each with a connected and an unconnected socket
     ///
@@ -129,7 +132,8 @@ impl DiagnoseArgs {
 
 /// Diagnoses the target, or this host without one.
 pub fn run(args: &DiagnoseArgs) -> Result<Exit, Error> {
-    reflector_diagnose::run(&args.options(), try_io_uring, &mut io::stdout().lock())
+    args.netns
+        .within(|| reflector_diagnose::run(&args.options(), try_io_uring, &mut io::stdout().lock()))
 }
 
 fn try_io_uring() -> Result<(), Blocked> {

@@ -13,6 +13,7 @@ use reflector_measure::exit::Exit;
 use reflector_measure::target::{Target, wildcard};
 
 use crate::help::Ending;
+use crate::netns::Netns;
 use crate::values::time;
 
 /// What the help ends with.
@@ -54,10 +55,16 @@ pub struct HealthcheckArgs {
     #[arg(short, long, value_name = "TIME", default_value = "1s")]
     #[arg(value_parser = time(Duration::from_millis(1)..=Duration::from_secs(60)))]
     timeout: Duration,
+    #[command(flatten)]
+    netns: Netns,
 }
 
 /// Asks, and waits for the answer.
 pub fn run(args: &HealthcheckArgs) -> Result<Exit, Error> {
+    args.netns.within(|| ask(args))
+}
+
+fn ask(args: &HealthcheckArgs) -> Result<Exit, Error> {
     let target = args.target.clone().at_port_or(DEFAULT_PORT);
     let asked = target.resolve(None)?[0];
     // A random number: the standard library seeds its hashers with one.

@@ -13,6 +13,7 @@ use reflector_measure::percent::Percent;
 use reflector_measure::target::Target;
 
 use crate::help::Ending;
+use crate::netns::Netns;
 use crate::values::{OnlyFamily, Switch, number, time};
 
 /// What the help ends with.
@@ -81,6 +82,8 @@ pub struct LoadArgs {
     target: Target,
     #[command(flatten)]
     over: OnlyFamily,
+    #[command(flatten)]
+    netns: Netns,
 
     #[command(flatten, next_help_heading = "Traffic")]
     traffic: Traffic,
@@ -254,5 +257,5 @@ impl LoadArgs {
 
 /// Loads the target.
 pub fn run(args: &LoadArgs) -> Result<Exit, Error> {
-    reflector_load::run(&args.options())
+    args.netns.within(|| reflector_load::run(&args.options()))
 }

@@ -10,6 +10,7 @@ mod cli;
 mod environment;
 mod healthcheck;
 mod help;
+mod netns;
 mod question;
 mod repeated;
 mod signals;

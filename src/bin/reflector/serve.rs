@@ -12,6 +12,7 @@ mod paths;
 mod peers;
 mod reporter;
 mod reports;
+mod starter;
 mod takeover;
 mod trains;
 mod values;
@@ -27,7 +28,7 @@ use std::time::Duration;
 use reflector::Rules;
 use reflector::report::Report;
 use reflector::responder::Responder;
-use reflector::server::{Handle, Server};
+use reflector::server::{Handle, Inherited, Server};
 use reflector_measure::error::Error;
 use reflector_measure::exit::Exit;
 use signal_hook::consts::{SIGHUP, SIGUSR1};
@@ -40,6 +41,7 @@ use manager::Manager;
 use metrics::Metrics;
 use peers::Peers;
 use reports::{Reports, Snapshots};
+use starter::Starter;
 use takeover::{Meeting, Predecessor};
 
 pub use args::ServeArgs;
@@ -51,6 +53,24 @@ pub fn run(args: &ServeArgs) -> Result<Exit, Error> {
     let manager = Manager::find();
     let accelerated = args.accelerated()?;
     let activated = manager::sockets()?;
+    let starter = args.starter.take(args.output.json)?;
+    let waits = || {
+        if args.is_confined() {
+            confined::leave_all();
+        }
+    };
+    let serve = || serve(args, &accelerated, &manager, activated, starter);
+    args.netns().within_beside(waits, serve)
+}
+
+/// The same, where the sockets are to be opened.
+fn serve(
+    args: &ServeArgs,
+    accelerated: &[String],
+    manager: &Manager,
+    activated: Vec<Inherited>,
+    mut starter: Starter,
+) -> Result<Exit, Error> {
     let builder = args.builder(&activated)?.paths(paths::open);
     let builder = match args.is_confined() {
         true => builder.confine(confined::worker),
@@ -72,8 +92,8 @@ pub fn run(args: &ServeArgs) -> Result<Exit, Error> {
     let metrics_at = args.output.metrics.filter(|_| predecessor.is_none());
     let listener = metrics_at.map(metrics::listen).transpose()?;
     // At its devices at once: what it passes waits at the sockets.
-    let in_kernel = in_kernel(args, &accelerated, &rules, &server)?;
-    // All is open, and there is one thread: what it leaves now no other will have.
+    let in_kernel = in_kernel(args, accelerated, &rules, &server)?;
+    // All is open, and nothing else runs: what it leaves now no other will have.
     if args.is_confined() {
         let interfaces = server.interfaces();
         confined::enter(
@@ -86,7 +106,7 @@ pub fn run(args: &ServeArgs) -> Result<Exit, Error> {
     if let Some(in_kernel) = &in_kernel {
         in_kernel.follow()?;
     }
-    let reports = Reports::start(args.output.json, log, in_kernel.clone())?;
+    let reports = Reports::start(args.format(), log, in_kernel.clone())?;
     let metrics = Metrics::new(&rules, in_kernel.clone());
     let handle = server.handle();
     if let Some(listener) = listener {
@@ -98,18 +118,17 @@ pub fn run(args: &ServeArgs) -> Result<Exit, Error> {
         in_kernel: in_kernel.clone(),
     };
     obey_signals(reload, args, reports.snapshots(), metrics.clone())?;
+    args.starter.stop_at_eof(handle.clone())?;
     watch::follow(handle.clone(), server.interfaces())?;
     let mut predecessor = predecessor;
     let mut begun = Ok(());
     let served = server.run(|report| {
-        if let Report::Ready(_) = report {
-            begun = begin(
-                args,
-                predecessor.take(),
-                meeting.as_ref(),
-                &handle,
-                &metrics,
-            );
+        if let Report::Ready(ready) = report {
+            // First, since the old one goes on where this fails.
+            begun = starter.tell(ready).and_then(|()| {
+                let meeting = meeting.as_ref();
+                begin(args, predecessor.take(), meeting, &handle, &metrics)
+            });
             if begun.is_err() {
                 // The old one goes on with them.
                 handle.leave_sockets();

@@ -9,6 +9,7 @@ use std::net::IpAddr;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::panic;
+use std::process;
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -88,6 +89,11 @@ impl Namespace {
     pub fn inode(&self) -> io::Result<u64> {
         let file = fs::File::from(self.net.try_clone()?);
         Ok(file.metadata()?.ino())
+    }
+
+    /// Where other programs find it, for as long as this program has it: its descriptor in `/proc`.
+    pub fn path(&self) -> String {
+        format!("/proc/{}/fd/{}", process::id(), self.net.as_raw_fd())
     }
 
     /// Adds a bridge named `name`, without spanning tree and down, and returns its index. EEXIST

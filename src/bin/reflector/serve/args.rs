@@ -17,8 +17,11 @@ use super::accelerate::AccelerateArgs;
 use super::manager;
 use super::output::OutputArgs;
 use super::peers::Peers;
+use super::reporter::Format;
+use super::starter::StarterArgs;
 use super::trains::Trains;
 use super::values::{self, CpuList, Listen, ReplyInterface, Steer, Wait};
+use crate::netns::Netns;
 use crate::values::{Engine, List, OnlyFamily, list, number};
 
 // A doc comment on one of these structs would become the program's description.
@@ -37,6 +40,8 @@ pub struct ServeArgs {
     pub peers: Peers,
     #[command(flatten, next_help_heading = "Reports and log")]
     pub output: OutputArgs,
+    #[command(flatten, next_help_heading = "Started by a test or a script")]
+    pub starter: StarterArgs,
 }
 
 #[derive(Args, Clone, Debug)]
@@ -74,6 +79,8 @@ struct Addresses {
     #[arg(long, value_enum, value_name = "VIA", hide_possible_values = true)]
     #[arg(default_value_t = ReplyInterface::Any)]
     reply_interface: ReplyInterface,
+    #[command(flatten)]
+    netns: Netns,
     /// Bind addresses that this host does not have yet
     ///
     /// A standby can so be ready for a virtual address that it takes over later (IP_FREEBIND).
@@ -214,6 +221,20 @@ impl ServeArgs {
     /// Whether what is not needed is taken away.
     pub fn is_confined(&self) -> bool {
         !self.workers.no_sandbox
+    }
+
+    /// How it is reported.
+    pub fn format(&self) -> Format {
+        match (self.output.json, self.starter.ready_line) {
+            (true, _) => Format::Json,
+            (_, true) => Format::Lines,
+            _ => Format::Columns,
+        }
+    }
+
+    /// Where the sockets are opened.
+    pub fn netns(&self) -> &Netns {
+        &self.addresses.netns
     }
 
     /// Whether the workers may open rings of io_uring.

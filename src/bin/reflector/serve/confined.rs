@@ -31,6 +31,12 @@ pub fn enter(args: &ServeArgs, interfaces: &[String], has_predecessor: bool, is_
     }
 }
 
+/// Leaves what is left to leave where another thread serves and this one waits for its end. What
+/// cannot be left is said there.
+pub fn leave_all() {
+    let _ = reflector_sandbox::enter(&Needs::default(), REMEDY);
+}
+
 /// Leaves what a worker does not need, on its thread.
 pub fn worker() {
     static SAID: Once = Once::new();

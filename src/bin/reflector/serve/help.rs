@@ -18,6 +18,10 @@ pub const ENDING: Ending = Ending {
             "reflector --accelerate docker0",
         ),
         (
+            "Serve a test at a free port, until its end of the pipe is closed",
+            "reflector -l 127.0.0.1:0 --ready-line --until-eof",
+        ),
+        (
             "Reply to one network only, with the shortest round trips",
             "reflector --allow 10.1.0.0/16 --cpus 0-1 --wait spin",
         ),

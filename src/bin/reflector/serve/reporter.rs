@@ -1,6 +1,9 @@
-//! What people and programs read of a running reflector: aligned columns, or JSON lines.
+//! What people and programs read of a running reflector: aligned columns, JSON lines, or the few
+//! lines that a shell understands.
 //!
 //! Every JSON object carries its type and the schema's version.
+
+mod lines;
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -13,10 +16,21 @@ use serde::Serialize;
 
 use super::accelerate::Accelerated;
 
+/// How reports are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// For people.
+    Columns,
+    /// An object for each report.
+    Json,
+    /// One line of words when it is ready and one at the end.
+    Lines,
+}
+
 /// Writes reports, for people or for programs.
 pub struct Reporter<W> {
     out: W,
-    json: bool,
+    format: Format,
     /// Columns of the terminal.
     width: usize,
     lines_since_header: usize,
@@ -55,11 +69,11 @@ const WIDE: usize = 95;
 const LEFT_OUT: [usize; 6] = [2, 0, 6, 8, 4, 5];
 
 impl<W: Write> Reporter<W> {
-    /// A reporter that writes JSON lines, or columns of a terminal of `width`, to `out`.
-    pub fn new(out: W, json: bool, width: usize) -> Self {
+    /// A reporter that writes in `format` to `out`, columns for a terminal of `width`.
+    pub fn new(out: W, format: Format, width: usize) -> Self {
         Self {
             out,
-            json,
+            format,
             width,
             lines_since_header: 0,
         }
@@ -75,34 +89,43 @@ impl<W: Write> Reporter<W> {
         report: Report<'_>,
         accelerated: Option<&Accelerated>,
     ) -> io::Result<()> {
-        match report {
-            Report::Ready(ready) if self.json => write_line(&mut self.out, "ready", ready)?,
-            Report::Ready(ready) => self.write_ready(ready)?,
+        let out = &mut self.out;
+        match (report, self.format) {
+            (Report::Ready(ready), Format::Json) => write_line(out, "ready", ready)?,
+            (Report::Ready(ready), Format::Lines) => lines::ready(out, ready)?,
+            (Report::Ready(ready), Format::Columns) => self.write_ready(ready)?,
             // What is left at the end is in the summary.
-            Report::Interval(interval) if interval.is_last => {}
-            Report::Interval(interval) if self.json => {
-                let totals = &interval.totals;
+            (Report::Interval(interval), _) if interval.is_last => {}
+            (Report::Interval(interval), Format::Json) => {
+                let report = &interval.totals;
                 write_line(
-                    &mut self.out,
+                    out,
                     "interval",
                     &With {
-                        report: totals,
+                        report,
                         accelerated,
                     },
                 )?;
             }
-            Report::Interval(interval) => self.write_interval(&interval.totals, accelerated)?,
-            Report::Summary(summary) if self.json => {
+            (Report::Interval(interval), Format::Columns) => {
+                self.write_interval(&interval.totals, accelerated)?;
+            }
+            (Report::Summary(report), Format::Json) => {
                 write_line(
-                    &mut self.out,
+                    out,
                     "summary",
                     &With {
-                        report: summary,
+                        report,
                         accelerated,
                     },
                 )?;
             }
-            Report::Summary(summary) => self.write_counts("summary of", summary, accelerated)?,
+            (Report::Summary(summary), Format::Lines) => {
+                lines::summary(out, "summary", summary, accelerated)?;
+            }
+            (Report::Summary(summary), Format::Columns) => {
+                self.write_counts("summary of", summary, accelerated)?;
+            }
             _ => {}
         }
         self.out.flush()
@@ -117,13 +140,18 @@ impl<W: Write> Reporter<W> {
         summary: &Summary,
         accelerated: Option<&Accelerated>,
     ) -> io::Result<()> {
-        let with = With {
-            report: summary,
-            accelerated,
-        };
-        match self.json {
-            true => write_line(&mut self.out, "snapshot", &with)?,
-            false => self.write_counts("snapshot after", summary, accelerated)?,
+        let (out, report) = (&mut self.out, summary);
+        match self.format {
+            Format::Json => write_line(
+                out,
+                "snapshot",
+                &With {
+                    report,
+                    accelerated,
+                },
+            )?,
+            Format::Lines => lines::summary(out, "snapshot", summary, accelerated)?,
+            Format::Columns => self.write_counts("snapshot after", summary, accelerated)?,
         }
         self.out.flush()
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::accelerate::{Accelerated, InKernel};
 use super::outlet::Outlet;
-use super::reporter::Reporter;
+use super::reporter::{Format, Reporter};
 use reflector::report::{Interval, Ready, Report, Summary};
 use reflector::server::Handle;
 use reflector_measure::error::Error;
@@ -82,19 +82,19 @@ impl Owned {
 }
 
 impl Reports {
-    /// Reports in JSON lines or columns, and into `log` if there is one; what is answered
-    /// `in_kernel` along with the rest.
+    /// Reports in `format`, and into `log` if there is one; what is answered `in_kernel` along with
+    /// the rest.
     ///
     /// # Errors
     /// `EAGAIN` where there may be no more threads.
     pub fn start(
-        json: bool,
+        format: Format,
         log: Option<HdrLog>,
         in_kernel: Option<Arc<InKernel>>,
     ) -> Result<Self, Error> {
         let is_cut = Arc::new(AtomicBool::new(false));
         let cannot = |e: io::Error| Error::system("cannot start to report", &e);
-        let reporter = Reporter::new(io::stdout(), json, text::width(io::stdout()));
+        let reporter = Reporter::new(io::stdout(), format, text::width(io::stdout()));
         let stdout = Outlet::open("reports", write_reports(reporter, Arc::clone(&is_cut)));
         let log = log.map(|log| Outlet::open("histogram-log", write_log(log, Arc::clone(&is_cut))));
         Ok(Self {

@@ -131,9 +131,9 @@ fn new_socket() -> io::Result<OwnedFd> {
     Ok(socket_with(AddressFamily::UNIX, kind, flags, None)?)
 }
 
-/// The network namespace of this process, by its number, if /proc tells.
+/// The network namespace of this thread, by its number, if /proc tells.
 fn network() -> Option<String> {
-    let target = fs::read_link("/proc/self/ns/net").ok()?;
+    let target = fs::read_link("/proc/thread-self/ns/net").ok()?;
     Some(target.to_string_lossy().into_owned())
 }
 

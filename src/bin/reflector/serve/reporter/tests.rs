@@ -6,13 +6,13 @@ fn totals() -> Totals {
     totals
 }
 
-fn reporter(json: bool) -> Reporter<Vec<u8>> {
-    Reporter::new(Vec::new(), json, 80)
+fn reporter(format: Format) -> Reporter<Vec<u8>> {
+    Reporter::new(Vec::new(), format, 80)
 }
 
 #[test]
 fn each_report_is_one_json_line_of_its_type() {
-    let mut reporter = reporter(true);
+    let mut reporter = reporter(Format::Json);
     let mut summary = Summary::default();
     summary.totals = totals();
     reporter.write(Report::Summary(&summary), None).unwrap();
@@ -25,7 +25,7 @@ fn each_report_is_one_json_line_of_its_type() {
 
 #[test]
 fn people_read_columns_that_line_up() {
-    let mut reporter = reporter(false);
+    let mut reporter = reporter(Format::Columns);
     reporter.write_interval(&totals(), None).unwrap();
     let text = String::from_utf8(reporter.out).unwrap();
     let lines: Vec<_> = text.lines().map(str::len).collect();
@@ -40,7 +40,7 @@ fn what_people_read_fits_the_terminal() {
 }
 
 fn assert_fits(width: usize) {
-    let mut reporter = Reporter::new(Vec::new(), false, width);
+    let mut reporter = Reporter::new(Vec::new(), Format::Columns, width);
     let mut totals = totals();
     (totals.received, totals.replied) = (12_345_678_901, 12_345_678_901);
     (totals.bytes_received, totals.bytes_replied) = (1 << 37, 1 << 37);
@@ -64,7 +64,7 @@ fn assert_fits(width: usize) {
 
 #[test]
 fn a_summary_has_no_row_of_zeros() {
-    let mut reporter = reporter(false);
+    let mut reporter = reporter(Format::Columns);
     reporter
         .write_counts("summary of", &Summary::default(), None)
         .unwrap();
@@ -83,14 +83,14 @@ fn a_summary_has_no_row_of_zeros() {
 
 #[test]
 fn an_idle_interval_is_no_line_for_people() {
-    let mut reporter = reporter(false);
+    let mut reporter = reporter(Format::Columns);
     reporter.write_interval(&Totals::default(), None).unwrap();
     assert!(reporter.out.is_empty());
 }
 
 #[test]
 fn errors_of_both_directions_are_shown_even_alone() {
-    let mut reporter = reporter(false);
+    let mut reporter = reporter(Format::Columns);
     let mut totals = Totals::default();
     totals.seconds = 1.0;
     totals.receive_errors = [("ENOMEM".to_owned(), 3)].into();
@@ -99,4 +99,18 @@ fn errors_of_both_directions_are_shown_even_alone() {
     let text = String::from_utf8(reporter.out).unwrap();
     let row: Vec<_> = text.lines().last().unwrap().split_whitespace().collect();
     assert_eq!(row[..6], ["0", "0", "0.000", "0", "7", "0"], "{text}");
+}
+
+#[test]
+fn a_shell_reads_one_line_of_words_for_each_summary_and_none_for_an_interval() {
+    let mut reporter = reporter(Format::Lines);
+    let mut summary = Summary::default();
+    summary.totals = totals();
+    summary.totals.dropped = [("denied_port", 1), ("not_allowed", 1)].into();
+    reporter.write_snapshot(&summary, None).unwrap();
+    reporter.write(Report::Summary(&summary), None).unwrap();
+    let text = String::from_utf8(reporter.out).unwrap();
+    let counters = "received=32 replied=30 dropped=2 send_errors=0 receive_errors=0 \
+                    kernel_drops=0 unaccounted=0 seconds=2.000";
+    assert_eq!(text, format!("snapshot {counters}\nsummary {counters}\n"));
 }
