@@ -4,8 +4,8 @@
 //! [`std::io::Error`]. Formats that can be read and written as bytes ([`addr`], [`cmsg`]) are, and
 //! need no `unsafe` at all; all other `unsafe` of the workspace, besides the ring's, is here too.
 //!
-//! [`netns`], [`packet`], [`child`], [`left`], [`signal`] and [`trap`] are no part of a datagram's
-//! way: the program, its commands and tests need them.
+//! [`netns`], [`packet`], [`child`], [`left`], [`pages`], [`signal`] and [`trap`] are no part of a
+//! datagram's way: the program, its commands and tests need them.
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
@@ -35,6 +35,7 @@ pub mod child;
 pub mod left;
 pub mod netns;
 pub mod packet;
+pub mod pages;
 pub mod path;
 pub mod signal;
 pub mod trap;

@@ -31,6 +31,7 @@ use reflector::responder::Responder;
 use reflector::server::{Handle, Inherited, Server};
 use reflector_measure::error::Error;
 use reflector_measure::exit::Exit;
+use reflector_udp::pages;
 use signal_hook::consts::{SIGHUP, SIGUSR1};
 use signal_hook::iterator::Signals;
 
@@ -124,6 +125,10 @@ fn serve(
     let mut begun = Ok(());
     let served = server.run(|report| {
         if let Report::Ready(ready) = report {
+            // All that the start has run is half of what is resident.
+            if let Err(error) = pages::release() {
+                tracing::debug!("what only the start needed stays in memory: {error}");
+            }
             // First, since the old one goes on where this fails.
             begun = starter.tell(ready).and_then(|()| {
                 let meeting = meeting.as_ref();
