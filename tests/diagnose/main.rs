@@ -17,7 +17,7 @@ use std::time::Duration;
 use reflector_measure::json::SCHEMA;
 use reflector_netlab::naive::{NaiveServer, Wildcard};
 use reflector_netlab::topology::{DockerHost, Namespace, in_namespaces};
-use reflector_testkit::{LISTEN, PORT, Reflector, at, command, on_both_engines};
+use reflector_testkit::{LISTEN, PORT, Reflector, at, command, document, on_both_engines};
 use serde_json::Value;
 
 /// For questions that are answered: long, since an answer ends the wait.
@@ -39,9 +39,8 @@ fn diagnose(namespace: &Namespace, args: &[&str]) -> (i32, Value) {
     let output = run(namespace, &[args, &["--json"]].concat());
     let stdout = String::from_utf8(output.stdout).unwrap();
     let stderr = String::from_utf8_lossy(&output.stderr);
-    let object: Value =
-        serde_json::from_str(&stdout).unwrap_or_else(|error| panic!("{error}: {stdout}{stderr}"));
-    assert_eq!(stdout.lines().count(), 1);
+    assert_eq!(stdout.lines().count(), 1, "{stderr}");
+    let object = document("diagnose", &stdout);
     assert_eq!(object["schema"], SCHEMA);
     (output.status.code().unwrap(), object)
 }

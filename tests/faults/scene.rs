@@ -7,7 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use reflector_netlab::topology::{Namespace, net};
-use reflector_testkit::{Engine, PORT, Reflector, command, own_lines, wait_until};
+use reflector_testkit::{Engine, PORT, Reflector, command, document, own_lines, wait_until};
 use serde_json::Value;
 
 /// Where the server is asked, of either family.
@@ -221,7 +221,7 @@ pub fn summary_of(output: &Output) -> Value {
     let text = String::from_utf8_lossy(&output.stdout);
     let said = String::from_utf8_lossy(&output.stderr);
     let last = text.lines().last().unwrap_or_else(|| panic!("{said}"));
-    let summary: Value = serde_json::from_str(last).expect("JSON");
+    let summary = document("load", last);
     let at = |key: &str| count(&summary[key]);
     assert_eq!(at("sent"), at("received") + at("lost"), "{summary}");
     let missing = &summary["missing"];

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use reflector_measure::json::SCHEMA;
 use reflector_netlab::topology::skip;
-use reflector_testkit::{command, program};
+use reflector_testkit::{command, document, program};
 use reflector_udp::netns::{self, Ability};
 use serde_json::{Value, json};
 
@@ -41,9 +41,7 @@ fn cases(test_name: &str, args: &[&str]) -> Option<(Option<i32>, Vec<Value>)> {
         skip(test_name, "nft", "the cases nat and filter are not shown");
     }
     let lines = stdout.lines();
-    let cases: Vec<Value> = lines
-        .map(|line| serde_json::from_str(line).expect("every line is a JSON object"))
-        .collect();
+    let cases: Vec<Value> = lines.map(|line| document("lab", line)).collect();
     assert!(!cases.is_empty(), "{stderr}");
     Some((code, cases))
 }

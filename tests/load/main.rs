@@ -18,7 +18,7 @@ use std::process::{Child, ChildStdout, Output};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use reflector_testkit::command;
+use reflector_testkit::{command, document};
 
 /// How a run of `reflector load --json` ended.
 struct Ended {
@@ -59,7 +59,7 @@ impl Ended {
 }
 
 fn parse(line: &str) -> Value {
-    serde_json::from_str(line).expect("every line is a JSON object")
+    document("load", line)
 }
 
 /// A `reflector load --json` that goes on.

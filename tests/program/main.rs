@@ -27,7 +27,7 @@ use std::net::SocketAddr;
 use std::process::Output;
 
 use reflector_netlab::topology::Namespace;
-use reflector_testkit::{Client, text};
+use reflector_testkit::{Client, document, text};
 use serde_json::Value;
 
 /// Documented: something could not be set up, or failed.
@@ -78,6 +78,6 @@ fn count(value: &Value) -> u64 {
 /// The JSON lines of a run that ended well.
 fn reports(output: &Output) -> Vec<Value> {
     assert!(output.status.success(), "{}", text(&output.stderr));
-    let parse = |line| serde_json::from_str(line).expect("every line is a JSON object");
+    let parse = |line| document("serve", line);
     text(&output.stdout).lines().map(parse).collect()
 }

@@ -8,7 +8,9 @@ use std::os::fd::OwnedFd;
 use std::process;
 
 use reflector_netlab::topology::{Namespace, in_namespaces};
-use reflector_testkit::{Client, Engine, HistogramLog, Reflector, command, on_both_engines, text};
+use reflector_testkit::{
+    Client, Engine, HistogramLog, Reflector, command, document, on_both_engines, text,
+};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -119,7 +121,7 @@ on_both_engines! {
         let mut reader = BufReader::new(child.stdout.take().unwrap());
         let mut ready = String::new();
         reader.read_line(&mut ready).unwrap();
-        let ready: serde_json::Value = serde_json::from_str(&ready).unwrap();
+        let ready = document("serve", &ready);
         let addr = ready["listen"][0].as_str().unwrap().parse().unwrap();
         let source = "127.0.0.2:0".parse().unwrap();
         // The refusal is logged, to nobody.
@@ -128,7 +130,7 @@ on_both_engines! {
         kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
         assert!(child.wait().unwrap().success());
         let last = reader.lines().last().unwrap().unwrap();
-        let summary: serde_json::Value = serde_json::from_str(&last).unwrap();
+        let summary = document("serve", &last);
         assert_eq!(summary["replied"], 1);
         assert_eq!(summary["dropped"]["not_allowed"], 1);
     }
@@ -263,7 +265,7 @@ fn start_for_people(
     let mut ready = String::new();
     reader.read_line(&mut ready).unwrap();
     if args.contains(&"--json") {
-        let ready: serde_json::Value = serde_json::from_str(&ready).unwrap();
+        let ready = document("serve", &ready);
         let addr = ready["listen"][0].as_str().unwrap().parse().unwrap();
         return (child, addr, reader);
     }

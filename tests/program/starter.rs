@@ -9,10 +9,9 @@ use std::thread;
 
 use reflector_netlab::topology::{Namespace, in_namespaces};
 use reflector_testkit::{
-    Client, Engine, command, on_both_engines, program, run_to_end, text, wait_until,
+    Client, Engine, command, document, on_both_engines, program, run_to_end, text, wait_until,
 };
 use rustix::process::{Pid, Signal, kill_process};
-use serde_json::Value;
 
 use super::{FAILED, USAGE, assert_refused};
 
@@ -62,7 +61,7 @@ on_both_engines! {
             assert_eq!(fs::read_to_string(&file).unwrap(), told, "written before");
             assert!(told.ends_with('\n') && told.lines().count() == 1, "{told}");
             let addr = match json {
-                true => serde_json::from_str::<Value>(&told).unwrap()["listen"][0]
+                true => document("serve", &told)["listen"][0]
                     .as_str().unwrap().parse().unwrap(),
                 false => addresses(&told)[0],
             };

@@ -14,8 +14,8 @@ use std::time::Duration;
 
 use reflector_netlab::topology::{DockerHost, Namespace, in_namespaces, skip};
 use reflector_testkit::{
-    Client, Engine, LISTEN, Reflector, at, command, http, on_both_engines, run_to_end, text, train,
-    wait_until,
+    Client, Engine, LISTEN, Reflector, at, command, document, http, on_both_engines, run_to_end,
+    text, train, wait_until,
 };
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
@@ -86,7 +86,7 @@ fn end(load: Child) -> Value {
     let output = load.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
     let summary = text(&output.stdout).lines().last().unwrap();
-    serde_json::from_str(summary).unwrap()
+    document("load", summary)
 }
 
 /// A process that takes over and gets no further than a test wants.

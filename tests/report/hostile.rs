@@ -5,9 +5,8 @@ use std::fmt::Write;
 use std::fs;
 use std::process::{Command, Output};
 
-use reflector_testkit::program;
 use reflector_testkit::targets::Fault;
-use serde_json::Value;
+use reflector_testkit::{document, program};
 
 use super::{Folder, log};
 
@@ -142,7 +141,7 @@ fn no_sum_of_a_file_wraps() {
     let said = log(&output);
     assert_eq!(output.status.code(), Some(0), "{said}");
     let text = String::from_utf8(output.stdout).unwrap();
-    let object: Value = serde_json::from_str(text.lines().next().unwrap()).unwrap();
+    let object = document("report", text.lines().next().unwrap());
     let merged = &object["loads"][1]["counters"];
     for (counter, sum) in [("sent", most), ("dropped", most), ("refused", most)] {
         assert_eq!(merged[counter], sum, "{object}");
@@ -152,7 +151,7 @@ fn no_sum_of_a_file_wraps() {
     let repeated = folder.write("repeated.json", &repeated);
     let output = within_bounds("exec \"$0\" report --json \"$1\"", &repeated);
     let text = String::from_utf8(output.stdout).unwrap();
-    let object: Value = serde_json::from_str(text.lines().next().unwrap()).unwrap();
+    let object = document("report", text.lines().next().unwrap());
     assert_eq!(object["merged"]["times_us"]["count"], most, "{object}");
     // And as a page.
     let output = within_bounds("exec \"$0\" report \"$1\"", &path);

@@ -8,8 +8,8 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::{Child, Output};
 
-use reflector_testkit::command;
 use reflector_testkit::targets::{Fault, Target};
+use reflector_testkit::{command, document};
 use serde_json::Value;
 
 /// A folder that goes with the test.
@@ -75,10 +75,7 @@ fn object(args: &[&str]) -> (Value, i32) {
     let output = report(&args);
     let text = String::from_utf8(output.stdout).unwrap();
     let line = text.lines().next().expect("there is an object");
-    (
-        serde_json::from_str(line).unwrap(),
-        output.status.code().unwrap(),
-    )
+    (document("report", line), output.status.code().unwrap())
 }
 
 fn log(output: &Output) -> String {
@@ -161,7 +158,7 @@ fn what_the_reflector_saved_is_of_another_kind() {
     let text = String::from_utf8(output.stdout).unwrap();
     let kinds: Vec<_> = text
         .lines()
-        .map(|line| serde_json::from_str::<Value>(line).unwrap()["kind"].clone())
+        .map(|line| document("report", line)["kind"].clone())
         .collect();
     assert_eq!(
         (output.status.code(), kinds),

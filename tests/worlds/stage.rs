@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use reflector_netlab::topology::{Namespace, in_force, nft};
-use reflector_testkit::{Reflector, command, counted, join, tc, wait_until};
+use reflector_testkit::{Reflector, command, counted, document, join, tc, wait_until};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
@@ -138,7 +138,7 @@ impl Stage {
         let output = child.wait_with_output().expect("it is our child");
         let text = String::from_utf8(output.stdout).expect("reports are text");
         let summary = text.lines().last().expect("a summary");
-        let summary: Value = serde_json::from_str(summary).expect("JSON");
+        let summary = document("load", summary);
 
         let header = if world.is_v6 { 48 } else { 28 };
         let datagrams = |namespace: &Namespace, name: &str| {

@@ -15,6 +15,7 @@ pub mod asking;
 pub mod bucket;
 mod client;
 pub mod conntrack;
+pub mod document;
 mod engine;
 pub mod frames;
 mod hlog;
@@ -39,6 +40,7 @@ pub mod xdp;
 
 pub use addresses::{ASKED, LISTEN, PORT, at};
 pub use client::Client;
+pub use document::document;
 pub use engine::{Engine, io_uring};
 pub use hlog::HistogramLog;
 pub use link::join;

@@ -11,7 +11,7 @@ use reflector_netlab::topology::Namespace;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use crate::{Engine, PATIENCE, command, wait_until};
+use crate::{Engine, PATIENCE, command, document, wait_until};
 
 /// The program under test, listening. Killed when dropped.
 pub struct Reflector {
@@ -41,9 +41,7 @@ impl Reflector {
         let stdout = BufReader::new(child.stdout.take().expect("stdout is a pipe"));
         thread::spawn(move || {
             for line in stdout.lines().map_while(Result::ok) {
-                let value: Value =
-                    serde_json::from_str(&line).expect("every line is a JSON object");
-                if sender.send(value).is_err() {
+                if sender.send(document("serve", &line)).is_err() {
                     break;
                 }
             }
