@@ -1,0 +1,3 @@
+module reflectortest
+
+go 1.19
