@@ -10,11 +10,6 @@
     clippy::disallowed_methods,
     reason = "cargo tells by the environment and is told by stdout"
 )]
-#![allow(
-    clippy::disallowed_macros,
-    clippy::disallowed_methods,
-    reason = "the lints of the library see this as well, which speaks to cargo by stdout"
-)]
 
 use std::env;
 use std::path::Path;
