@@ -74,8 +74,8 @@ fn all_is_answered(server: &Namespace, device: &str, peer: &Namespace) {
     assert_eq!(accelerated.counted().trains, 4);
 }
 
-/// Frames of a tun begin with the IP header. What comes out at one end is carried to the other, as a
-/// VPN does.
+/// Frames of a tun begin with the IP header. What comes out at one end is carried to the other, as
+/// a VPN does.
 #[test]
 fn tun_answers_without_a_link_header() {
     in_namespaces("kinds::tun", || {

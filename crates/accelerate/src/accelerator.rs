@@ -241,8 +241,8 @@ impl Accelerator {
         Ok(())
     }
 
-    /// Answers only whom `routes` lead to by the device that asks. Everybody else is passed: a reply
-    /// would leave by another device or not at all, and rp_filter may refuse the request.
+    /// Answers only whom `routes` lead to by the device that asks. Everybody else is passed: a
+    /// reply would leave by another device or not at all, and rp_filter may refuse the request.
     ///
     /// # Errors
     /// `ENOSPC`, `ENOMEM`; then everything is passed.

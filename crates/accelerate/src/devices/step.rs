@@ -12,7 +12,8 @@ pub enum Step {
     SetAddresses(LocalAddresses),
     /// Only who is reached by the device that it asks at may be answered.
     SetRoutes(Routes),
-    /// Routes of these families do not say alone where a reply leaves, so nobody of them is answered.
+    /// Routes of these families do not say alone where a reply leaves, so nobody of them is
+    /// answered.
     Leave(&'static str),
     /// Attach to a device, which has nothing attached yet.
     Attach {

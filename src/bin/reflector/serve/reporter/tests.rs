@@ -1,3 +1,4 @@
+use super::workers::{WORKERS_MAX, unshown};
 use super::*;
 
 fn totals() -> Totals {
