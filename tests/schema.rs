@@ -24,7 +24,7 @@ fn every_file_is_a_schema_of_draft_2020_12() {
         jsonschema::meta::validate(&schema).unwrap_or_else(|error| panic!("{name}: {error}"));
         count += 1;
     }
-    assert!(count >= 5, "one for each command with --json");
+    assert!(count >= 8, "one for each command with --json");
 }
 
 /// The control: each key of real documents is left out, misnamed and given another type, and the
@@ -68,7 +68,9 @@ fn a_document_that_is_wrong_anywhere_is_refused() {
 
 #[test]
 fn an_object_of_no_type_or_an_unknown_one_is_refused() {
-    for name in ["serve", "load", "diagnose", "lab", "report"] {
+    for name in [
+        "serve", "load", "diagnose", "lab", "report", "probe", "wait", "watch",
+    ] {
         for value in [
             json!({"schema": 2}),
             json!({"schema": 2, "type": "verdict"}),

@@ -9,7 +9,7 @@ mod waiting;
 mod watching;
 
 use reflector_netlab::topology::Namespace;
-use reflector_testkit::{run_to_end, text};
+use reflector_testkit::{document, run_to_end, text};
 use serde_json::Value;
 
 /// Runs the program in `namespace`; its exit code and what it printed.
@@ -25,7 +25,8 @@ fn run(namespace: &Namespace, line: &str) -> (i32, String) {
 fn run_json(namespace: &Namespace, line: &str) -> (i32, Value) {
     let (code, printed) = run(namespace, &format!("{line} --json"));
     let mut lines = printed.lines();
-    let object: Value = serde_json::from_str(lines.next().expect("an object")).expect("JSON");
+    let command = line.split(' ').next().expect("a command");
+    let object = document(command, lines.next().expect("an object"));
     assert_eq!(lines.next(), None, "one object");
     assert_eq!(object["exit_code"], code, "{object}");
     (code, object)

@@ -6,8 +6,7 @@ use std::time::Duration;
 
 use reflector_netlab::topology::{Namespace, in_namespaces};
 use reflector_testkit::targets::{Fault, Target};
-use reflector_testkit::{Reflector, command, on_both_engines, text};
-use serde_json::Value;
+use reflector_testkit::{Reflector, command, document, on_both_engines, text};
 
 use super::{run, run_json};
 
@@ -34,7 +33,7 @@ on_both_engines! {
         thread::sleep(Duration::from_millis(100));
         let reflector = Reflector::start(&host, engine, &["--listen", "127.0.0.1:5151"]);
         let output = waiting.wait_with_output().unwrap();
-        let object: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let object = document("wait", text(&output.stdout));
         assert!(output.status.success(), "{object}");
         assert_eq!((&object["verdict"], &object["received"]), (&"ok".into(), &1.into()));
         let outcomes = object["outcomes"].as_object().unwrap();

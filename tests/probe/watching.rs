@@ -9,7 +9,7 @@ use reflector_measure::clock;
 use reflector_netlab::topology::{DockerHost, Namespace, in_force, in_namespaces, nft};
 use reflector_testkit::targets::{Fault, Target};
 use reflector_testkit::{
-    ASKED, Engine, LISTEN, PORT, Reflector, at, command, on_both_engines, wait_until,
+    ASKED, Engine, LISTEN, PORT, Reflector, at, command, document, on_both_engines, wait_until,
 };
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -58,7 +58,7 @@ impl Watch {
 
     fn next(&mut self) -> Value {
         let line = self.reports.next().expect("it goes on").unwrap();
-        let report: Value = serde_json::from_str(&line).expect("JSON");
+        let report = document("watch", &line);
         assert_eq!(report["schema"], 2);
         if report["type"] == "gap" || report["type"] == "change" {
             self.events.push(report.clone());
@@ -94,8 +94,7 @@ impl Watch {
 /// Runs a watch to its end; its exit code, its lines and, of these, the summary.
 fn watch(namespace: &Namespace, target: SocketAddr, options: &str) -> (i32, Vec<Value>, Value) {
     let (code, printed) = run(namespace, &format!("watch {target} --json {options}"));
-    let parse = |line| serde_json::from_str(line).expect("JSON");
-    let lines: Vec<Value> = printed.lines().map(parse).collect();
+    let lines: Vec<Value> = printed.lines().map(|it| document("watch", it)).collect();
     let summary = lines.last().expect("a summary").clone();
     assert_eq!(
         (&summary["type"], &summary["exit_code"]),
