@@ -94,10 +94,13 @@ on_both_engines! {
     fn every_command_that_asks_does_so_from_there(engine: Engine) {
         let (here, there) = (Namespace::new().unwrap(), Namespace::new().unwrap());
         let reflector = Reflector::start(&there, engine, LISTEN);
-        let commands: [&[&str]; 3] = [
+        let commands: [&[&str]; 6] = [
             &["healthcheck", "127.0.0.1:5151"],
             &["load", "127.0.0.1:5151", "-n", "20", "-r", "1k", "-t", "100ms"],
             &["diagnose", "127.0.0.1:5151", "-n", "1", "-t", "100ms"],
+            &["probe", "127.0.0.1:5151", "-n", "1", "-t", "100ms"],
+            &["wait", "127.0.0.1:5151", "--for", "100ms"],
+            &["watch", "127.0.0.1:5151", "-n", "5", "-t", "100ms"],
         ];
         for args in commands {
             let path = there.path();

@@ -13,6 +13,7 @@ use reflector_measure::host_port::HostPort;
 use reflector_measure::target::Target;
 
 use crate::help::Ending;
+use crate::netns::Netns;
 use crate::question::QuestionArgs;
 use crate::values::{List, OnlyFamily, WAIT_FOR_ANSWER, list, number, one_of, port, time};
 
@@ -78,6 +79,8 @@ pub struct ProbeArgs {
     #[command(flatten)]
     over: OnlyFamily,
     #[command(flatten)]
+    netns: Netns,
+    #[command(flatten)]
     question: QuestionArgs,
     /// Send this many datagrams, all at once from one port
     #[arg(short = 'n', long, value_name = "N", default_value_t = 1)]
@@ -125,7 +128,8 @@ pub fn run(args: &ProbeArgs) -> Result<Exit, Error> {
         expected: args.expect.clone().map_or(Vec::new(), |it| it.0),
         json: args.json,
     };
-    reflector_diagnose::probe(&options, &mut io::stdout().lock())
+    args.netns
+        .within(|| reflector_diagnose::probe(&options, &mut io::stdout().lock()))
 }
 
 fn word_parser() -> impl TypedValueParser<Value = Word> {

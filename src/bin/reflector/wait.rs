@@ -12,6 +12,7 @@ use reflector_measure::exit::Exit;
 use reflector_measure::target::Target;
 
 use crate::help::Ending;
+use crate::netns::Netns;
 use crate::question::QuestionArgs;
 use crate::values::OnlyFamily;
 
@@ -77,6 +78,8 @@ pub struct WaitArgs {
     #[command(flatten)]
     over: OnlyFamily,
     #[command(flatten)]
+    netns: Netns,
+    #[command(flatten)]
     question: QuestionArgs,
     /// Wait for this long at most
     #[arg(id = "for", long, value_name = "TIME", default_value = "30s")]
@@ -96,5 +99,6 @@ pub fn run(args: &WaitArgs) -> Result<Exit, Error> {
         limit: args.limit,
         json: args.json,
     };
-    reflector_diagnose::wait(&options, &mut io::stdout().lock())
+    args.netns
+        .within(|| reflector_diagnose::wait(&options, &mut io::stdout().lock()))
 }

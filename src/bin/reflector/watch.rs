@@ -13,6 +13,7 @@ use reflector_measure::exit::Exit;
 use reflector_measure::target::Target;
 
 use crate::help::Ending;
+use crate::netns::Netns;
 use crate::values::{OnlyFamily, number, port, time};
 
 /// What the help ends with.
@@ -83,6 +84,8 @@ pub struct WatchArgs {
     target: Target,
     #[command(flatten)]
     over: OnlyFamily,
+    #[command(flatten)]
+    netns: Netns,
     /// Send a datagram this often, each 1ms to 10s
     #[arg(long, value_name = "TIME", default_value = "10ms", value_parser = time(EVERY))]
     every: Duration,
@@ -117,7 +120,7 @@ pub struct WatchArgs {
 
 /// Watches the target.
 pub fn run(args: &WatchArgs) -> Result<Exit, Error> {
-    reflector_load::watch(&WatchOptions {
+    let options = WatchOptions {
         target: args.target.clone().over(args.over.family()),
         every: args.every,
         duration: args.duration,
@@ -130,5 +133,6 @@ pub fn run(args: &WatchArgs) -> Result<Exit, Error> {
         max_lost: args.max_lost,
         interval: args.interval.filter(|it| !it.is_zero()),
         json: args.json,
-    })
+    };
+    args.netns.within(|| reflector_load::watch(&options))
 }
