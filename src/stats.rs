@@ -44,6 +44,16 @@ impl Stats {
         }
     }
 
+    /// The same, to add others to: the histogram grows as that needs it.
+    pub fn growing(sockets: usize) -> Self {
+        Self {
+            sockets: vec![Counters::default(); sockets].into(),
+            batches: Batches::default(),
+            in_flight: 0,
+            latency: Latency::growing(),
+        }
+    }
+
     /// The counters of the socket with the index `socket`.
     #[inline]
     pub fn of(&mut self, socket: usize) -> &mut Counters {

@@ -1,7 +1,10 @@
 //! Which CPUs other processes of this program have for themselves.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 /// For each CPU, how many threads of other processes with this one's name run there only. Two
@@ -10,16 +13,16 @@ use std::path::Path;
 pub fn pinned(proc: &Path) -> BTreeMap<usize, usize> {
     let mut pinned = BTreeMap::new();
     let own = fs::read_link(proc.join("self")).unwrap_or_default();
-    let Ok(name) = fs::read(proc.join("self/comm")) else {
+    let Ok(name) = name(&proc.join("self")) else {
         return pinned;
     };
     let processes = fs::read_dir(proc).into_iter().flatten().flatten();
-    let is_neighbour = |path: &Path| {
-        path.file_name() != Some(own.as_os_str())
-            && path.file_name() != Some("self".as_ref())
-            && fs::read(path.join("comm")).is_ok_and(|it| it == name)
-    };
-    let neighbours = processes.map(|it| it.path()).filter(|it| is_neighbour(it));
+    // What else there is in /proc has no number for a name.
+    let is_other = |file: &OsStr| file != own && file.as_bytes()[0].is_ascii_digit();
+    let processes = processes.filter(|it| is_other(&it.file_name()));
+    let neighbours = processes
+        .map(|it| it.path())
+        .filter(|it| self::name(it).ok() == Some(name));
     for process in neighbours {
         let threads = fs::read_dir(process.join("task")).into_iter().flatten();
         for thread in threads.flatten() {
@@ -30,6 +33,14 @@ pub fn pinned(proc: &Path) -> BTreeMap<usize, usize> {
         }
     }
     pinned
+}
+
+/// The name of a process, padded: 15 bytes and a line end at most (proc_pid_comm(5)). Of every
+/// process of the machine, so by as few system calls as can be.
+fn name(process: &Path) -> io::Result<[u8; 16]> {
+    let mut name = [0; 16];
+    let _ = File::open(process.join("comm"))?.read(&mut name)?;
+    Ok(name)
 }
 
 /// The CPU of a thread that has one only, by its proc_pid_status(5).

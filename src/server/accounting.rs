@@ -112,7 +112,7 @@ impl Accounting {
     /// Nothing counted at `start`.
     pub fn new(start: Instant, config: &Config, sockets: &Sockets) -> Self {
         let share = |(worker, sockets): (usize, &Arc<[SocketPair]>)| Share {
-            total: Stats::new(sockets.len()),
+            total: Stats::growing(sockets.len()),
             cpu: config.workers[worker].map(|core| core.id),
             sockets: Arc::clone(sockets),
             drops: sockets.iter().map(untouched).collect(),
@@ -129,8 +129,8 @@ impl Accounting {
         Self {
             start,
             interval_start: start,
-            interval: Stats::new(1),
-            collected: Stats::new(sockets_max.unwrap_or(0)),
+            interval: Stats::growing(1),
+            collected: Stats::growing(sockets_max.unwrap_or(0)),
             workers: sockets.by_worker.iter().enumerate().map(share).collect(),
             interval_loss: loss,
             first_loss: loss,
@@ -216,7 +216,7 @@ impl Accounting {
         self.read_losses();
         let length = now.duration_since(self.interval_start);
         let loss = self.losses();
-        let mut stats = Stats::new(1);
+        let mut stats = Stats::growing(1);
         std::mem::swap(&mut stats, &mut self.interval);
         let mut totals = Totals::new(
             length.as_secs_f64(),
@@ -294,7 +294,7 @@ impl Accounting {
     }
 
     fn total(&self) -> Stats {
-        let mut total = Stats::new(1);
+        let mut total = Stats::growing(1);
         self.workers
             .iter()
             .for_each(|share| total.merge(&share.total));

@@ -125,10 +125,6 @@ fn serve(
     let mut begun = Ok(());
     let served = server.run(|report| {
         if let Report::Ready(ready) = report {
-            // All that the start has run is half of what is resident.
-            if let Err(error) = pages::release() {
-                tracing::debug!("what only the start needed stays in memory: {error}");
-            }
             // First, since the old one goes on where this fails.
             begun = starter.tell(ready).and_then(|()| {
                 let meeting = meeting.as_ref();
@@ -154,10 +150,28 @@ fn serve(
         repeated::tell(false);
         metrics.report(report);
         reports.report(report);
+        if let Report::Ready(_) = report {
+            release_memory();
+        }
     });
     drop(meeting);
     let exit = reports.end();
     served.and(begun).map(|()| exit)
+}
+
+/// Gives back what only the start has needed, half of what is resident, once every thread has got
+/// to where it waits; nobody waits for this.
+fn release_memory() {
+    let release = || {
+        thread::sleep(SETTLING);
+        if let Err(error) = pages::release() {
+            tracing::debug!("what only the start needed stays in memory: {error}");
+        }
+    };
+    let thread = thread::Builder::new().name("release".to_owned());
+    if let Err(error) = thread.spawn(release) {
+        tracing::debug!("what only the start needed stays in memory: {error}");
+    }
 }
 
 /// What is to be done once every worker receives: relieve the old process, wait for the next one.
@@ -207,6 +221,8 @@ fn serve_metrics_after(
 
 /// How long the server may take to end at once, before the process ends without it.
 const ENDING_MAX: Duration = Duration::from_secs(1);
+/// Longer than threads that have started take until they wait.
+const SETTLING: Duration = Duration::from_millis(100);
 /// How often a port is tried that the old process has had.
 const FREEING: Duration = Duration::from_millis(10);
 
