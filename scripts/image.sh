@@ -46,10 +46,7 @@ main() {
 }
 
 build() {
-    # A target directory of its own: other flags would throw away what other builds have made.
-    RUSTFLAGS='-C target-feature=+crt-static' CARGO_TARGET_DIR=target/static \
-        cargo build --quiet --locked --release --target x86_64-unknown-linux-gnu --bin reflector
-    install -D target/static/x86_64-unknown-linux-gnu/release/reflector "$IMAGES/amd64/reflector"
+    scripts/static.sh "$IMAGES/amd64"
     scripts/cross-check.sh --build aarch64-unknown-linux-gnu
     install -D target/cross/build/aarch64-unknown-linux-gnu/release/reflector \
         "$IMAGES/arm64/reflector"
