@@ -3,6 +3,9 @@
 use std::env;
 use std::path::{Path, PathBuf};
 
+use reflector_accelerate::{Accelerator, Rules};
+use reflector_measure::error::Error;
+
 use super::plain::WORKING;
 
 /// The plain loop that ratios refer to.
@@ -17,6 +20,8 @@ pub enum Kind {
     Reflector(Vec<String>, Option<PathBuf>),
     /// `socat`: a process for each peer, copying datagrams.
     Socat,
+    /// Nobody: requests are dropped as they come in.
+    Dropped,
     /// `sockperf`'s server, which only its own client understands.
     Sockperf,
 }
@@ -38,6 +43,8 @@ impl Contender {
             "sockperf" => ("sockperf, by its own client", Kind::Sockperf),
             "less work" => (WORKING[0].0, Kind::Plain(WORKING[0].0)),
             "more work" => (WORKING[1].0, Kind::Plain(WORKING[1].0)),
+            "dropped" => ("requests dropped at ingress", Kind::Dropped),
+            "dropped again" => ("requests dropped at ingress again", Kind::Dropped),
             "again" => ("recvmmsg/sendmmsg again", Kind::Plain(YARDSTICK)),
             name => (name, Kind::Plain(name)),
         };
@@ -71,7 +78,19 @@ impl Contender {
 
     /// Whether it is what the others are compared with, that once more, or one of the control's.
     pub fn is_yardstick(&self) -> bool {
-        matches!(self.kind, Kind::Plain(name) if name == YARDSTICK || is_control(name))
+        match self.kind {
+            Kind::Plain(name) => name == YARDSTICK || is_control(name),
+            Kind::Dropped => true,
+            _ => false,
+        }
+    }
+
+    /// Whether it answers in the kernel.
+    pub fn is_accelerated(&self) -> bool {
+        match &self.kind {
+            Kind::Reflector(options, _) => options.iter().any(|it| it == "--accelerate"),
+            _ => false,
+        }
     }
 
     /// Whether it may use all CPUs instead of the server's.
@@ -82,17 +101,36 @@ impl Contender {
         }
     }
 
-    /// The program that it needs and this machine has not.
-    pub fn missing(&self) -> Option<&'static str> {
+    /// What it needs and this machine has not: a word for it, and the reason.
+    pub fn missing(&self) -> Option<(&'static str, String)> {
+        if self.is_accelerated() {
+            return in_kernel().err().map(|error| ("bpf", error.to_string()));
+        }
         let program = match self.kind {
             Kind::Socat => "socat",
             Kind::Sockperf => "sockperf",
+            // nft drops.
+            Kind::Dropped => "nft",
             Kind::Plain(_) | Kind::Reflector(..) => return None,
         };
         let path = env::var_os("PATH").unwrap_or_default();
-        let is_there = env::split_paths(&path).any(|folder| folder.join(program).is_file());
-        (!is_there).then_some(program)
+        let is_there = env::split_paths(&path)
+            .chain(["/usr/sbin".into()])
+            .any(|folder| folder.join(program).is_file());
+        (!is_there).then(|| (program, format!("{program} is not installed")))
     }
+}
+
+/// Whether the kernel takes the program that `--accelerate` attaches.
+fn in_kernel() -> Result<(), Error> {
+    let nobody = Rules {
+        prefixes: Vec::new(),
+        denied_ports: Vec::new(),
+        has_loop_guard: false,
+        hop_limit: 64,
+        tos: 0,
+    };
+    Accelerator::load(nobody, Vec::new()).map(drop)
 }
 
 fn is_control(name: &str) -> bool {

@@ -98,6 +98,44 @@ pub fn run(target: SocketAddr, load: &Load, duration: Duration) -> io::Result<Ou
     }
 }
 
+/// The same load without an answer: each flow sends its window whenever it is told to.
+pub struct Bursts {
+    flows: Vec<Flow>,
+    outbox: Outbox,
+    trains: usize,
+    train_len: u64,
+}
+
+impl Bursts {
+    /// Opens the sockets.
+    ///
+    /// # Errors
+    /// As [`run`].
+    pub fn new(target: SocketAddr, load: &Load) -> io::Result<Self> {
+        let outbox = trains(target, load)?;
+        let train_len = u64::from(load.train_len);
+        Ok(Self {
+            flows: (0..load.flows)
+                .map(|_| open(target))
+                .collect::<io::Result<_>>()?,
+            trains: ((load.window / train_len) as usize).min(outbox.len()),
+            outbox,
+            train_len,
+        })
+    }
+
+    /// Sends; how many datagrams went.
+    pub fn send(&mut self) -> u64 {
+        let Self { flows, outbox, .. } = self;
+        let send = |flow: &Flow| {
+            outbox
+                .send(flow.socket.as_fd(), 0..self.trains)
+                .unwrap_or(0)
+        };
+        flows.iter().map(send).sum::<usize>() as u64 * self.train_len
+    }
+}
+
 /// Takes what is still to come, uncounted: whoever measures next should not wait for it.
 fn drain(inbox: &mut Inbox, flows: &mut [Flow]) {
     let mut last_progress = clock::monotonic();

@@ -20,11 +20,13 @@ mod beside;
 mod contender;
 mod control;
 mod distance;
+mod drops;
 mod generator;
 mod measure;
 mod network;
 mod output;
 mod plain;
+mod replies;
 mod scenario;
 mod server;
 
@@ -35,11 +37,13 @@ use std::time::Duration;
 
 use beside::HalfCpu;
 use clap::Parser;
-use contender::Contender;
+use contender::{Contender, Kind};
 use distance::Placement;
 use measure::Sample;
 use network::{Network, Topology};
-use scenario::{Neighbour, Scenario};
+use reflector_netlab::topology::skip;
+use reflector_udp::netns::{self, Ability};
+use scenario::{Measure, Neighbour, Scenario};
 
 /// Options of the bench.
 #[derive(Debug, Parser)]
@@ -122,6 +126,10 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &Args) -> io::Result<()> {
+    if args.smoke && *netns::ability() != Ability::Direct {
+        skip("reflect", "netns", "it makes network namespaces as root");
+        return Ok(());
+    }
     let (rounds, seconds) = if args.smoke {
         (1, 0.2)
     } else {
@@ -160,6 +168,11 @@ fn run(args: &Args) -> io::Result<()> {
                 samples: Vec::with_capacity(rounds),
             })
             .collect();
+        let is_reply = matches!(scenario.measure, Measure::Reply(_));
+        if is_reply && !matches!(&series[..], [it, ..] if it.contender.kind == Kind::Dropped) {
+            // Requests alone could not be told from replies.
+            continue;
+        }
         let count = series.len();
         for round in 0..rounds {
             // Each round begins with another one, or what disturbs every other sample would always
@@ -186,7 +199,7 @@ fn run(args: &Args) -> io::Result<()> {
         all.push(measured);
     }
     for placement in Placement::ALL {
-        bars::print(&all, placement);
+        bars::print(&all, args.topology, placement);
         control::print(&all, placement);
     }
     if let Some(path) = &args.json {
@@ -224,8 +237,11 @@ fn contenders(args: &Args, scenario: &Scenario) -> impl Iterator<Item = Contende
     }
     all.into_iter().filter(|it| {
         let missing = it.missing();
-        if let Some(program) = missing {
-            println!("SKIPPED: {}: {program} is not installed", it.name);
+        match &missing {
+            // What .ci/run installs has to be there.
+            Some((need @ ("bpf" | "nft"), reason)) => skip(&it.name, need, reason),
+            Some((_, reason)) => println!("SKIPPED: {}: {reason}", it.name),
+            None => {}
         }
         missing.is_none()
     })

@@ -14,6 +14,7 @@ use super::beside::{Beside, HalfCpu};
 use super::contender::{Contender, Kind};
 use super::generator::{self, Load};
 use super::network::{Network, SERVER};
+use super::replies;
 use super::scenario::{Measure, Neighbour, Scenario};
 use super::server::{PORT, Server, Usage, Worker};
 
@@ -29,6 +30,10 @@ pub struct Sample {
     /// Round trips in microseconds: p50, p99, p99.9; zero where none is measured.
     #[serde(skip_serializing_if = "is_unmeasured")]
     pub rtt_us: [f64; 3],
+    /// CPU time per datagram of the generator, the server and softirqs, in nanoseconds; zero where
+    /// only the server's is measured.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub whole_ns: f64,
     /// Memory of the server, in KiB.
     pub resident_kib: u64,
     /// What each worker did, of a server that tells.
@@ -41,6 +46,10 @@ pub struct Sample {
 
 fn is_unmeasured(rtt_us: &[f64; 3]) -> bool {
     *rtt_us == [0.0; 3]
+}
+
+fn is_zero(ns: &f64) -> bool {
+    *ns == 0.0
 }
 
 /// Singles of few peers, for open loop.
@@ -62,6 +71,9 @@ pub fn measure(
     scenario: &Scenario,
     duration: Duration,
 ) -> io::Result<Sample> {
+    if let Measure::Reply(load) = scenario.measure {
+        return replies::measure(network, cpu, contender, &load, duration);
+    }
     // Before the server, so that it goes after it.
     let half = (scenario.neighbour == Neighbour::Quota).then(HalfCpu::enter);
     let half = half.transpose()?;
@@ -88,6 +100,7 @@ pub fn measure(
                     ..used(&before, &server.usage()?, outcome.answered)
                 })
             }
+            Measure::Reply(_) => unreachable!("measured above"),
             Measure::HalfRate(load) => half_rate(&server, target, &load, duration),
             Measure::OpenLoop(rate) => open_loop(&server, target, &SINGLES, rate.into(), duration),
             Measure::RoundTrip { spinning, same_cpu } => {
@@ -107,7 +120,14 @@ pub fn measure(
             }
         }
     })?;
-    sample.workers = server.end()?;
+    let end = server.end()?;
+    if contender.is_accelerated() && end.accelerated == 0 {
+        return Err(io::Error::other(format!(
+            "{} answered nothing in the kernel",
+            contender.name
+        )));
+    }
+    sample.workers = end.workers;
     Ok(sample)
 }
 
@@ -189,7 +209,11 @@ fn by_sockperf(server: &Server, duration: Duration) -> io::Result<Sample> {
     })
 }
 
-fn wait_until_it_answers(target: SocketAddr) -> io::Result<()> {
+/// Asks until `target` answers.
+///
+/// # Errors
+/// That it does not, for ten seconds.
+pub fn wait_until_it_answers(target: SocketAddr) -> io::Result<()> {
     let socket = std::net::UdpSocket::bind("0.0.0.0:0")?;
     socket.connect(target)?;
     socket.set_read_timeout(Some(Duration::from_millis(20)))?;

@@ -7,11 +7,13 @@ use std::net::Ipv4Addr;
 use clap::ValueEnum;
 use reflector_netlab::topology::{Namespace, net};
 
+/// The server's device, which has its address.
+pub const LINK: &str = "link0";
 /// The server's address.
 pub const SERVER: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
 
 /// How the two are joined.
-#[derive(Clone, Copy, Debug, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Topology {
     /// A veth pair.
     Veth,
@@ -43,22 +45,18 @@ impl Network {
     /// What the kernel says; EPERM without root.
     pub fn new(topology: Topology) -> io::Result<Self> {
         let (server, client) = (Namespace::new()?, Namespace::new()?);
-        let link = match topology {
-            Topology::Veth => {
-                server.add_veth("eth0", &client, "eth0")?;
-                "eth0"
-            }
+        match topology {
+            Topology::Veth => server.add_veth(LINK, &client, "eth0")?,
             Topology::Bridge => {
-                server.add_bridge("br0")?;
+                server.add_bridge(LINK)?;
                 server.add_veth("v0", &client, "eth0")?;
-                server.set_master("v0", "br0")?;
+                server.set_master("v0", LINK)?;
                 server.set_up("v0")?;
-                "br0"
             }
-        };
-        server.add_address(link, net("10.77.0.1/24"))?;
+        }
+        server.add_address(LINK, net("10.77.0.1/24"))?;
         client.add_address("eth0", net("10.77.0.2/24"))?;
-        server.set_up(link)?;
+        server.set_up(LINK)?;
         client.set_up("eth0")?;
         client.wait_ready("eth0")?;
         Ok(Self { server, client })

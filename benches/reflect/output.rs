@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::distance::Placement;
 use super::measure::Sample;
 use super::network::Topology;
+use super::replies;
 use super::scenario::Measure;
 use super::server::Worker;
 use super::{Measured, Series};
@@ -28,6 +29,20 @@ pub struct Ratios {
     pub range: [f64; 2],
 }
 
+impl Ratios {
+    /// Of all these; nothing if there are none.
+    pub fn of(values: impl Iterator<Item = f64>) -> Option<Self> {
+        let values: Vec<_> = values.collect();
+        (!values.is_empty()).then(|| Self {
+            median: median(values.iter().copied()),
+            range: [
+                values.iter().copied().fold(f64::INFINITY, f64::min),
+                values.iter().copied().fold(f64::NEG_INFINITY, f64::max),
+            ],
+        })
+    }
+}
+
 impl fmt::Display for Ratios {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let [low, high] = self.range;
@@ -47,7 +62,7 @@ impl Series {
     }
 
     /// Whether any round has measured it.
-    fn has_samples(&self) -> bool {
+    pub fn has_samples(&self) -> bool {
         self.samples.iter().any(Option::is_some)
     }
 
@@ -57,16 +72,7 @@ impl Series {
         let ratios: Vec<_> = rounds
             .filter_map(|(ours, theirs)| Some(pick(ours.as_ref()?) / pick(theirs.as_ref()?)))
             .collect();
-        if ratios.is_empty() {
-            return None;
-        }
-        Some(Ratios {
-            median: median(ratios.iter().copied()),
-            range: [
-                ratios.iter().copied().fold(f64::INFINITY, f64::min),
-                ratios.iter().copied().fold(0.0, f64::max),
-            ],
-        })
+        Ratios::of(ratios.into_iter())
     }
 }
 
@@ -96,6 +102,7 @@ pub fn print_table(measured: &Measured, placement: Placement) {
     let base = &part.series[0];
     match part.scenario.measure {
         Measure::Rate(load) => print_rates(base, &part.series, load.payload_len),
+        Measure::Reply(_) => replies::print_table(&part.series),
         Measure::HalfRate(_) | Measure::OpenLoop(_) | Measure::RoundTrip { .. } => {
             print_times(base, &part.series);
         }
@@ -147,7 +154,8 @@ fn print_times(base: &Series, all: &[Series]) {
     }
 }
 
-fn or_dash(ratios: Option<Ratios>) -> String {
+/// As text, also where there is none.
+pub fn or_dash(ratios: Option<Ratios>) -> String {
     ratios.map_or_else(|| "-".to_owned(), |it| it.to_string())
 }
 

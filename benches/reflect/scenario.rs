@@ -8,6 +8,8 @@ use super::generator::Load;
 pub enum Measure {
     /// Datagrams per second as fast as they are answered, and the server's CPU time for each.
     Rate(Load),
+    /// What a reply costs beyond its request, of all CPU time; a window is a burst's.
+    Reply(Load),
     /// Loss and round trips at half of that rate, offered in open loop by `reflector load`.
     HalfRate(Load),
     /// Round-trip time of one datagram at a time, by a client that polls or one that sleeps.
@@ -51,9 +53,14 @@ pub struct Scenario {
 }
 
 impl Scenario {
-    /// Who takes part: the yardstick twice first, so that the noise shows.
+    /// Who takes part: the yardstick twice first, so that the noise shows; before it, where that is
+    /// to be taken off, requests alone.
     pub fn contenders(&self) -> Vec<Contender> {
-        let others = [YARDSTICK, "again"].iter().chain(self.others);
+        let first: &[_] = match self.measure {
+            Measure::Reply(_) => &["dropped", "dropped again", YARDSTICK, "again"],
+            _ => &[YARDSTICK, "again"],
+        };
+        let others = first.iter().chain(self.others);
         let others = others.map(|name| Contender::other(name));
         let reflectors = self.reflectors.iter().map(|it| Contender::reflector(it));
         others.chain(reflectors).collect()
@@ -72,10 +79,19 @@ pub const TRAINS_OF_1400: &str = "trains of 44 x 1400 B, 8 flows";
 pub const PEERS_64: &str = "singles of 64 B, 64 peers in turn";
 /// Nothing to join, and caches of peers are of no use.
 pub const PEERS_1000: &str = "singles of 64 B, 1000 peers in turn";
+/// A reply's cost, to as many peers.
+pub const REPLY_TO_1000: &str = "a reply past its request, singles of 64 B, 1000 peers";
+/// A reply's cost in trains.
+pub const REPLY_IN_TRAINS: &str = "a reply past its request, trains of 32 x 64 B, 8 flows";
 /// A client that polls.
 pub const SPINNING: &str = "round trip, client spinning";
 /// A client that sleeps.
 pub const BLOCKING: &str = "round trip, client blocking";
+
+/// Answers in the kernel what comes by the server's device.
+const ACCELERATE: &str = "--accelerate link0";
+/// The same with lists of its own.
+const ACCELERATE_BY_LISTS: &str = "--accelerate link0 --allow 10.0.0.0/8 --deny 10.66.0.0/16";
 
 /// All of them, in the order of PERF.md.
 pub fn all() -> Vec<Scenario> {
@@ -158,6 +174,7 @@ pub fn all() -> Vec<Scenario> {
                 "--engine uring",
                 "--engine mmsg",
                 "--engine uring --wait spin",
+                ACCELERATE,
             ],
         ),
         scenario(
@@ -168,7 +185,20 @@ pub fn all() -> Vec<Scenario> {
                 "--engine uring",
                 "--engine mmsg",
                 "--engine uring --wait spin",
+                ACCELERATE,
             ],
+        ),
+        scenario(
+            REPLY_TO_1000,
+            Measure::Reply(load(64, 1, 1000, 1)),
+            &["less work", "more work"],
+            &["--engine uring", ACCELERATE, ACCELERATE_BY_LISTS],
+        ),
+        scenario(
+            REPLY_IN_TRAINS,
+            Measure::Reply(load(64, 32, 8, 128)),
+            &[],
+            &["--engine uring", ACCELERATE],
         ),
         scenario(
             "half of the highest rate, trains of 32 x 64 B, 8 flows",

@@ -41,6 +41,14 @@ pub struct Worker {
     pub cpu_ns: f64,
 }
 
+/// What a server tells at its end.
+pub struct End {
+    /// What each worker did, of a server that tells.
+    pub workers: Vec<Worker>,
+    /// Datagrams that were answered in the kernel.
+    pub accelerated: u64,
+}
+
 /// A running server and its children; ended when dropped. By SIGTERM, since a ring that is killed
 /// lets go of the port only some time later.
 pub struct Server {
@@ -116,11 +124,11 @@ impl Server {
         Ok(usage)
     }
 
-    /// Ends it; returns what each worker did, if it is one that tells.
+    /// Ends it; returns what it tells.
     ///
     /// # Errors
     /// ENOENT where /proc is not mounted.
-    pub fn end(mut self) -> io::Result<Vec<Worker>> {
+    pub fn end(mut self) -> io::Result<End> {
         let usage = self.usage()?;
         self.stop();
         let mut text = String::new();
@@ -140,7 +148,10 @@ impl Server {
             })
         };
         let workers = shares.zip(usage.worker_cpu_ns.into_values());
-        Ok(workers.filter_map(worker).collect())
+        Ok(End {
+            workers: workers.filter_map(worker).collect(),
+            accelerated: summary["accelerated"]["datagrams"].as_u64().unwrap_or(0),
+        })
     }
 
     fn stop(&self) {
@@ -172,6 +183,7 @@ fn command(contender: &Contender, cpu: usize) -> io::Result<Command> {
                 command.args(["--cpus", &cpu.to_string()]);
             }
         }
+        Kind::Dropped => return Err(io::Error::other("nobody serves what is dropped")),
         Kind::Socat => {
             command = Command::new("socat");
             // A connected socket per peer: forking for each datagram would measure forks.
@@ -204,7 +216,8 @@ fn group_of(stat: &str) -> Option<i32> {
     fields.split_whitespace().nth(2)?.parse().ok()
 }
 
-fn first_number(text: &str) -> u64 {
+/// The number that `text` begins with, or zero.
+pub fn first_number(text: &str) -> u64 {
     let number = text.split_whitespace().next();
     number.and_then(|it| it.parse().ok()).unwrap_or(0)
 }
