@@ -192,7 +192,7 @@ pub fn print(all: &[Measured], topology: Topology, placement: Placement) {
         };
         let bound = bar.bound.by(topology);
         println!(
-            "  {:<50}{figure} of {} over {}: {} {ratios} {}",
+            "  {:<58}{figure} of {} over {}: {} {ratios} {}",
             bar.scenario,
             bar.contender,
             bar.against,

@@ -47,7 +47,7 @@ fn print_nothing(scenario: &str, all: &[Series]) {
     let Some(again) = dropped.nth(1) else { return };
     if let Some(read) = Ratios::of(replies::parts_us(all, again).flatten()) {
         let verdict = verdict(read.median.abs() <= NOISE_US);
-        println!("  {scenario:<50}control, no reply: 0 us, read as {read} {verdict}");
+        println!("  {scenario:<58}control, no reply: 0 us, read as {read} {verdict}");
     }
 }
 
@@ -74,7 +74,7 @@ fn print_reading(
     let truth = (WORKING[1].1 - WORKING[0].1).as_secs_f64() * 1e6;
     let is_right = (read - truth).abs() <= truth * TOLERANCE_PERCENT / 100.0;
     println!(
-        "  {scenario:<50}control, {figure}: {truth:.1} us apart, read as {read:.2} {}",
+        "  {scenario:<58}control, {figure}: {truth:.1} us apart, read as {read:.2} {}",
         verdict(is_right),
     );
 }
