@@ -104,9 +104,16 @@ impl Measured {
     fn during(&self, placement: Placement) -> Self {
         let mut part = self.clone();
         for sample in part.series.iter_mut().flat_map(|it| &mut it.samples) {
-            sample.take_if(|it| Placement::during(it.cpu_distance_ns) != Some(placement));
+            sample.take_if(|it| {
+                self.is_void(it) || Placement::during(it.cpu_distance_ns) != Some(placement)
+            });
         }
         part
+    }
+
+    /// Whether `sample` tells nothing: what was lost has cost less than a reply, or than a request.
+    fn is_void(&self, sample: &Sample) -> bool {
+        matches!(self.scenario.measure, Measure::Reply(_)) && sample.loss_percent > 0.0
     }
 }
 
@@ -193,6 +200,7 @@ fn run(args: &Args) -> io::Result<()> {
         for placement in Placement::ALL {
             output::print_table(&measured, placement);
         }
+        output::print_void(&measured);
         if args.smoke {
             require_answers(&measured)?;
         }

@@ -109,6 +109,21 @@ pub fn print_table(measured: &Measured, placement: Placement) {
     }
 }
 
+/// Prints how many samples of one scenario were left out since something was lost, if any were.
+pub fn print_void(measured: &Measured) {
+    for Series { contender, samples } in &measured.series {
+        let count = samples.iter().flatten().filter(|it| measured.is_void(it));
+        match count.count() {
+            0 => {}
+            void => println!(
+                "  left out, since datagrams were lost: {void} of {} samples of {}",
+                samples.len(),
+                contender.name
+            ),
+        }
+    }
+}
+
 fn print_rates(base: &Series, all: &[Series], payload_len: u16) {
     println!(
         "  {:<46}{:>11}{:>22}{:>8}{:>8}{:>22}{:>7}{:>9}{:>9}",
