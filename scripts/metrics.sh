@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # Has a real Prometheus scrape a reflector, and asks it whether the counters add up, whether every
-# query of the dashboard has an answer, and whether the alert rules fire when they should.
+# query of the dashboard has an answer, and whether the alert rules fire when they should; another
+# one, with native histograms, for a quantile of those.
 #
 #   scripts/metrics.sh
 #
-# In a network namespace of its own. Takes fifteen seconds after the build. Needs root, curl, jq, and
+# In a network namespace of its own. Takes twenty seconds after the build. Needs root, curl, jq, and
 # prometheus with its promtool (Debian: prometheus); removes what it makes, however it ends.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -14,13 +15,14 @@ WORK=$(mktemp -d)
 readonly NS WORK
 readonly PROGRAM=${REFLECTOR_BIN:-target/release/reflector}
 readonly API=http://127.0.0.1:9090/api/v1
+readonly NATIVE_API=http://127.0.0.1:9091/api/v1
 pids=()
 
 main() {
     promtool check rules deploy/prometheus/alerts.yml
     promtool test rules deploy/prometheus/alerts-test.yml
     trap clean_up EXIT
-    cargo build --quiet --release --locked --bin reflector
+    [[ -n ${REFLECTOR_BIN:-} ]] || cargo build --quiet --release --locked --bin reflector
     ip netns add "$NS"
     ip -n "$NS" link set lo up
     cat > "$WORK/prometheus.yml" << 'END'
@@ -28,15 +30,31 @@ global: {scrape_interval: 500ms}
 scrape_configs:
   - job_name: reflector
     static_configs: [{targets: ["127.0.0.1:9188"]}]
+  - job_name: load
+    static_configs: [{targets: ["127.0.0.1:9189"]}]
 END
-    start "$PROGRAM" --listen 127.0.0.1:9007 --cores 2 --interval 0 --metrics 9188
-    start prometheus --config.file="$WORK/prometheus.yml" --storage.tsdb.path="$WORK/data" \
-        --web.listen-address=127.0.0.1:9090 --log.level=error
-    wait_until "the reflector is up for Prometheus" is_answer 'up{job="reflector"} == 1'
-    in_ns "$PROGRAM" load 127.0.0.1:9007 --rate 20k --duration 4 --flows 16 --interval 0 --json \
-        > "$WORK/load"
+    start "$PROGRAM" --listen 127.0.0.1:9007 --listen 127.0.0.1:9008 --cores 2 --interval 0 \
+        --metrics 9188
+    start_prometheus "$API" data
+    start_prometheus "$NATIVE_API" native --enable-feature=native-histograms
+    local api
+    for api in "$API" "$NATIVE_API"; do
+        wait_until "the reflector is up for Prometheus" is_answer_of "$api" 'up{job="reflector"} == 1'
+    done
+    in_ns "$PROGRAM" load 127.0.0.1:9007 --rate 20k --duration 6 --flows 16 --interval 0 --json \
+        --metrics 9189 > "$WORK/load" &
+    pids+=($!)
+    wait_until "the load is up for Prometheus" is_answer 'reflector_load_sent_datagrams_total > 40000'
+    check_load
+    check_dashboard
+    wait "${pids[-1]}"
     # The last interval that the load was in has been scraped when nothing goes up any more.
     wait_until "all of it has been counted" is_counted
+    check "all of it was counted at the listener that was asked" \
+        'sum(reflector_received_datagrams_total{listener="127.0.0.1:9008"})' 0
+    check "each receive has the number of its buffers" \
+        'sum(reflector_received_train_datagrams_sum) - sum(reflector_received_datagrams_total)
+        + sum(reflector_batch_buffers_sum) - sum(reflector_received_buffers_total)' 0
     check "what was received has an end" 'sum(reflector_received_datagrams_total)
         - sum(reflector_replied_datagrams_total) - sum(reflector_dropped_datagrams_total)
         - sum(reflector_send_errors_total) - sum(reflector_in_flight_datagrams)' 0
@@ -47,8 +65,39 @@ END
     p99=$(value 'histogram_quantile(0.99, rate(reflector_residence_seconds_bucket[10s]))')
     awk -v p99="$p99" 'BEGIN { exit !(p99 > 1e-6 && p99 < 1) }' || fail "p99 is $p99 s"
     echo "p99 of the residence time: $p99 s"
-    check_dashboard
+    check_native
     check_types
+}
+
+# What the generator says of itself, while it runs.
+check_load() {
+    check "no answer of the load came from a wrong source" \
+        'reflector_load_wrong_source_answers_total' 0
+    local p99
+    p99=$(value 'histogram_quantile(0.99, reflector_load_rtt_seconds_bucket)')
+    awk -v p99="$p99" 'BEGIN { exit !(p99 > 1e-6 && p99 < 1) }' || fail "p99 of the load is $p99 s"
+    echo "p99 of the load's round trips: $p99 s"
+}
+
+# The other Prometheus has the same times as native histograms, which are told as finely.
+check_native() {
+    local count classic native
+    wait_until "the other Prometheus has counted all" is_answer_of "$NATIVE_API" \
+        "histogram_count(reflector_residence_seconds) == $(value 'reflector_residence_seconds_count')"
+    count=$(value_of "$NATIVE_API" 'histogram_count(reflector_residence_seconds)')
+    classic=$(value 'histogram_quantile(0.5, reflector_residence_seconds_bucket)')
+    native=$(value_of "$NATIVE_API" 'histogram_quantile(0.5, reflector_residence_seconds)')
+    # A classic bucket is 2.5 times as wide as the one before, at most.
+    awk -v a="$classic" -v b="$native" 'BEGIN { exit !(a < b * 2.5 && b < a * 2.5) }' ||
+        fail "the median is $native s by native buckets, and $classic s by classic ones"
+    echo "native histogram of $count times: median $native s, by classic buckets $classic s"
+}
+
+# start_prometheus API FOLDER [OPTION…]
+start_prometheus() {
+    local address=${1#http://}
+    start prometheus --config.file="$WORK/prometheus.yml" --storage.tsdb.path="$WORK/$2" \
+        --web.listen-address="${address%/api/v1}" --log.level=error "${@:3}"
 }
 
 # Every query of the dashboard has an answer.
@@ -82,12 +131,22 @@ check() {
 
 # The value of the first answer to a query, or nothing.
 value() {
-    in_ns curl -sf --get --data-urlencode "query=$1" "$API/query" | jq -r '.data.result[0].value[1]'
+    value_of "$API" "$1"
+}
+
+# value_of API QUERY
+value_of() {
+    in_ns curl -sf --get --data-urlencode "query=$2" "$1/query" | jq -r '.data.result[0].value[1]'
 }
 
 is_answer() {
+    is_answer_of "$API" "$1"
+}
+
+# is_answer_of API QUERY
+is_answer_of() {
     local found
-    found=$(value "$1") && [[ $found != null ]]
+    found=$(value_of "$1" "$2") && [[ $found != null ]]
 }
 
 is_counted() {

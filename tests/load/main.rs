@@ -6,6 +6,7 @@
 mod addresses;
 mod answers;
 mod ends;
+mod metrics;
 mod missing;
 mod neighbours;
 mod people;

@@ -45,6 +45,7 @@ mod response;
 mod track;
 pub mod wire;
 
+pub mod counted;
 mod gaps;
 mod host_loss;
 mod kept;
@@ -69,6 +70,7 @@ pub use watch::{WatchOptions, watch};
 use std::io::{self, IsTerminal};
 use std::sync::atomic::AtomicBool;
 
+use counted::Counted;
 use find_rate::{Found, Goal, Step, Trial};
 use options::{Options, Rate};
 use plan::{Offer, Plan};
@@ -85,12 +87,13 @@ use summary::Summary;
 /// times, a second each.
 const WAKING_TRIES: usize = 4;
 
-/// Does what `options` ask for, and says how to end.
+/// Does what `options` ask for, and says how to end. Tells `observe` what has been counted, once
+/// before it begins and at the end of each interval, or second where none is set.
 ///
 /// # Errors
 /// Options that contradict each other, a target that cannot be found or reached, sockets that this
 /// user or host cannot have, a report or log that cannot be written. Each says what to try.
-pub fn run(options: &Options) -> Result<Exit, Error> {
+pub fn run(options: &Options, observe: &mut dyn FnMut(&Counted)) -> Result<Exit, Error> {
     let plan = Plan::new(options)?;
     for warning in plan.warnings.iter().chain(&socket::warnings(&plan)?) {
         tracing::warn!("{warning}");
@@ -112,11 +115,27 @@ pub fn run(options: &Options) -> Result<Exit, Error> {
         tracing::warn!("{remark}");
     }
     reporter.ready(&plan)?;
+    let mut counted = Counted::new();
+    observe(&counted);
+    let mut watch = |interval: &Interval<'_>| {
+        counted.add(interval.stats);
+        observe(&counted);
+    };
     match plan.find_rate {
-        Some(max_loss) => find(&plan, max_loss, &stop, &mut reporter, &mut progress),
-        None => load(&plan, log, &stop, &mut reporter, &mut progress),
+        Some(max_loss) => find(
+            &plan,
+            max_loss,
+            &stop,
+            &mut reporter,
+            &mut progress,
+            &mut watch,
+        ),
+        None => load(&plan, log, &stop, &mut reporter, &mut progress, &mut watch),
     }
 }
+
+/// What sees each interval, before it is reported.
+type Watch<'a> = dyn FnMut(&Interval<'_>) + 'a;
 
 fn load(
     plan: &Plan,
@@ -124,12 +143,14 @@ fn load(
     stop: &AtomicBool,
     reporter: &mut Reporter<impl io::Write>,
     progress: &mut Progress<impl io::Write>,
+    watch: &mut Watch<'_>,
 ) -> Result<Exit, Error> {
     let measured = measure(plan, &plan.offer, stop, &mut |interval: &Interval<'_>| {
         if let Some(log) = &mut log {
             let times_ns = interval.stats.rtt_with_losses_ns(plan.timeout_ns());
             log.write(&times_ns, interval.span.start_unix_seconds, interval.length)?;
         }
+        watch(interval);
         progress.interval(plan, &plan.offer, interval);
         reporter.interval(plan, &plan.offer, interval)
     });
@@ -146,6 +167,7 @@ fn find(
     stop: &AtomicBool,
     reporter: &mut Reporter<impl io::Write>,
     progress: &mut Progress<impl io::Write>,
+    watch: &mut Watch<'_>,
 ) -> Result<Exit, Error> {
     let goal = Goal {
         ceiling: plan.offer.rate,
@@ -157,6 +179,7 @@ fn find(
     let found: Found = find_rate::search(&goal, |rate| {
         let offer = Offer { rate, ..plan.offer };
         let measured = measure(plan, &offer, stop, &mut |interval: &Interval<'_>| {
+            watch(interval);
             progress.interval(plan, &offer, interval);
             reporter.interval(plan, &offer, interval)
         });

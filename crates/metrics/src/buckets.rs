@@ -2,6 +2,8 @@
 
 use hdrhistogram::Histogram;
 
+use crate::native::Native;
+
 /// The upper edges of the buckets of times, in seconds: 1 µs to 1 s, three a decade.
 ///
 /// As literals, since a product of floats would print one bit off, and a query for the edge would
@@ -20,6 +22,8 @@ pub struct Buckets {
     pub count: u64,
     /// Each bucket's upper edge, and how many values it has that the ones before do not.
     pub buckets: Vec<(f64, u64)>,
+    /// The same as a native histogram has them, if it is to be one as well.
+    pub native: Option<Native>,
 }
 
 impl Buckets {
@@ -42,6 +46,7 @@ impl Buckets {
             sum: ns.iter_recorded().map(sum_ns).sum::<f64>() / 1e9,
             count: ns.len(),
             buckets,
+            native: Some(Native::of_times(ns)),
         }
     }
 
@@ -55,6 +60,7 @@ impl Buckets {
             sum: sum as f64,
             count: buckets.iter().map(|it| it.1).sum(),
             buckets,
+            native: None,
         }
     }
 }

@@ -29,7 +29,7 @@ pub struct Response {
     /// The type of `body`.
     pub content_type: &'static str,
     /// What is answered.
-    pub body: String,
+    pub body: Vec<u8>,
 }
 
 impl Response {
@@ -38,19 +38,19 @@ impl Response {
         Self {
             status,
             content_type: "text/plain; charset=utf-8",
-            body: text.into() + "\n",
+            body: (text.into() + "\n").into(),
         }
     }
 }
 
-/// Answers each path that is asked for at `listener` by `handler`, on threads of its own, for as
-/// long as the process lives. Returns where it listens.
+/// Answers each request at `listener` by `handler`, which is told the path and which types are
+/// accepted, on threads of its own, for as long as the process lives. Returns where it listens.
 ///
 /// # Errors
 /// EAGAIN where there may be no more threads.
 pub fn serve(
     listener: TcpListener,
-    handler: impl Fn(&str) -> Response + Send + Sync + 'static,
+    handler: impl Fn(&str, &str) -> Response + Send + Sync + 'static,
 ) -> io::Result<SocketAddr> {
     let addr = listener.local_addr()?;
     let handler = Arc::new(handler);
@@ -101,13 +101,17 @@ impl Drop for Slot {
     }
 }
 
-fn converse(mut connection: TcpStream, handler: &dyn Fn(&str) -> Response) -> io::Result<()> {
+fn converse(mut connection: TcpStream, handler: &dyn Fn(&str, &str) -> Response) -> io::Result<()> {
     let until = clock::monotonic() + CONNECTION_MAX;
     let mut request = Vec::new();
     loop {
         if let Some(asked) = parse(&request) {
             let (response, has_body) = match asked {
-                Ok(Asked { path, has_body }) => (handler(path), has_body),
+                Ok(Asked {
+                    path,
+                    accepted,
+                    has_body,
+                }) => (handler(path, &accepted), has_body),
                 Err(status) => (Response::line(status, reason(status)), true),
             };
             return write(connection, &response, has_body);
@@ -132,12 +136,14 @@ fn converse(mut connection: TcpStream, handler: &dyn Fn(&str) -> Response) -> io
 #[derive(Debug, PartialEq, Eq)]
 struct Asked<'a> {
     path: &'a str,
+    /// What it accepts, as it says.
+    accepted: String,
     /// Whether it wants more than the headers.
     has_body: bool,
 }
 
 /// Reads a request (RFC 9112, section 3): `None` while it is not complete, the status where it is
-/// none of ours. Of its headers none matters: nothing is negotiated, and no connection kept.
+/// none of ours. Of its headers only `Accept` matters, and no connection is kept.
 fn parse(request: &[u8]) -> Option<Result<Asked<'_>, u16>> {
     let is_complete = request.windows(4).any(|it| it == b"\r\n\r\n");
     if !is_complete {
@@ -162,7 +168,32 @@ fn parse(request: &[u8]) -> Option<Result<Asked<'_>, u16>> {
         _ => return Some(Err(405)),
     };
     let path = target.split(['?', '#']).next().unwrap_or(target);
-    Some(Ok(Asked { path, has_body }))
+    Some(Ok(Asked {
+        path,
+        accepted: accepted(&request[end..]),
+        has_body,
+    }))
+}
+
+/// What the headers say of the types that are accepted.
+fn accepted(headers: &[u8]) -> String {
+    let headers = String::from_utf8_lossy(headers);
+    let said = headers.lines().filter_map(|line| line.split_once(':'));
+    let said = said.filter(|(name, _)| name.eq_ignore_ascii_case("accept"));
+    said.map(|(_, value)| value.trim())
+        .collect::<Vec<_>>()
+        .join(",")
+}
+
+/// How much `accepted` wants a type, from 0 to 1 (RFC 9110, section 12.5.1), as far as it names it.
+pub fn preference(accepted: &str, wanted: &str) -> f32 {
+    let of = |part: &str| {
+        let mut parts = part.split(';').map(str::trim);
+        let is_it = parts.next()?.eq_ignore_ascii_case(wanted);
+        let q = parts.find_map(|it| it.strip_prefix("q="));
+        is_it.then(|| q.map_or(1.0, |q| q.parse().unwrap_or(0.0)))
+    };
+    accepted.split(',').filter_map(of).fold(0.0, f32::max)
 }
 
 fn write(mut connection: TcpStream, response: &Response, has_body: bool) -> io::Result<()> {
@@ -181,11 +212,12 @@ fn write(mut connection: TcpStream, response: &Response, has_body: bool) -> io::
         answer += "Allow: GET, HEAD\r\n";
     }
     answer += "\r\n";
+    let mut answer = answer.into_bytes();
     if has_body {
-        answer += body;
+        answer.extend_from_slice(body);
     }
     connection.set_write_timeout(Some(CONNECTION_MAX))?;
-    connection.write_all(answer.as_bytes())?;
+    connection.write_all(&answer)?;
     connection.shutdown(Shutdown::Write)
 }
 
@@ -210,8 +242,9 @@ mod tests {
 
     fn open() -> SocketAddr {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let answer = |path: &str| match path {
+        let answer = |path: &str, accepted: &str| match path {
             "/a" => Response::line(200, "b"),
+            "/accepted" => Response::line(200, accepted),
             _ => Response::line(404, "nothing here"),
         };
         serve(listener, answer).unwrap()
@@ -240,6 +273,16 @@ mod tests {
             head.contains("Content-Length: 2\r\n") && head.ends_with("\r\n\r\n"),
             "{head}"
         );
+    }
+
+    #[test]
+    fn what_is_accepted_is_told_and_weighed() {
+        let request = b"GET /accepted HTTP/1.1\r\nHost: x\r\naccept: a/b;q=0.5, c/d\r\n\r\n";
+        let said = said(open(), request);
+        assert!(said.ends_with("\r\n\r\na/b;q=0.5, c/d\n"), "{said}");
+        let accepted = "a/b; version=1;q=0.5, C/D,e/f;q=x";
+        let wanted = ["a/b", "c/d", "e/f", "g/h"].map(|it| preference(accepted, it));
+        assert_eq!(wanted, [0.5, 1.0, 0.0, 0.0]);
     }
 
     #[test]

@@ -16,4 +16,6 @@
 
 pub mod buckets;
 pub mod http;
+pub mod native;
 pub mod page;
+pub mod protobuf;

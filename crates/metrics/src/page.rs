@@ -12,9 +12,11 @@ use prometheus_client::metrics::{MetricType, TypedMetric};
 use prometheus_client::registry::Registry;
 
 use crate::buckets::Buckets;
+use crate::http::{Response, preference};
+use crate::protobuf::{self, Message, Type};
 
 /// The type of what [`Page::text`] makes, for HTTP.
-pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+pub const TEXT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Names and values that tell the samples of one family apart.
 pub type Labels = Vec<(&'static str, String)>;
@@ -85,12 +87,44 @@ impl Page {
         &mut last.expect("one was added").samples
     }
 
+    /// The page for HTTP, in the format that is wanted most of what is `accepted`; text, where
+    /// both are.
+    pub fn response(self, prefix: &str, accepted: &str) -> Response {
+        let wants = |wanted: &str| preference(accepted, wanted);
+        let text = wants("application/openmetrics-text").max(wants("text/plain"));
+        let (content_type, body) = match wants("application/vnd.google.protobuf") > text {
+            true => (protobuf::CONTENT_TYPE, self.protobuf(prefix)),
+            false => (TEXT_TYPE, self.text(prefix).into_bytes()),
+        };
+        Response {
+            status: 200,
+            content_type,
+            body,
+        }
+    }
+
     /// The page, each name with `prefix` before it.
     pub fn text(self, prefix: &str) -> String {
         let mut registry = Registry::with_prefix(prefix);
         registry.register_collector(Box::new(self));
         let mut page = String::new();
         text::encode(&mut page, &registry).expect("a string takes what is written");
+        page
+    }
+
+    /// The same in Prometheus' own format ([`protobuf`](crate::protobuf)), with native histograms.
+    pub fn protobuf(&self, prefix: &str) -> Vec<u8> {
+        let mut page = Vec::new();
+        for Family {
+            name,
+            help,
+            samples,
+        } in &self.families
+        {
+            samples
+                .message(&format!("{prefix}_{name}"), help)
+                .append_to(&mut page);
+        }
         page
     }
 }
@@ -128,6 +162,39 @@ impl Collector for Page {
 }
 
 impl Samples {
+    /// A family of that name. One that says what does not change is a gauge there, and 1.
+    fn message(&self, name: &str, help: &str) -> Message {
+        match self {
+            Self::Counter(samples) => {
+                let name = format!("{name}_total");
+                let mut family = Message::family(&name, help, Type::Counter);
+                samples
+                    .iter()
+                    .for_each(|(labels, count)| family.counter(labels, *count));
+                family
+            }
+            Self::Gauge(samples) => {
+                let mut family = Message::family(name, help, Type::Gauge);
+                samples
+                    .iter()
+                    .for_each(|(labels, value)| family.gauge(labels, *value));
+                family
+            }
+            Self::Histogram(samples) => {
+                let mut family = Message::family(name, help, Type::Histogram);
+                samples
+                    .iter()
+                    .for_each(|(labels, all)| family.histogram(labels, all));
+                family
+            }
+            Self::Info(labels) => {
+                let mut family = Message::family(&format!("{name}_info"), help, Type::Gauge);
+                family.gauge(labels, 1.0);
+                family
+            }
+        }
+    }
+
     fn metric_type(&self) -> MetricType {
         match self {
             Self::Counter(_) => ConstCounter::<u64>::TYPE,
@@ -143,6 +210,7 @@ fn encode(
         sum,
         count,
         buckets,
+        ..
     }: &Buckets,
     metric: &mut MetricEncoder<'_>,
 ) -> Result<(), fmt::Error> {
@@ -166,6 +234,25 @@ mod tests {
             # HELP x_dropped Why\n# TYPE x_dropped counter\nx_dropped_total{reason=\"a\\\"b\"} 0\n\
             # HELP x_up Whether\n# TYPE x_up gauge\nx_up 1.0\n# EOF\n";
         assert_eq!(page.text("x"), expected);
+    }
+
+    #[test]
+    fn prometheus_gets_its_own_format_where_it_prefers_that() {
+        let content_type = |accepted: &str| {
+            let mut page = Page::default();
+            page.info("build", "What runs", vec![]);
+            page.response("x", accepted).content_type
+        };
+        // What Prometheus 2.42 says with native histograms, and without.
+        let native = "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;\
+                      encoding=delimited,application/openmetrics-text;version=1.0.0;q=0.8,\
+                      application/openmetrics-text;version=0.0.1;q=0.75,\
+                      text/plain;version=0.0.4;q=0.5,*/*;q=0.1";
+        let without = "application/openmetrics-text;version=1.0.0,text/plain;q=0.5,*/*;q=0.1";
+        assert_eq!(content_type(native), protobuf::CONTENT_TYPE);
+        for accepted in [without, "", "*/*"] {
+            assert_eq!(content_type(accepted), TEXT_TYPE);
+        }
     }
 
     #[test]

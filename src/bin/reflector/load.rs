@@ -1,5 +1,8 @@
 //! `reflector load`: its options, as typed, and what they come to.
 
+mod figures;
+
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -13,6 +16,7 @@ use reflector_measure::percent::Percent;
 use reflector_measure::target::Target;
 
 use crate::help::Ending;
+use crate::metrics::{self, Shared};
 use crate::netns::Netns;
 use crate::values::{OnlyFamily, Switch, number, time};
 
@@ -30,6 +34,10 @@ const ENDING: Ending = Ending {
         (
             "Find the highest rate that loses at most 0.1 % with a p99 of 2 ms",
             "reflector load 192.0.2.7 --find-rate 0.1 --max-p99 2ms",
+        ),
+        (
+            "Send for a day, and let Prometheus see how it goes",
+            "reflector load 192.0.2.7:9007 -d 24h --metrics 9189",
         ),
         (
             "Fail in CI if more than 0.01 % of 100000 probes are lost",
@@ -218,6 +226,12 @@ struct Reports {
     /// is replaced. FILE has one writer at a time.
     #[arg(long, value_name = "FILE")]
     hdr: Option<PathBuf>,
+    /// Answer with metrics for Prometheus at ADDR:PORT, over HTTP
+    ///
+    /// PORT alone is a port of 127.0.0.1. /metrics has what was counted until the end of the last
+    /// interval, or second without --interval; it is gone with the end of the run.
+    #[arg(long, value_name = "ADDR:PORT", value_parser = metrics::address)]
+    metrics: Option<SocketAddr>,
 }
 
 impl LoadArgs {
@@ -257,5 +271,20 @@ impl LoadArgs {
 
 /// Loads the target.
 pub fn run(args: &LoadArgs) -> Result<Exit, Error> {
-    args.netns.within(|| reflector_load::run(&args.options()))
+    args.netns.within(|| load(args))
+}
+
+/// Loads it by sockets of this thread's network namespace, where the metrics are as well.
+fn load(args: &LoadArgs) -> Result<Exit, Error> {
+    let page = Shared::default();
+    if let Some(addr) = args.reports.metrics {
+        page.serve(metrics::listen(addr)?)?;
+    }
+    let target = args.target.to_string();
+    reflector_load::run(&args.options(), &mut |counted| {
+        // Nobody asks for what nobody can see.
+        if args.reports.metrics.is_some() {
+            page.set(figures::page(&target, counted));
+        }
+    })
 }

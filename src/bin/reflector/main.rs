@@ -10,6 +10,7 @@ mod cli;
 mod environment;
 mod healthcheck;
 mod help;
+mod metrics;
 mod netns;
 mod question;
 mod repeated;

@@ -91,7 +91,7 @@ fn serve(
     let log = log.transpose()?;
     // The old process has the port until it ends.
     let metrics_at = args.output.metrics.filter(|_| predecessor.is_none());
-    let listener = metrics_at.map(metrics::listen).transpose()?;
+    let listener = metrics_at.map(crate::metrics::listen).transpose()?;
     // At its devices at once: what it passes waits at the sockets.
     let in_kernel = in_kernel(args, accelerated, &rules, &server)?;
     // All is open, and nothing else runs: what it leaves now no other will have.
@@ -207,12 +207,12 @@ fn serve_metrics_after(
         predecessor.wait_for_end();
         // Its threads end one by one, and the last one at the port may not be the first.
         for _ in 0..ENDING_MAX.as_millis() / FREEING.as_millis() {
-            if let Ok(listener) = metrics::listen(addr) {
+            if let Ok(listener) = crate::metrics::listen(addr) {
                 return say(metrics.serve(listener, server));
             }
             thread::sleep(FREEING);
         }
-        say(metrics::listen(addr).and_then(|listener| metrics.serve(listener, server)));
+        say(crate::metrics::listen(addr).and_then(|listener| metrics.serve(listener, server)));
     };
     let thread = thread::Builder::new().name("takeover".to_owned());
     let cannot = |e: io::Error| Error::system("cannot answer with metrics", &e);

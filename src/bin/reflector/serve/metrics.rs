@@ -3,18 +3,17 @@
 
 mod figures;
 
-use std::io;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::version::COMMIT;
+use crate::metrics;
 use reflector::Rules;
 use reflector::report::{Ready, Report, Snapshot};
 use reflector::server::Handle;
 use reflector_measure::error::Error;
 use reflector_metrics::http::{self, Response};
-use reflector_metrics::page::{CONTENT_TYPE, Page};
+use reflector_metrics::page::Page;
 
 use super::accelerate::InKernel;
 
@@ -58,23 +57,6 @@ fn now_unix_seconds() -> f64 {
     reflector_measure::clock::realtime_ns() as f64 / 1e9
 }
 
-/// Listens at `addr`, and answers nobody yet.
-///
-/// # Errors
-/// EADDRINUSE, EADDRNOTAVAIL or EACCES of the address.
-pub fn listen(addr: SocketAddr) -> Result<TcpListener, Error> {
-    TcpListener::bind(addr).map_err(|error| {
-        let cannot = Error::system(format!("cannot answer with metrics at {addr}"), &error);
-        match error.kind() {
-            io::ErrorKind::AddrInUse => cannot.try_this(format!(
-                "`ss -ltnp 'sport = {}'` shows who has the port",
-                addr.port()
-            )),
-            _ => cannot,
-        }
-    })
-}
-
 /// What the endpoint is told while the server runs.
 #[derive(Clone)]
 pub struct Metrics {
@@ -100,7 +82,8 @@ impl Metrics {
     /// EAGAIN where there may be no more threads.
     pub fn serve(&self, listener: TcpListener, server: Handle) -> Result<(), Error> {
         let state = self.clone();
-        let at = http::serve(listener, move |path| state.answer(path, &server))
+        let answer = move |path: &str, accepted: &str| state.answer(path, accepted, &server);
+        let at = http::serve(listener, answer)
             .map_err(|error| Error::system("cannot answer with metrics", &error))?;
         tracing::info!("metrics at http://{at}/metrics");
         Ok(())
@@ -131,15 +114,12 @@ impl Metrics {
         }
     }
 
-    fn answer(&self, path: &str, server: &Handle) -> Response {
+    fn answer(&self, path: &str, accepted: &str, server: &Handle) -> Response {
         match path {
             "/metrics" => {
                 let snapshot = self.snapshot(server);
-                Response {
-                    status: 200,
-                    content_type: CONTENT_TYPE,
-                    body: self.page(snapshot.as_deref()).text("reflector"),
-                }
+                self.page(snapshot.as_deref())
+                    .response("reflector", accepted)
             }
             "/livez" => self.is_alive(server),
             "/readyz" => self.is_ready(),
@@ -184,11 +164,7 @@ impl Metrics {
     fn page(&self, snapshot: Option<&Snapshot>) -> Page {
         let state = self.state();
         let mut page = Page::default();
-        let build = vec![
-            ("version", env!("CARGO_PKG_VERSION").to_owned()),
-            ("commit", COMMIT.to_owned()),
-        ];
-        page.info("build", "The program that runs", build);
+        metrics::build(&mut page);
         let is_ready = state.ready.is_some() && !state.is_stopping;
         page.gauge("ready", "1 while peers may be sent here, else 0")
             .push((vec![], f64::from(u8::from(is_ready))));
@@ -231,29 +207,5 @@ impl Metrics {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Reads where to answer: a port alone is one of loopback.
-pub fn address(text: &str) -> Result<SocketAddr, String> {
-    let said =
-        || format!("'{text}' is neither a port nor an address with a port, such as [::1]:9100");
-    if let Ok(port) = text.parse::<u16>() {
-        return Ok((Ipv4Addr::LOCALHOST, port).into());
-    }
-    text.parse().map_err(|_| said())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_port_alone_is_one_of_loopback() {
-        assert_eq!(address("9100"), Ok(([127, 0, 0, 1], 9100).into()));
-        assert_eq!(address("0.0.0.0:0"), Ok(([0, 0, 0, 0], 0).into()));
-        for text in ["", "65536", "localhost:1", "::1:1:", "[::1]"] {
-            assert!(address(text).is_err(), "{text}");
-        }
     }
 }

@@ -8,8 +8,8 @@ use clap::Args;
 use reflector::config::Builder;
 use reflector_measure::duration;
 
-use super::metrics;
 use super::values::{LatencySource, LogFormat};
+use crate::metrics;
 
 // A doc comment on it would become the program's description.
 
