@@ -3,6 +3,11 @@
 #
 #   scripts/bpf.sh --check     compiles it, compares the instructions, has the kernel verify it
 #   scripts/bpf.sh --update    compiles it into crates/accelerate/bpf/reflect.o
+#   scripts/bpf.sh --frames [COUNT [SEED]]
+#                              compares the shipped one with what sockets answer, frame by frame
+#
+# --check compares a hundred thousand random and mutated frames, --frames ten million unless COUNT
+# says otherwise, by the seed of the clock, which it prints.
 #
 # Nobody who builds the reflector needs this: the object is in the tree. It is compiled by clang in
 # the version below, of Debian 12, and compared instruction by instruction with what is committed,
@@ -10,7 +15,7 @@
 # crates/accelerate/bpf/instructions.txt; a fifth more than that fails.
 #
 # Needs clang-19, llvm-19, libbpf-dev and linux-libc-dev (installed where they are missing, by
-# apt-get); --check needs root as well, and fails without.
+# apt-get); --check needs root as well, and fails without; --frames needs root and cargo alone.
 #
 # Exit codes: 0 as committed, or written; 1 not; 2 usage, or no compiler.
 set -euo pipefail
@@ -37,8 +42,11 @@ main() {
             instructions "$OBJECT" | wc -l > "$COUNT"
             echo "$(cat "$COUNT") instructions"
             ;;
+        --frames)
+            frames "${2:-10000000}" "${3:-$(date +%s)}"
+            ;;
         *)
-            sed -n '2,5s/^# \{0,1\}//p' "$0" >&2
+            sed -n '2,7s/^# \{0,1\}//p' "$0" >&2
             exit 2
             ;;
     esac
@@ -96,6 +104,15 @@ count() {
 verify() {
     REFLECTOR_REQUIRE=netns,bpf timeout 900 \
         cargo test --quiet --locked --package reflector --test accelerate -- differential
+}
+
+# An optimised build, since most of the time is that of what it is compared with.
+frames() {
+    [[ $1 =~ ^[0-9]+$ && $2 =~ ^[0-9]+$ ]] || { echo "a number of frames, and a seed" >&2; exit 2; }
+    echo "$1 frames by the seed $2"
+    REFLECTOR_REQUIRE=netns,bpf REFLECTOR_FRAMES=$1 REFLECTOR_SEED=$2 \
+        cargo test --quiet --release --locked --package reflector --test accelerate \
+        -- differential --nocapture
 }
 
 main "$@"

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Checks deploy/reflector.service and deploy/reflector.socket with systemd's own tools, none of
-# which need systemd to run: both files are verified, the exposure of the service is printed and has
-# a bound, a real socket activation is served (systemd-socket-activate), and the system calls that
-# are made meanwhile, on each engine, are all among those that the service allows.
+# Checks deploy/reflector.service, its drop-in and deploy/reflector.socket with systemd's own
+# tools, none of which need systemd to run: the files are verified, the exposure of the service is
+# printed and has a bound, a real socket activation is served (systemd-socket-activate), and the
+# system calls that are made meanwhile, on each engine, are all among those that it allows.
 #
 #   scripts/service.sh
 #
@@ -34,11 +34,37 @@ main() {
     systemd-analyze security --offline=true --threshold="$EXPOSURE_MAX" \
         "$WORK/reflector.service" > "$WORK/exposure"
     grep 'Overall exposure' "$WORK/exposure"
+    with_drop_in
     allowed | sort -u > "$WORK/allowed"
     local engine
     for engine in uring mmsg; do
         serve "$engine"
     done
+}
+
+# The rights of the drop-in are enough for a user who has no others.
+with_drop_in() {
+    local folder=$WORK/reflector.service.d names capabilities
+    install -D --mode 644 deploy/reflector-accelerate.conf "$folder/accelerate.conf"
+    systemd-analyze verify "$WORK/reflector.service" "$WORK/reflector.socket"
+    names=$(sed -n 's/^AmbientCapabilities=//p' "$folder/accelerate.conf")
+    capabilities=+${names// CAP_/,+}
+    capabilities=${capabilities/CAP_/}
+    if ! is_new_enough; then
+        echo "SKIPPED: rights of the drop-in, before Linux 6.6"
+    else
+        unshare --net setpriv --reuid 65534 --regid 65534 --clear-groups \
+            --inh-caps "-all,${capabilities,,}" --ambient-caps "-all,${capabilities,,}" \
+            --bounding-set "-all,${capabilities,,}" \
+            "$BIN" --listen 127.0.0.1:0 --accelerate lo --duration 1ms --interval 0 \
+            > "$WORK/accelerated" 2>&1 || { cat "$WORK/accelerated"; exit 1; }
+        echo "the drop-in gives the rights that --accelerate takes"
+    fi
+    rm -r "$folder"
+}
+
+is_new_enough() {
+    printf '6.6\n%s\n' "$(uname -r)" | sort --version-sort --check=quiet
 }
 
 cleanup() {
