@@ -41,7 +41,7 @@ END
     for api in "$API" "$NATIVE_API"; do
         wait_until "the reflector is up for Prometheus" is_answer_of "$api" 'up{job="reflector"} == 1'
     done
-    in_ns "$PROGRAM" load 127.0.0.1:9007 --rate 20k --duration 6 --flows 16 --interval 0 --json \
+    in_ns "$PROGRAM" load 127.0.0.1:9007 --rate 20k --duration 12 --flows 16 --interval 0 --json \
         --metrics 9189 > "$WORK/load" &
     pids+=($!)
     wait_until "the load is up for Prometheus" is_answer 'reflector_load_sent_datagrams_total > 40000'
