@@ -112,7 +112,7 @@ impl Page {
         page
     }
 
-    /// The same in Prometheus' own format ([`protobuf`](crate::protobuf)), with native histograms.
+    /// The same in Prometheus' own format ([`protobuf`]), with native histograms.
     pub fn protobuf(&self, prefix: &str) -> Vec<u8> {
         let mut page = Vec::new();
         for Family {
