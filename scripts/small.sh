@@ -5,15 +5,16 @@
 #
 #   scripts/small.sh [--rounds N]      N starts of each kind; by default 60
 #
-# Fails where the program has 7 MB or more, or more than 4 MiB are resident. Times are printed and
-# fail nothing: they are this machine's, and a busy one's mean nothing. Needs root, cargo, python3,
+# Fails where the program has 7 MB or more, or more than 4 MiB are resident; of the one that shares
+# the C library, whose pages count as well, half a MiB more. Times are printed and fail nothing:
+# they are this machine's, and a busy one's mean nothing. Needs root, cargo, python3,
 # socat (Debian: socat) and setpriv (Debian: util-linux). Ten minutes where nothing is built, then
 # one.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 readonly BYTES_MAX=7000000
-readonly RESIDENT_KIB_MAX=4096
+declare -rA RESIDENT_KIB_MAX=([static]=4096 [plain]=4608)
 readonly NOBODY=(setpriv --reuid 65532 --regid 65532 --clear-groups --inh-caps=-all
     --bounding-set=-all --no-new-privs)
 WORK=$(mktemp -d)
@@ -63,7 +64,7 @@ size() {
 
 # Starts it, and prints what is resident when it is idle and when it has answered a thousand.
 resident() {
-    local name=$1 engine=$2 pid idle used
+    local name=$1 engine=$2 most=${RESIDENT_KIB_MAX[$1]} pid idle used
     mkfifo "$WORK/stdin"
     # It ends when this descriptor is closed, however the script ends.
     exec 9<> "$WORK/stdin"
@@ -95,8 +96,8 @@ PYTHON
     wait "$pid"
     rm "$WORK/stdin"
     echo "$name, $engine: $idle KiB resident idle, $used after 1000 datagrams" \
-        "(at most $RESIDENT_KIB_MAX)"
-    ((idle <= RESIDENT_KIB_MAX && used <= RESIDENT_KIB_MAX)) || failures=$((failures + 1))
+        "(at most $most)"
+    ((idle <= most && used <= most)) || failures=$((failures + 1))
 }
 
 resident_kib() {
