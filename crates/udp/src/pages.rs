@@ -19,8 +19,9 @@ pub fn release() -> io::Result<usize> {
         let (start, len) = (range.start as *mut c_void, range.len());
         // SAFETY: madvise(2) with MADV_DONTNEED changes what is read at these addresses to what the
         // file holds there, which is what was read before: the mapping is of a file, `code` has
-        // seen that no page of it is a copy of this process's own (Anonymous: 0), and none can have
-        // become one since, because it cannot be written to. Mappings of the program and of what
+        // seen that no page of it is a copy of this process's own, in memory or swapped out
+        // (Anonymous, Swap: 0), and none can have become one since, because it cannot be written
+        // to. Mappings of the program and of what
         // it is linked with are there until it ends; if one were gone, nothing would happen to
         // addresses without a mapping, and whoever mapped others there anew would be another
         // thread, which does not map at addresses that it has not got from the kernel for memory of
@@ -51,7 +52,10 @@ fn code(smaps: impl BufRead) -> io::Result<Vec<Range<usize>>> {
         let line = line?;
         let mut words = line.split_ascii_whitespace();
         match (words.next(), words.next()) {
-            (Some("Anonymous:"), Some("0")) => found.extend(candidate.take()),
+            (Some("Anonymous:" | "Swap:"), Some("0")) => {}
+            (Some("Anonymous:" | "Swap:"), _) => candidate = None,
+            // The last line of a mapping.
+            (Some("VmFlags:"), _) => found.extend(candidate.take()),
             (Some(key), Some(_)) if key.ends_with(':') => {}
             (Some(range), Some("r--p" | "r-xp")) => candidate = mapping(range, words.nth(2)),
             _ => candidate = None,
@@ -78,19 +82,36 @@ mod tests {
 1000-2000 r--p 00000000 fe:00 77                         /bin/program
 Size:                  4 kB
 Anonymous:             0 kB
+Swap:                  0 kB
 VmFlags: rd mr mw me
 2000-4000 r-xp 00001000 fe:00 77                         /bin/program
 Anonymous:             0 kB
+Swap:                  0 kB
+VmFlags: rd ex mr mw me
 4000-5000 r-xp 00003000 fe:00 77                         /bin/debugged
 Anonymous:             4 kB
+Swap:                  0 kB
+VmFlags: rd ex mr mw me
 5000-6000 r--p 00004000 fe:00 77                         /bin/relocated
 Anonymous:             4 kB
+Swap:                  0 kB
+VmFlags: rd mr mw me ac
 6000-7000 rw-p 00005000 fe:00 77                         /bin/program
 Anonymous:             0 kB
+Swap:                  0 kB
+VmFlags: rd wr mr mw me ac
 7000-8000 r--s 00005000 fe:00 78                         /tmp/shared
 Anonymous:             0 kB
+Swap:                  0 kB
+VmFlags: rd mr me ms
 8000-9000 r-xp 00000000 00:00 0                          [vdso]
 Anonymous:             0 kB
+Swap:                  0 kB
+VmFlags: rd ex mr mw me de
+9000-a000 r--p 00004000 fe:00 77                         /bin/relocated and swapped out
+Anonymous:             0 kB
+Swap:                  4 kB
+VmFlags: rd mr mw me ac
 ";
         let found = code(smaps.as_bytes()).unwrap();
         assert_eq!(found, [0x1000..0x2000, 0x2000..0x4000]);
