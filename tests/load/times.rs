@@ -237,8 +237,8 @@ fn a_capture_agrees_on_the_median() {
         println!("p50: {measured:.1} us measured, {on_the_wire:.1} us on the wire");
         let captured = median(&mut to_wire);
         println!("to the wire: {stamped:.1} us by its stamps, {captured:.1} us by the capture");
-        // Two runs, and the second has a sniffer to wake: they agree on what kind of time it is. One
-        // that was taken before the system call or behind the answer is ten times off.
+        // Two runs, and the second has a sniffer to wake: they agree on what kind of time it is.
+        // One that was taken behind the answer is ten times off.
         assert!(
             (captured / 3.0..captured * 3.0).contains(&stamped),
             "{stamped} {captured}"
