@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Compiles the program that answers in the kernel, and compares it with the object that is shipped.
 #
-#   scripts/bpf.sh --check     compiles it, compares the instructions, has the kernel verify it
+#   scripts/bpf.sh --check     compiles it, compares the objects, has the kernel verify it
 #   scripts/bpf.sh --update    compiles it into crates/accelerate/bpf/reflect.o
 #   scripts/bpf.sh --frames [COUNT [SEED]]
 #                              compares the shipped one with what sockets answer, frame by frame
@@ -10,9 +10,9 @@
 # says otherwise, by the seed of the clock, which it prints.
 #
 # Nobody who builds the reflector needs this: the object is in the tree. It is compiled by clang in
-# the version below, of Debian 12, and compared instruction by instruction with what is committed,
-# so that the source is what runs. How many instructions there are is in
-# crates/accelerate/bpf/instructions.txt; a fifth more than that fails.
+# the version below, of Debian 12, and compared byte by byte with what is committed, so that the
+# source is what runs. How many instructions there are is in crates/accelerate/bpf/instructions.txt;
+# a fifth more than that fails.
 #
 # Needs clang-19, llvm-19, libbpf-dev and linux-libc-dev (installed where they are missing, by
 # apt-get); --check needs root as well, and fails without; --frames needs root and cargo alone.
@@ -81,8 +81,9 @@ instructions() {
 }
 
 compare() {
-    diff <(instructions "$OBJECT") <(instructions "$WORK/reflect.o") > "$WORK/difference" || {
-        head -n 20 "$WORK/difference"
+    cmp "$OBJECT" "$WORK/reflect.o" || {
+        # Where the instructions are the same, it is a map, a type or a relocation.
+        diff <(instructions "$OBJECT") <(instructions "$WORK/reflect.o") | head -n 20
         echo "$OBJECT is not what its source says; scripts/bpf.sh --update writes it anew" >&2
         exit 1
     }

@@ -9,27 +9,17 @@ mod kinds;
 mod program;
 mod routes;
 mod socket;
+mod source;
 mod stage;
 mod wire;
 
-use std::net::SocketAddr;
-
-use reflector_accelerate::{Accelerator, Rules};
 use reflector_netlab::topology::{self, skip};
 
 /// Runs a test that makes namespaces and loads the program; where that is not possible it is
 /// skipped, which `bpf` in `REFLECTOR_REQUIRE` makes a failure.
 fn in_namespaces(test_name: &str, body: impl FnOnce()) {
-    let nobody = Rules {
-        prefixes: Vec::new(),
-        denied_ports: Vec::new(),
-        has_loop_guard: false,
-        hop_limit: 64,
-        tos: 0,
-    };
-    let listeners: Vec<SocketAddr> = Vec::new();
-    match Accelerator::load(nobody, listeners) {
-        Ok(_) => topology::in_namespaces(test_name, body),
+    match reflector_accelerate::probe() {
+        Ok(()) => topology::in_namespaces(test_name, body),
         Err(error) => skip(test_name, "bpf", &error.to_string()),
     }
 }

@@ -97,7 +97,7 @@ struct counters {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 64);
+	__uint(max_entries, 1024);
 	__type(key, __u32);
 	__type(value, struct device);
 } devices SEC(".maps");
@@ -110,7 +110,8 @@ struct {
 	__type(value, __u32);
 } targets SEC(".maps");
 
-// Who is answered, and by which devices, twice: one is used while the other is written. Without an entry, nobody.
+// Who is answered, and by which devices, twice: one is used while the other is written. Without an
+// entry, nobody.
 #define LIST(name, prefix)                                                                         \
 	struct {                                                                                   \
 		__uint(type, BPF_MAP_TYPE_LPM_TRIE);                                               \
@@ -418,6 +419,7 @@ int reflect(struct __sk_buff *skb)
 	request.settings = bpf_map_lookup_elem(&both_settings, &odd);
 	if (!request.settings)
 		return TCX_NEXT;
+	// What is passed before the next one is answered has the clock read in vain.
 	int is_timed = counters->frames % TIMED_ONE_IN == 0;
 	__u64 since = is_timed ? bpf_ktime_get_ns() : 0;
 

@@ -66,6 +66,21 @@ pub struct Accelerator {
     bits: Bits,
 }
 
+/// Whether the kernel takes the program, of which nothing stays.
+///
+/// # Errors
+/// As [`Accelerator::load`].
+pub fn probe() -> Result<(), Error> {
+    let nobody = Rules {
+        prefixes: Vec::new(),
+        denied_ports: Vec::new(),
+        has_loop_guard: false,
+        hop_limit: 64,
+        tos: 0,
+    };
+    Accelerator::load(nobody, Vec::new()).map(drop)
+}
+
 impl Accelerator {
     /// Loads the program, which answers what was sent to `listeners`, but nothing before it is told
     /// [addresses](Self::set_addresses) and [routes](Self::set_routes), and
@@ -142,8 +157,11 @@ impl Accelerator {
         };
         let before = self.bits.clone();
         let bit = self.bits.give(index, device.is_loopback, is_used)?;
-        if self.bits != before {
-            self.write_lists()?;
+        if self.bits != before
+            && let Err(error) = self.write_lists()
+        {
+            self.bits = before;
+            return Err(error);
         }
         Ok(bit)
     }
@@ -199,11 +217,6 @@ impl Accelerator {
         detached.map_err(|error| cannot(&error))
     }
 
-    /// The devices that it is attached to.
-    pub fn attached(&self) -> Vec<u32> {
-        self.links.keys().copied().collect()
-    }
-
     /// Answers whom `rules` say from the next frame on.
     ///
     /// # Errors
@@ -218,7 +231,8 @@ impl Accelerator {
     /// An address that is gone is no longer answered at before this looks at any that is new.
     ///
     /// # Errors
-    /// `ENOSPC`, `ENOMEM`; then everything is passed.
+    /// `E2BIG` of too many addresses: some of those that are new are passed. `ENOSPC`, `ENOMEM` of
+    /// the lists: then everything is passed.
     pub fn set_addresses(
         &mut self,
         own: Vec<Local>,
@@ -226,11 +240,18 @@ impl Accelerator {
     ) -> Result<(), Error> {
         let wanted = targets(&self.listeners, &own);
         (self.own, self.broadcasts) = (own, broadcasts);
-        let cannot = |e| failure::of("cannot tell the program which addresses are here", &e);
-        for gone in self.listed.difference(&wanted) {
-            self.targets.remove(gone).map_err(cannot)?;
+        let cannot = |e| {
+            failure::of_full(
+                "cannot tell the program which addresses are here",
+                &e,
+                "there are more than 65536 pairs of an address and a port; listen at fewer",
+            )
+        };
+        let gone: Vec<Target> = self.listed.difference(&wanted).copied().collect();
+        for gone in gone {
+            self.targets.remove(&gone).map_err(cannot)?;
+            self.listed.remove(&gone);
         }
-        self.listed.retain(|it| wanted.contains(it));
         self.write_lists()?;
         for new in wanted {
             if !self.listed.contains(&new) {

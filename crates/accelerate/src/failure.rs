@@ -36,9 +36,20 @@ pub fn of(attempted: impl Into<String>, said: &(dyn std::error::Error + 'static)
     let error = Error::new(attempted, sentence(said));
     match errno(said) {
         Some(Errno::PERM | Errno::ACCESS) => error.try_this(rights()),
-        Some(Errno::TOOBIG | Errno::NOSPC) => {
-            error.try_this("the lists have more than 1048576 prefixes when taken apart")
-        }
+        _ => error,
+    }
+}
+
+/// The same of what writes to a map, and what to say where that is full: a hash says E2BIG then, a
+/// tree of prefixes ENOSPC.
+pub fn of_full(
+    attempted: impl Into<String>,
+    said: &(dyn std::error::Error + 'static),
+    full: &str,
+) -> Error {
+    let error = of(attempted, said);
+    match errno(said) {
+        Some(Errno::TOOBIG | Errno::NOSPC) => error.try_this(full),
         _ => error,
     }
 }

@@ -26,7 +26,7 @@ mod shared;
 mod targets;
 pub mod way;
 
-pub use accelerator::{Accelerator, Device, Frame, Outcome};
+pub use accelerator::{Accelerator, Device, Frame, Outcome, probe};
 pub use counted::Counters;
 pub use routes::Routes;
 pub use rules::Rules;

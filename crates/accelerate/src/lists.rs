@@ -1,5 +1,6 @@
 //! Who is answered, as the program reads it: two sets, one of which is used.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use aya::Ebpf;
@@ -16,7 +17,8 @@ use crate::layout::{NO_SET, Settings};
 /// The set that is not used is written, and then taken into use by writing one number. Both are
 /// made at the start, since making maps needs capabilities which writing them does not. A frame
 /// that is judged meanwhile is judged by one set, whole; should the set be written again before it
-/// is done, which takes it nanoseconds, it finds prefixes of one set or the next.
+/// is done, which takes it nanoseconds, it is judged by the one or the other: prefixes are written
+/// in such an order that the longest around any address is always the older one's or the newer's.
 pub struct Lists {
     sets: [Set; 2],
     settings: Array<MapData, Settings>,
@@ -88,20 +90,17 @@ impl Set {
         })
     }
 
-    /// Writes what differs.
+    /// Writes what differs: new ones, the longest first, and then takes out old ones, the shortest
+    /// first. Where that fails, what is in the trees is still known.
     fn write(&mut self, entries: BTreeMap<IpNet, u32>) -> Result<(), MapError> {
-        for (prefix, bits) in std::mem::take(&mut self.entries) {
-            if entries.contains_key(&prefix) {
-                self.entries.insert(prefix, bits);
-            } else {
-                self.remove(&prefix)?;
-            }
+        let (gone, new) = differences(&self.entries, &entries);
+        for (prefix, bits) in new {
+            self.insert(&prefix, bits)?;
+            self.entries.insert(prefix, bits);
         }
-        for (prefix, bits) in entries {
-            if self.entries.get(&prefix) != Some(&bits) {
-                self.insert(&prefix, bits)?;
-                self.entries.insert(prefix, bits);
-            }
+        for prefix in gone {
+            self.remove(&prefix)?;
+            self.entries.remove(&prefix);
         }
         Ok(())
     }
@@ -129,6 +128,20 @@ impl Set {
     }
 }
 
+/// What is to be taken out, and what is to be put in or changed, in the order in which it is.
+fn differences(
+    old: &BTreeMap<IpNet, u32>,
+    new: &BTreeMap<IpNet, u32>,
+) -> (Vec<IpNet>, Vec<(IpNet, u32)>) {
+    let gone = old.keys().filter(|it| !new.contains_key(it));
+    let mut gone: Vec<IpNet> = gone.copied().collect();
+    gone.sort_by_key(IpNet::prefix_len);
+    let changed = new.iter().filter(|(it, bits)| old.get(it) != Some(bits));
+    let mut changed: Vec<_> = changed.map(|(it, bits)| (*it, *bits)).collect();
+    changed.sort_by_key(|(it, _)| Reverse(it.prefix_len()));
+    (gone, changed)
+}
+
 /// Takes the map `name` out of `ebpf`, as what it is.
 ///
 /// # Errors
@@ -143,5 +156,73 @@ where
 }
 
 fn cannot(error: &MapError) -> Error {
-    failure::of("cannot tell the program who is answered", error)
+    failure::of_full(
+        "cannot tell the program who is answered",
+        error,
+        "the lists have more than 1048576 prefixes when taken apart",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entries(entries: &[(&str, u32)]) -> BTreeMap<IpNet, u32> {
+        let entries = entries.iter();
+        entries
+            .map(|(net, bits)| (net.parse().unwrap(), *bits))
+            .collect()
+    }
+
+    fn judged(entries: &BTreeMap<IpNet, u32>, addr: &str) -> Option<u32> {
+        let addr: std::net::IpAddr = addr.parse().unwrap();
+        let around = entries.iter().filter(|(net, _)| net.contains(&addr));
+        around
+            .max_by_key(|(net, _)| net.prefix_len())
+            .map(|(_, bits)| *bits)
+    }
+
+    /// Each moment between two sets judges each address as one of them does.
+    #[test]
+    fn a_set_that_is_half_written_judges_as_the_old_or_the_new_one() {
+        let old = entries(&[
+            ("10.0.0.0/8", 1),
+            ("10.1.0.0/16", 0),
+            ("10.1.1.0/24", 1),
+            ("10.2.0.0/16", 0),
+        ]);
+        let new = entries(&[
+            ("10.0.0.0/8", 2),
+            ("10.1.0.0/17", 2),
+            ("10.1.1.0/24", 0),
+            ("10.3.0.0/16", 0),
+            ("10.3.3.0/24", 2),
+        ]);
+        let addrs = [
+            "10.0.0.1",
+            "10.1.0.1",
+            "10.1.1.1",
+            "10.1.200.1",
+            "10.2.0.1",
+            "10.3.0.1",
+        ];
+        let addrs = addrs.into_iter().chain(["10.3.3.1", "11.0.0.1"]);
+        let (gone, changed) = differences(&old, &new);
+        let mut now = old.clone();
+        let check = |now: &BTreeMap<IpNet, u32>| {
+            for addr in addrs.clone() {
+                let either = [judged(&old, addr), judged(&new, addr)];
+                assert!(either.contains(&judged(now, addr)), "{addr}: {now:?}");
+            }
+        };
+        for (prefix, bits) in changed {
+            now.insert(prefix, bits);
+            check(&now);
+        }
+        for prefix in gone {
+            now.remove(&prefix);
+            check(&now);
+        }
+        assert_eq!(now, new);
+    }
 }

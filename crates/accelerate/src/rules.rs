@@ -51,9 +51,8 @@ impl Rules {
         let special = special(own, broadcasts, bits.of_loopbacks());
         let routed = routed(routes, bits);
         let by = |prefix: &IpNet| {
-            let around = special.iter().filter(|(it, _)| it.contains(prefix));
-            let around = around.map(|(_, by)| *by).reduce(|all, it| all & it);
-            around.unwrap_or_else(|| longest(&routed, prefix))
+            let special = around(&special, prefix).reduce(|all, it| all & it);
+            special.unwrap_or_else(|| longest(&routed, prefix))
         };
         let allowed: BTreeMap<_, _> = (self.prefixes.iter())
             .map(|prefix| (prefix.trunc(), by(&prefix.trunc())))
@@ -95,12 +94,13 @@ fn routed(routes: &Routes, bits: &Bits) -> BTreeMap<IpNet, u32> {
 
 /// What the longest of `nets` around `prefix` has, or nothing.
 fn longest(nets: &BTreeMap<IpNet, u32>, prefix: &IpNet) -> u32 {
+    around(nets, prefix).next().unwrap_or(0)
+}
+
+/// What those of `nets` have that `prefix` lies in, of the longest first.
+fn around(nets: &BTreeMap<IpNet, u32>, prefix: &IpNet) -> impl Iterator<Item = u32> {
     let around = std::iter::successors(Some(*prefix), IpNet::supernet);
-    around
-        .filter_map(|it| nets.get(&it.trunc()))
-        .next()
-        .copied()
-        .unwrap_or(0)
+    around.filter_map(|it| nets.get(&it.trunc()).copied())
 }
 
 /// Whether `prefix` lies in one of `disjoint`: of those that begin at or before it only the last

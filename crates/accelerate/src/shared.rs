@@ -42,16 +42,6 @@ impl Shared {
         self.lock().counters()
     }
 
-    /// Lets go of all devices.
-    pub fn detach_all(&self) {
-        let mut accelerator = self.lock();
-        for index in accelerator.attached() {
-            if let Err(error) = accelerator.detach(index) {
-                tracing::error!("{error}");
-            }
-        }
-    }
-
     fn lock(&self) -> MutexGuard<'_, Accelerator> {
         // What a panic leaves half done passes frames to the sockets, if anything.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
@@ -59,8 +49,14 @@ impl Shared {
 }
 
 impl Attachments for Shared {
-    fn attach(&mut self, index: u32, way: Way, framing: Framing) -> Result<(), Error> {
-        let device = Device {
+    fn attach(
+        &mut self,
+        index: u32,
+        way: Way,
+        framing: Framing,
+        bridge: Option<Bridge>,
+    ) -> Result<(), Error> {
+        let mut device = Device {
             ifindex: index,
             way,
             framing,
@@ -68,6 +64,7 @@ impl Attachments for Shared {
             other: None,
             routed_by: index,
         };
+        be_port_of(&mut device, bridge);
         self.lock().attach(&device)
     }
 
@@ -76,11 +73,7 @@ impl Attachments for Shared {
     }
 
     fn set_bridge(&mut self, index: u32, bridge: Option<Bridge>) -> Result<(), Error> {
-        self.lock().alter(index, |it| {
-            // What is for the bridge comes in at its port.
-            it.other = bridge.and_then(|it| it.mac);
-            it.routed_by = bridge.map_or(index, |it| it.index);
-        })
+        self.lock().alter(index, |it| be_port_of(it, bridge))
     }
 
     fn detach(&mut self, index: u32) {
@@ -97,6 +90,12 @@ impl Attachments for Shared {
     fn set_routes(&mut self, routes: &Routes) -> Result<(), Error> {
         self.lock().set_routes(routes.clone())
     }
+}
+
+/// What is for the bridge comes in at its port, and has the bridge's routes.
+fn be_port_of(device: &mut Device, bridge: Option<Bridge>) {
+    device.other = bridge.and_then(|it| it.mac);
+    device.routed_by = bridge.map_or(device.ifindex, |it| it.index);
 }
 
 fn locals(addresses: &LocalAddresses) -> Vec<Local> {

@@ -5,8 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 use netlink_packet_route::route::{
-    RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteNextHopFlags,
-    RouteType,
+    RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteNextHopFlags, RouteType,
 };
 use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
@@ -31,23 +30,32 @@ impl From<Family> for AddressFamily {
     }
 }
 
-/// A route of the main table.
+/// A route of the main table or of the local one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
     /// Where it leads.
     pub net: IpNet,
-    /// The least of those that lead to the same net is taken.
-    pub metric: u32,
-    /// The numbers of the devices that packets leave by. None where it says that nothing leads
-    /// there, and where it holds for some packets only.
+    /// Whether it is of the local table, which is asked before the main one: what has an answer
+    /// there has no other, even where the main table has a longer prefix.
+    pub is_local: bool,
+    /// The least of those of a table that lead to the same net is taken, and `None` before all: of
+    /// one that holds for some packets only, those of one type of service or from one source.
+    pub metric: Option<u32>,
+    /// The numbers of the devices that packets leave by: LOOPBACK for what is this host itself.
+    /// None where it says that nothing leads there, and where it holds for some packets only.
     pub devices: Vec<u32>,
 }
+
+/// LOOPBACK_IFINDEX of net/flow.h: `lo` of every namespace.
+const LOOPBACK: u32 = 1;
 
 impl Route {
     fn of(message: &RouteMessage) -> Option<Self> {
         let header = &message.header;
-        let is_main = table(message) == u32::from(RouteHeader::RT_TABLE_MAIN);
-        if !is_main || header.flags.contains(RouteFlags::Cloned) {
+        let table = table(message);
+        let is_local = table == u32::from(libc::RT_TABLE_LOCAL);
+        let is_main = table == u32::from(libc::RT_TABLE_MAIN);
+        if !(is_main || is_local) || header.flags.contains(RouteFlags::Cloned) {
             return None;
         }
         let mut ip = match header.address_family {
@@ -74,14 +82,18 @@ impl Route {
             }
         }
         let is_for_all = header.tos == 0 && header.source_prefix_length == 0;
-        if header.kind != RouteType::Unicast || !is_for_all {
-            devices.clear();
+        match header.kind {
+            _ if !is_for_all => devices.clear(),
+            RouteType::Unicast => {}
+            // The device that it names is the one that has the address.
+            RouteType::Local => devices = vec![LOOPBACK],
+            _ => devices.clear(),
         }
         let net = IpNet::new(ip, header.destination_prefix_length).ok()?;
         Some(Self {
             net,
-            // One that holds for some comes before those that hold for all.
-            metric: if is_for_all { metric } else { 0 },
+            is_local,
+            metric: is_for_all.then_some(metric),
             devices,
         })
     }
@@ -114,7 +126,7 @@ fn is_usual(message: &RuleMessage) -> bool {
 }
 
 impl Netlink {
-    /// All routes of the main table to addresses of `family`.
+    /// All routes of the main table and the local one to addresses of `family`.
     ///
     /// # Errors
     /// As [`request`](Self::request).
@@ -189,7 +201,7 @@ mod tests {
         let oif = || vec![RouteAttribute::Oif(7), RouteAttribute::Priority(100)];
         let read = Route::of(&message(RouteType::Unicast, oif())).unwrap();
         assert_eq!(read.net, "10.0.0.0/8".parse().unwrap());
-        assert_eq!((read.metric, read.devices), (100, vec![7]));
+        assert_eq!((read.metric, read.devices), (Some(100), vec![7]));
         let mut dead = message(RouteType::Unicast, oif());
         dead.header.flags = RouteFlags::Dead;
         assert!(Route::of(&dead).unwrap().devices.is_empty());
@@ -203,10 +215,22 @@ mod tests {
         let mut some = message(RouteType::Unicast, oif());
         some.header.tos = 0x10;
         let some = Route::of(&some).unwrap();
-        assert_eq!((some.metric, some.devices), (0, vec![]));
+        assert_eq!((some.metric, some.devices), (None, vec![]));
         let mut other = message(RouteType::Unicast, oif());
         other.header.table = 100;
         assert_eq!(Route::of(&other), None);
+    }
+
+    #[test]
+    fn what_is_this_host_itself_is_reached_by_loopback() {
+        let mut any = message(RouteType::Local, vec![RouteAttribute::Oif(7)]);
+        any.header.table = 255;
+        let any = Route::of(&any).unwrap();
+        assert!(any.is_local);
+        assert_eq!((any.metric, any.devices), (Some(0), vec![LOOPBACK]));
+        let mut broadcast = message(RouteType::Broadcast, vec![RouteAttribute::Oif(7)]);
+        broadcast.header.table = 255;
+        assert!(Route::of(&broadcast).unwrap().devices.is_empty());
     }
 
     #[test]

@@ -134,7 +134,12 @@ impl Device {
                     *before = way;
                     steps.push(Step::SetWay { index, way });
                 }
-                return self.set_bridge(index, bridge(link, links), steps);
+                let bridge = bridge(link, links);
+                if self.bridge != bridge {
+                    self.bridge = bridge;
+                    steps.push(Step::SetBridge { index, bridge });
+                }
+                return;
             }
             steps.push(Step::Detach { index });
         }
@@ -146,22 +151,15 @@ impl Device {
             framing,
         };
         let master = links.iter().find(|it| Some(it.index) == link.master);
+        self.bridge = bridge(link, links);
         steps.push(Step::Attach {
             name: link.name.clone(),
             index,
             way,
             framing,
+            bridge: self.bridge,
             hint: hint(link, master.map(|it| it.name.as_str())),
         });
-        self.bridge = None;
-        self.set_bridge(index, bridge(link, links), steps);
-    }
-
-    fn set_bridge(&mut self, index: u32, bridge: Option<Bridge>, steps: &mut Vec<Step>) {
-        if self.bridge != bridge {
-            self.bridge = bridge;
-            steps.push(Step::SetBridge { index, bridge });
-        }
     }
 
     /// Lets go of what is attached, and waits; says so unless it has done so before.

@@ -3,10 +3,12 @@
 use std::io;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
+use reflector_measure::clock;
 use reflector_measure::error::Error;
 use reflector_measure::host::kernel_release;
 use reflector_netlink::{Changes, Topic};
@@ -20,13 +22,20 @@ use super::step::{Bridge, Reason, Step};
 use crate::routes::Routes;
 use crate::way::{Framing, Way};
 
-/// Who attaches the program. When it is dropped nothing is attached any more.
+/// Who attaches the program.
 pub trait Attachments {
-    /// Attaches to the device with this number in the calling thread's network namespace.
+    /// Attaches to the device with this number in the calling thread's network namespace, a port of
+    /// `bridge` or of none.
     ///
     /// # Errors
     /// ENODEV when it has gone meanwhile; nothing is attached then.
-    fn attach(&mut self, index: u32, way: Way, framing: Framing) -> Result<(), Error>;
+    fn attach(
+        &mut self,
+        index: u32,
+        way: Way,
+        framing: Framing,
+        bridge: Option<Bridge>,
+    ) -> Result<(), Error>;
 
     /// Answers in another way from now on, without a moment in which nothing is attached.
     ///
@@ -58,13 +67,25 @@ pub trait Attachments {
     fn set_routes(&mut self, routes: &Routes) -> Result<(), Error>;
 }
 
-/// Devices that are attached, and not yet followed.
+/// Devices that are attached, and not yet followed. When this is dropped they are let go of.
 #[derive(Debug)]
-pub struct Devices<A> {
+pub struct Devices<A: Attachments> {
     machine: Machine,
     changes: Changes,
     host: Namespace,
     attachments: A,
+    /// When routes were read last.
+    routes_read: Instant,
+    /// Whether they may have changed since.
+    routes_are_stale: bool,
+}
+
+impl<A: Attachments> Drop for Devices<A> {
+    fn drop(&mut self) {
+        for index in self.machine.attached() {
+            self.attachments.detach(index);
+        }
+    }
 }
 
 impl<A: Attachments> Devices<A> {
@@ -85,6 +106,8 @@ impl<A: Attachments> Devices<A> {
             changes,
             host,
             attachments,
+            routes_read: clock::monotonic(),
+            routes_are_stale: false,
         };
         for step in devices.machine.begin(&mut devices.host) {
             if let Step::Wait { name, reason } = &step {
@@ -136,7 +159,11 @@ impl<A: Attachments> Devices<A> {
             PollFd::new(&self.changes, PollFlags::IN),
             PollFd::new(end, PollFlags::IN),
         ];
-        match poll(&mut fds, None) {
+        let rest = self.routes_are_stale.then(|| {
+            let rest = ROUTES_REST.saturating_sub(self.routes_age());
+            Timespec::try_from(rest).expect("it is short")
+        });
+        match poll(&mut fds, rest.as_ref()) {
             Ok(_) => {}
             Err(Errno::INTR) => return Ok(true),
             Err(errno) => return Err(errno.into()),
@@ -160,10 +187,19 @@ impl<A: Attachments> Devices<A> {
                     Vec::new()
                 };
             }
+            self.routes_are_stale = true;
+        }
+        if self.routes_are_stale && self.routes_age() >= ROUTES_REST {
             let steps = self.machine.look_at_routes(&mut self.host);
             self.carry_out_all(steps);
+            self.routes_read = clock::monotonic();
+            self.routes_are_stale = false;
         }
         Ok(true)
+    }
+
+    fn routes_age(&self) -> Duration {
+        clock::monotonic().saturating_duration_since(self.routes_read)
     }
 
     /// Does what is to be done, and what a failure makes necessary.
@@ -216,9 +252,10 @@ impl<A: Attachments> Devices<A> {
                 index,
                 way,
                 framing,
+                bridge,
                 hint,
             } => {
-                self.attachments.attach(*index, *way, *framing)?;
+                self.attachments.attach(*index, *way, *framing, *bridge)?;
                 tracing::info!("{name} is accelerated, {}", said_of(*way));
                 if let Some(hint) = hint {
                     tracing::warn!("{hint}");
@@ -243,6 +280,9 @@ impl<A: Attachments> Devices<A> {
 
 /// After so many messages routes are read, even where more messages wait.
 const MOST_TOGETHER: usize = 256;
+
+/// Routes are read no more often: a table may be long, and a routing daemon changes it for ever.
+const ROUTES_REST: Duration = Duration::from_millis(100);
 
 fn said_of(way: Way) -> &'static str {
     match way {

@@ -50,12 +50,16 @@ impl Machine {
 
     /// Begins: everything is asked. Changes have to be subscribed to before.
     pub fn begin(&mut self, host: &mut impl Host) -> Vec<Step> {
-        let mut steps = self.take(&Change::Missed, host);
-        steps.extend(self.look_at_routes(host));
-        steps
+        self.take(&Change::Missed, host)
     }
 
-    /// What `change` makes necessary, but for routes.
+    /// The numbers of the devices that are attached.
+    pub fn attached(&self) -> impl Iterator<Item = u32> {
+        self.devices.iter().filter_map(Device::attached)
+    }
+
+    /// What `change` makes necessary, but for routes; those are read before anything is attached,
+    /// whose number another device may have had when they were read last.
     pub fn take(&mut self, change: &Change, host: &mut impl Host) -> Vec<Step> {
         let mut steps = Vec::new();
         match change {
@@ -185,6 +189,13 @@ impl Machine {
         is_concerned: impl Fn(&Device) -> bool,
         steps: &mut Vec<Step>,
     ) {
+        let is_waiting = |it: &Device| it.attached().is_none() && is_concerned(it);
+        if self.devices.iter().any(is_waiting) {
+            self.read_routes(host, steps);
+            if self.local.is_none() {
+                return;
+            }
+        }
         let links = match host.links() {
             Ok(links) => links,
             Err(error) => {
@@ -192,8 +203,7 @@ impl Machine {
                 return steps.extend(self.lost_all(&said));
             }
         };
-        let attached = self.devices.iter().filter_map(Device::attached);
-        let mut taken: BTreeSet<u32> = attached.collect();
+        let mut taken: BTreeSet<u32> = self.attached().collect();
         for device in self.devices.iter_mut().filter(|it| is_concerned(it)) {
             device.judge(&links, self.peer_is_scrubbed, &mut taken, host, steps);
         }

@@ -25,6 +25,8 @@ pub enum Step {
         way: Way,
         /// What its frames begin with.
         framing: Framing,
+        /// What it is a port of.
+        bridge: Option<Bridge>,
         /// What to say of it.
         hint: Option<String>,
     },

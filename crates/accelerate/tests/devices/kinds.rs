@@ -38,7 +38,7 @@ fn what_was_shown_is_attached_in_its_way() {
             let followed = Followed::open(&here, &[name]).unwrap();
             assert!(matches!(followed.next(), Asked::SetAddresses(_)), "{name}");
             assert_eq!(followed.next(), attach(name, way), "{name}");
-            assert_eq!(followed.end(), [Asked::End], "{name}");
+            assert_eq!(followed.end(), [detach(name), Asked::End], "{name}");
         }
     });
 }

@@ -68,7 +68,13 @@ impl Recorder {
 }
 
 impl Attachments for Recorder {
-    fn attach(&mut self, index: u32, way: Way, framing: Framing) -> Result<(), Error> {
+    fn attach(
+        &mut self,
+        index: u32,
+        way: Way,
+        framing: Framing,
+        _: Option<Bridge>,
+    ) -> Result<(), Error> {
         self.may_fail(Call::Attach)?;
         let link = Netlink::open().and_then(|mut netlink| netlink.link_at(index));
         let link = link.map_err(|error| Error::system("cannot attach", &error))?;

@@ -128,6 +128,7 @@ fn attach(name: &str, index: u32, way: Way) -> Step {
         index,
         way,
         framing: Framing::Ethernet,
+        bridge: None,
         hint: None,
     }
 }

@@ -18,7 +18,7 @@ const HOPS: u8 = 64;
 /// Its devices.
 enum State {
     /// Attached to, and what changes is not heard of yet.
-    Open(Devices<Shared>),
+    Open(Box<Devices<Shared>>),
     Followed {
         /// Until it is dropped.
         _follower: Follower,
@@ -65,7 +65,7 @@ impl InKernel {
         );
         Ok(Self {
             program,
-            devices: Mutex::new(State::Open(opened)),
+            devices: Mutex::new(State::Open(Box::new(opened))),
             ports,
             reported: Mutex::default(),
         })
@@ -97,7 +97,6 @@ impl InKernel {
     /// Lets go of all devices: what comes from now on is the sockets'.
     pub fn end(&self) {
         *locked(&self.devices) = State::Left;
-        self.program.detach_all();
     }
 
     /// What has been answered since the start.

@@ -78,7 +78,8 @@ fn routes_are_set_when_they_change_and_left_out_where_rules_come_before() {
     let mut bench = attached();
     let route = |net: &str| Route {
         net: net.parse().unwrap(),
-        metric: 0,
+        is_local: false,
+        metric: Some(0),
         devices: vec![OURS],
     };
     let set = |routes: &[Route]| Step::SetRoutes(Routes::of(routes));
@@ -92,4 +93,24 @@ fn routes_are_set_when_they_change_and_left_out_where_rules_come_before() {
     let leave = Step::Leave("IPv4 and IPv6");
     assert_eq!(bench.told(Change::Route), [leave, set(&[])]);
     assert_eq!(bench.told(Change::Route), []);
+}
+
+/// Numbers of devices are used again: what was reached by the old one is not by the new one.
+#[test]
+fn routes_are_set_before_a_device_is_attached_that_may_have_the_number_of_another() {
+    let (mut bench, _) = Bench::begin(&["v0"], &[]);
+    let route = Route {
+        net: "10.0.0.0/8".parse().unwrap(),
+        is_local: false,
+        metric: Some(0),
+        devices: vec![OURS],
+    };
+    bench.host.routes = Some(vec![route.clone()]);
+    let set = |routes: &[Route]| Step::SetRoutes(Routes::of(routes));
+    assert_eq!(bench.told(Change::Route), [set(&[route])]);
+    bench.host.routes = Some(Vec::new());
+    assert_eq!(
+        bench.becomes(&veth("v0")),
+        [set(&[]), attach("v0", OURS, Way::Peer)]
+    );
 }

@@ -127,10 +127,18 @@ fn a_port_by_name_has_a_hint() {
         ..veth("v0")
     };
     let (_, steps) = Bench::begin(&["v0"], &[port, bridge()]);
-    let Step::Attach { hint, way, .. } = &steps[1] else {
+    let Step::Attach {
+        hint, way, bridge, ..
+    } = &steps[1]
+    else {
         panic!("{steps:?}")
     };
     assert_eq!(*way, Way::Peer);
+    let expected = Bridge {
+        index: BRIDGE,
+        mac: None,
+    };
+    assert_eq!(*bridge, Some(expected));
     assert!(hint.as_ref().unwrap().contains("`--accelerate br0`"));
 }
 
