@@ -1,4 +1,5 @@
-//! Both engines at once while peers, addresses, lists and links come and go.
+//! Both engines at once, and one of them with a program that answers in the kernel, while peers,
+//! addresses, lists and links come and go.
 //!
 //! A peer of each server on an address that stays is asked all the while, and has to lose nothing.
 
@@ -11,9 +12,10 @@ use std::thread;
 use std::time::Duration;
 
 use reflector_measure::clock;
-use reflector_netlab::topology::{in_namespaces, net};
+use reflector_netlab::topology::{in_namespaces, net, skip};
 use reflector_testkit::random::Random;
 use reflector_testkit::{Engine, Reflector, io_uring};
+use reflector_udp::netns::{self, Ability};
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -28,20 +30,23 @@ const GROWTH_KIB_MAX: u64 = 512;
 const ROUNDS_LEAST: u64 = 6;
 /// Whom the peers that stay ask, and from where.
 const STEADY: [[&str; 2]; 2] = [["10.9.0.1", "10.9.0.2"], ["fd09::1", "fd09::2"]];
-/// The ports of the two servers.
-const PORTS: [u16; 2] = [5151, 5152];
+/// The ports of the servers.
+const PORTS: [u16; 3] = [5151, 5152, 5153];
+/// Devices at which the last of them answers in the kernel.
+const ACCELERATED: &[&str] = &["--accelerate", "v0", "--accelerate", "w0"];
 
 /// A server, and what was seen of it while it ran.
 struct Seen {
-    engine: Engine,
+    name: &'static str,
+    is_accelerated: bool,
     reflector: Reflector,
     resident_kib: Vec<u64>,
     descriptors: Vec<usize>,
 }
 
 #[test]
-fn both_engines_while_everything_comes_and_goes() {
-    let name = "soak::both_engines_while_everything_comes_and_goes";
+fn both_engines_and_the_kernel_while_everything_comes_and_goes() {
+    let name = "soak::both_engines_and_the_kernel_while_everything_comes_and_goes";
     in_namespaces(name, || {
         let seconds = env::var("REFLECTOR_SOAK_SECONDS");
         let seconds = seconds.map_or(SECONDS, |it| it.parse().expect("seconds"));
@@ -54,11 +59,20 @@ fn both_engines_while_everything_comes_and_goes() {
         let keep = "ipv6/conf/w0/keep_addr_on_down";
         scene.server.set_sysctl(keep, "1").unwrap();
         let list = List::new();
-        let mut seen: Vec<_> = [Engine::Uring, Engine::Mmsg]
-            .into_iter()
-            .filter(|&it| it == Engine::Mmsg || io_uring().is_ok())
-            .zip(PORTS)
-            .map(|(engine, port)| Seen::start(&scene, engine, port, &list))
+        let mut servers = vec![(Engine::Mmsg, &[][..])];
+        if io_uring().is_ok() {
+            servers.push((Engine::Uring, &[]));
+        }
+        match reflector_accelerate::probe() {
+            Ok(()) => servers.push((Engine::Mmsg, ACCELERATED)),
+            Err(error) if *netns::ability() == Ability::Direct => {
+                skip("soak, in the kernel", "bpf", &error.to_string());
+            }
+            // A program is loaded in the first user namespace only.
+            Err(_) => {}
+        }
+        let mut seen: Vec<_> = (servers.into_iter().zip(PORTS))
+            .map(|((engine, more), port)| Seen::start(&scene, engine, more, port, &list))
             .collect();
         let steady: Vec<_> = (0..seen.len())
             .map(|it| STEADY.map(|pair| steady(&scene, pair, PORTS[it], seconds)))
@@ -158,7 +172,7 @@ impl Churned {
 }
 
 impl Seen {
-    fn start(scene: &Scene, engine: Engine, port: u16, list: &List) -> Self {
+    fn start(scene: &Scene, engine: Engine, more: &[&str], port: u16, list: &List) -> Self {
         let [v4, v6] = [format!("0.0.0.0:{port}"), format!("[::]:{port}")];
         let args = [
             "--listen",
@@ -170,9 +184,15 @@ impl Seen {
             "--allow-file",
             list.path(),
         ];
-        let reflector = Reflector::start(&scene.server, engine, &args);
+        let reflector = Reflector::start(&scene.server, engine, &[&args, more].concat());
+        let is_accelerated = !more.is_empty();
         Self {
-            engine,
+            name: if is_accelerated {
+                "kernel"
+            } else {
+                engine.name()
+            },
+            is_accelerated,
             reflector,
             resident_kib: Vec::new(),
             descriptors: Vec::new(),
@@ -207,7 +227,7 @@ impl Seen {
             let of_steady = |key: &str| steady[key].to_string();
             tell_cells(&[
                 format!("soak: the {family} peer that stays"),
-                self.engine.name().to_owned(),
+                self.name.to_owned(),
                 of_steady("sent"),
                 of_steady("received"),
                 of_steady("lost"),
@@ -219,6 +239,13 @@ impl Seen {
             ]);
             assert_eq!(steady["lost"], 0, "{steady}\n{summary}\n{log}");
             assert_eq!(steady["refused"], 0, "{steady}");
+        }
+        if self.is_accelerated {
+            // What came to an address before the kernel had told of it, and by a link that was down
+            // a moment ago, was the sockets'.
+            let in_kernel = count(&summary["accelerated"]["datagrams"]);
+            let stayed: u64 = steady.iter().map(|it| count(&it["received"])).sum();
+            assert!(in_kernel > stayed / 2, "{summary}");
         }
         assert!(churned.received > 0, "nobody else was answered");
         assert_eq!(open[0], open[1], "descriptors: {:?}", self.descriptors);
