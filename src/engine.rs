@@ -9,6 +9,7 @@ pub mod fault;
 pub mod look;
 pub mod mmsg;
 pub mod probe;
+mod reading;
 #[expect(
     unsafe_code,
     reason = "memory shared with the kernel; each block carries its proof"

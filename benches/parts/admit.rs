@@ -15,17 +15,11 @@ pub fn admit(segments: u32, segment_len: u32) -> Run {
     let mut stats = Stats::new(2);
     let mut owned = Lease::carve(SLOTS, CAPACITY, STRIDE).expect("memory");
     Box::new(move || {
-        // As io_uring does: most come by the socket of the one before.
-        let mut last = 0;
-        let mut counters = stats.of(last);
         for (lease, index) in owned.drain(..).zip(0..) {
             batch.spare().segment_len = segment_len;
             let window = 0..black_box(segments * segment_len);
             let socket = black_box(index / usize::from(SLOTS / 2));
-            if socket != last {
-                last = socket;
-                counters = stats.of(last);
-            }
+            let counters = stats.of(socket);
             let back = ingress::admit(lease, window, socket, Ok(()), &mut batch, counters);
             assert!(back.is_none(), "it is answerable");
         }

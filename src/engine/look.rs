@@ -10,9 +10,7 @@
 use std::mem;
 use std::time::{Duration, Instant};
 
-use crate::clock;
-use reflector_udp::mmsg::Calls;
-use reflector_udp::usage::Usage;
+use crate::engine::reading::Reading;
 
 /// The longest look.
 pub const LOOK_MAX: Duration = Duration::from_micros(50);
@@ -45,31 +43,13 @@ const PREEMPTED_MAX: u64 = 4;
 const LOST_SHARE: u32 = 4;
 const LOST_AT_FIRST: Duration = Duration::from_millis(4);
 
-/// How long no look is tried after one that did not pay, at first and at most.
+/// How long no look is tried after looks that had paid, and at most.
 const BACKOFF: Duration = Duration::from_millis(16);
 const BACKOFF_MAX: Duration = Duration::from_secs(1);
-/// By how much that gets longer each time.
+/// By how much that gets longer each time that looks did not pay, the first included.
 const BACKOFF_FACTOR: u32 = 8;
 /// Looks that went on for so many times their backoff have paid.
 const PAID: u32 = 8;
-
-/// When, and what the thread had used by then.
-#[derive(Clone, Copy, Debug)]
-pub struct Reading {
-    /// When.
-    pub at: Instant,
-    /// What it had used.
-    pub usage: Usage,
-}
-
-impl Reading {
-    /// That of the calling thread; none where a seccomp profile refuses it.
-    pub fn now(calls: &impl Calls) -> Option<Self> {
-        let usage = calls.usage().ok()?;
-        let at = clock::monotonic();
-        Some(Self { at, usage })
-    }
-}
 
 /// What came of a look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -14,7 +14,8 @@ use crate::clock;
 use crate::datagram::Endpoint;
 use crate::egress::{self, Egress, errno};
 use crate::engine::fault::{Health, PAUSE};
-use crate::engine::look::{Glance, Look, Reading};
+use crate::engine::look::{Glance, Look};
+use crate::engine::reading::Reading;
 use crate::engine::settings::{Resources, Settings, Wait, Waiting};
 use crate::ingress;
 use crate::stats::Stats;
@@ -149,7 +150,8 @@ impl<C: Calls> Mmsg<C> {
     /// # Errors
     /// What poll(2) says, or a receive that failed for good.
     pub fn receive(&mut self, batch: &mut Batch, stats: &mut Stats, wait: Wait) -> io::Result<()> {
-        let before = stats.received();
+        let is_learning = self.waiting == Waiting::Adaptive;
+        let before = if is_learning { stats.received() } else { 0 };
         self.receive_now(batch, stats)?;
         let has_waited = wait == Wait::Idle && batch.is_empty();
         if has_waited {
@@ -158,7 +160,7 @@ impl<C: Calls> Mmsg<C> {
             }
             self.receive_waiting(batch, stats)?;
         }
-        if self.waiting == Waiting::Adaptive {
+        if is_learning {
             self.look.received(stats.received() - before);
             if has_waited {
                 self.look.waited(|| Reading::now(&self.calls));

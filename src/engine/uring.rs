@@ -36,8 +36,9 @@ use crate::batch::Batch;
 use crate::datagram::Endpoint;
 use crate::egress::{self, Egress};
 use crate::engine::fault::{Health, PAUSE};
-use crate::engine::look::{Look, Reading};
+use crate::engine::look::Look;
 use crate::engine::mmsg::Mmsg;
+use crate::engine::reading::Reading;
 use crate::engine::settings::{Resources, Settings, Wait, Waiting};
 use crate::stats::Stats;
 use reflector_udp::mmsg::{Calls, Kernel};
@@ -209,9 +210,10 @@ impl<R: Ring, C: Calls> Uring<R, C> {
         self.settle(stats);
         let has_failed = self.receptions.iter().any(Reception::has_failed);
         self.receptions.iter_mut().for_each(Reception::close);
-        let before = stats.received();
+        let is_learning = self.waiting == Waiting::Adaptive;
+        let before = if is_learning { stats.received() } else { 0 };
         self.take_arrived(batch, stats);
-        if self.waiting == Waiting::Adaptive {
+        if is_learning {
             self.look.received(stats.received() - before);
             if has_waited {
                 self.look.waited(|| Reading::now(&self.calls));
@@ -346,15 +348,9 @@ impl<R: Ring, C: Calls> Uring<R, C> {
     /// Settles every message that was submitted, and only then gives its buffers back.
     fn settle(&mut self, stats: &mut Stats) {
         let sockets = &self.resources.sockets;
-        // Most leave by the socket that the one before left by.
-        let mut last = 0;
-        let mut counters = stats.of(last);
         for (message, &outcome) in self.outcomes.iter().enumerate() {
             let socket = self.egress.socket(message);
-            if socket != last {
-                last = socket;
-                counters = stats.of(last);
-            }
+            let counters = stats.of(socket);
             match outcome {
                 0 => self.egress.sent(message, counters),
                 TOO_LONG => self.egress.send_fragmented(message, counters),

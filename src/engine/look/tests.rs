@@ -4,6 +4,8 @@ use fastrand::Rng;
 use proptest::prelude::*;
 
 use super::*;
+use crate::clock;
+use reflector_udp::usage::Usage;
 
 /// A worker that answers one datagram at a time, and those who ask.
 #[derive(Clone, Debug)]

@@ -30,19 +30,13 @@ pub fn take_all(
     stats: &mut Stats,
 ) -> usize {
     let mut refused = 0;
-    // Most come by the socket that the one before came by.
-    let mut last = 0;
-    let mut counters = stats.of(last);
     while let Some(Arrived { id, socket, len }) = arrived.pop_front() {
         let lease = ring.take(id);
         let (incoming, window) = buffers::parse(&lease, len);
         let socket = usize::from(socket);
         let endpoint = &endpoints[socket];
         let arrival = ingress::arrival(endpoint, &incoming, window.len(), batch.spare());
-        if socket != last {
-            last = socket;
-            counters = stats.of(last);
-        }
+        let counters = stats.of(socket);
         if let Some(lease) = ingress::admit(lease, window, socket, arrival, batch, counters) {
             ring.recycle(lease);
             refused += 1;
