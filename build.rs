@@ -3,7 +3,7 @@
 //!
 //! Git is asked for optimized builds only, and only when what they are made of has changed: a
 //! commit alone has nothing built anew, and what is there was built from an earlier one with the
-//! same files.
+//! same files. One that was built before its files were committed is built anew then.
 
 #![allow(
     clippy::disallowed_macros,
@@ -29,7 +29,10 @@ fn main() {
     println!("cargo::rustc-env=BUILT_FROM_COMMIT={commit}");
 }
 
-/// The commit that is checked out now, with `-dirty` where files differ from it.
+/// What the program is made of.
+const SOURCES: [&str; 5] = ["src", "crates", "Cargo.toml", "Cargo.lock", "build.rs"];
+
+/// The commit that is checked out now, with `-dirty` where sources differ from it.
 fn of_git() -> Option<String> {
     if env::var("PROFILE").ok()? != "release" {
         return None;
@@ -40,16 +43,19 @@ fn of_git() -> Option<String> {
     if Path::new(&top).canonicalize().ok()? != Path::new(&here).canonicalize().ok()? {
         return None;
     }
-    for path in ["src", "crates", "Cargo.toml", "Cargo.lock"] {
+    for path in SOURCES {
         println!("cargo::rerun-if-changed={path}");
     }
-    git(&[
-        "describe",
-        "--always",
-        "--dirty",
-        "--exclude=*",
-        "--abbrev=12",
-    ])
+    let commit = git(&["rev-parse", "--short=12", "HEAD"])?;
+    if git(&[&["diff", "--quiet", "HEAD", "--"], &SOURCES[..]].concat()).is_some() {
+        return Some(commit);
+    }
+    if let Some(log) = git(&["rev-parse", "--git-path", "logs/HEAD"])
+        && Path::new(&log).exists()
+    {
+        println!("cargo::rerun-if-changed={log}");
+    }
+    Some(format!("{commit}-dirty"))
 }
 
 fn git(args: &[&str]) -> Option<String> {
@@ -58,5 +64,5 @@ fn git(args: &[&str]) -> Option<String> {
     git.args(args).env("GIT_OPTIONAL_LOCKS", "0");
     let output = git.output().ok().filter(|it| it.status.success())?;
     let text = String::from_utf8(output.stdout).ok()?;
-    Some(text.trim().to_owned()).filter(|it| !it.is_empty())
+    Some(text.trim().to_owned())
 }
