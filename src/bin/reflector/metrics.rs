@@ -27,6 +27,21 @@ pub fn listen(addr: SocketAddr) -> Result<TcpListener, Error> {
     })
 }
 
+/// Answers at `listener` what `answer` says to a path and what the client accepts, on threads of
+/// its own.
+///
+/// # Errors
+/// EAGAIN where there may be no more threads.
+pub fn serve(
+    listener: TcpListener,
+    answer: impl Fn(&str, &str) -> Response + Send + Sync + 'static,
+) -> Result<(), Error> {
+    let at = http::serve(listener, answer)
+        .map_err(|error| Error::system("cannot answer with metrics", &error))?;
+    tracing::info!("metrics at http://{at}/metrics");
+    Ok(())
+}
+
 /// Adds what program it is.
 pub fn build(page: &mut Page) {
     let labels = vec![
@@ -51,10 +66,7 @@ impl Shared {
             "/metrics" => page.get().response("reflector", accepted),
             _ => Response::line(404, "there is /metrics"),
         };
-        let at = http::serve(listener, answer)
-            .map_err(|error| Error::system("cannot answer with metrics", &error))?;
-        tracing::info!("metrics at http://{at}/metrics");
-        Ok(())
+        serve(listener, answer)
     }
 
     /// It is `page` from now on.

@@ -12,7 +12,7 @@ use reflector::Rules;
 use reflector::report::{Ready, Report, Snapshot};
 use reflector::server::Handle;
 use reflector_measure::error::Error;
-use reflector_metrics::http::{self, Response};
+use reflector_metrics::http::Response;
 use reflector_metrics::page::Page;
 
 use super::accelerate::InKernel;
@@ -25,7 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 struct State {
     ready: Option<Ready>,
     is_stopping: bool,
-    started_unix_seconds: f64,
+    ready_unix_seconds: f64,
     /// The newest, for when there is none any more.
     last: Option<Arc<Snapshot>>,
     lists: Lists,
@@ -83,10 +83,7 @@ impl Metrics {
     pub fn serve(&self, listener: TcpListener, server: Handle) -> Result<(), Error> {
         let state = self.clone();
         let answer = move |path: &str, accepted: &str| state.answer(path, accepted, &server);
-        let at = http::serve(listener, answer)
-            .map_err(|error| Error::system("cannot answer with metrics", &error))?;
-        tracing::info!("metrics at http://{at}/metrics");
-        Ok(())
+        metrics::serve(listener, answer)
     }
 
     /// Takes note of what the server reports.
@@ -95,7 +92,7 @@ impl Metrics {
             Report::Ready(ready) => {
                 let mut state = self.state();
                 state.ready = Some(ready.clone());
-                state.started_unix_seconds = now_unix_seconds();
+                state.ready_unix_seconds = now_unix_seconds();
             }
             Report::Stopping => self.state().is_stopping = true,
             _ => {}
@@ -168,8 +165,11 @@ impl Metrics {
         let is_ready = state.ready.is_some() && !state.is_stopping;
         page.gauge("ready", "1 while peers may be sent here, else 0")
             .push((vec![], f64::from(u8::from(is_ready))));
-        page.gauge("start_time_seconds", "When it was ready, in Unix time")
-            .push((vec![], state.started_unix_seconds));
+        let start = page.gauge("start_time_seconds", "When it was ready, in Unix time");
+        // No sample before: a zero between two starts would look like a start more.
+        if state.ready.is_some() {
+            start.push((vec![], state.ready_unix_seconds));
+        }
         let Lists {
             allow,
             deny,
