@@ -150,6 +150,7 @@ pub const TAKEOVER: &[Call] = calls! { SYS_geteuid SYS_unlinkat };
 
 /// What they call in order to listen at a TCP port that another process still has.
 pub const LISTEN: &[Call] = calls! { SYS_listen };
+
 /// Of bpf(2), enum bpf_cmd of linux/bpf.h: maps are read and written, programs attached, all by
 /// descriptors that are there. Nothing is loaded or made.
 const BPF_MAP_LOOKUP_ELEM: i32 = 1;

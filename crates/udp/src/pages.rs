@@ -7,7 +7,7 @@ use std::ops::Range;
 
 /// Gives back what the allocator holds free, and the resident pages of code and constants, of the
 /// program and its libraries: what is used again comes back from the page cache, and what only the
-/// start needed does not. Returns how many bytes of code were looked at.
+/// start needed does not. Returns how many bytes of mappings were given back, resident or not.
 ///
 /// # Errors
 /// `ENOENT` where /proc is not mounted or says nothing of mappings.
@@ -21,11 +21,10 @@ pub fn release() -> io::Result<usize> {
         // file holds there, which is what was read before: the mapping is of a file, `code` has
         // seen that no page of it is a copy of this process's own, in memory or swapped out
         // (Anonymous, Swap: 0), and none can have become one since, because it cannot be written
-        // to. Mappings of the program and of what
-        // it is linked with are there until it ends; if one were gone, nothing would happen to
-        // addresses without a mapping, and whoever mapped others there anew would be another
-        // thread, which does not map at addresses that it has not got from the kernel for memory of
-        // its own.
+        // to. Mappings of the program and of what it is linked with are there until it ends; if one
+        // were gone, nothing would happen to addresses without a mapping, and whoever mapped others
+        // there anew would be another thread, which does not map at addresses that it has not got
+        // from the kernel for memory of its own.
         if unsafe { libc::madvise(start, len, libc::MADV_DONTNEED) } == 0 {
             released += len;
         }
