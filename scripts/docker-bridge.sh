@@ -3,9 +3,10 @@
 #
 # Clients in containers ask servers on the host, at an address that is not the one the route back
 # prefers, and servers in containers are asked from another container and from the host; with the
-# io_uring engine and without, under the seccomp profiles of deploy/. At last a container asks while
-# another sends in the name of neighbours that are not there. Every line of the table is a case with
-# what was seen and whether that was expected; one that was not makes the script fail.
+# io_uring engine and without, under the seccomp profiles of deploy/; with a reflector that answers in
+# the kernel at the bridge, too. At last a container asks while another sends in the name of
+# neighbours that are not there. Every line of the table is a case with what was seen and whether that
+# was expected; one that was not makes the script fail.
 #
 #   scripts/docker-bridge.sh
 #
@@ -31,6 +32,9 @@ engines=(uring mmsg)
 servers=()
 port=0
 failures=0
+
+# shellcheck source=scripts/docker-cases.sh
+source scripts/docker-cases.sh
 
 main() {
     trap 'rm -rf "$WORK"' EXIT
@@ -185,6 +189,38 @@ ask_host_servers_from() {
         ask "reflector on the host, $engine" "$network" "$ADDRESS:$port"
         expect_right
     done
+    ! can_accelerate || ask_accelerated_from "$network"
+}
+
+# One that answers in the kernel at the network's bridge: the same, and the sockets hear nothing.
+ask_accelerated_from() {
+    local network=$1 out
+    serve_on_host kernel "$WORK/reflector" --json --interval 0 --cores 1 --listen 0.0.0.0:0 \
+        --accelerate "$(bridge_of "$network")"
+    out=$WORK/kernel-$((${#servers[@]} - 1)).out
+    ask "reflector, in the kernel" "$network" "$ADDRESS:$port"
+    expect_right
+    kill "${servers[-1]}"
+    wait_for "$out" '"type":"summary"'
+    observe "reflector, in the kernel" "its summary" "$(summary_in "$out")"
+    # One client, connected and not.
+    expect 0 '^"received":0,"replied":0 "accelerated":{"datagrams":2$' right
+}
+
+# What it counted, of the sockets and in the kernel, from a file.
+summary_in() {
+    grep '"type":"summary"' "$1" | sed 's/"per_worker".*"accelerated"/"accelerated"/' |
+        grep -o '"received":[0-9]*,"replied":[0-9]*\|"accelerated":{"datagrams":[0-9]*' | xargs -d '\n'
+}
+
+# Whether this kernel has tcx; what the Debian packages of CI cannot give is no failure.
+can_accelerate() {
+    local major minor
+    IFS=. read -r major minor _ <<< "$(uname -r)"
+    ((major > 6 || major == 6 && minor >= 6)) || {
+        echo "SKIPPED: the cases in the kernel: it is older than Linux 6.6"
+        return 1
+    }
 }
 
 # serve_on_host NAME COMMAND…: starts it, and sets `port` to what the kernel gave it.
@@ -199,12 +235,16 @@ serve_on_host() {
     port=$(grep -om1 '0\.0\.0\.0:[0-9]*' "$out" | head -n 1 | cut -d: -f2)
 }
 
+# The bridge of a network.
+bridge_of() {
+    bounded docker network inspect "$1" --format \
+        '{{with index .Options "com.docker.network.bridge.name"}}{{.}}{{else}}br-{{slice .Id 0 12}}{{end}}'
+}
+
 # The host's address on a network.
 gateway_of() {
-    local name
-    name=$(bounded docker network inspect "$1" --format \
-        '{{with index .Options "com.docker.network.bridge.name"}}{{.}}{{else}}br-{{slice .Id 0 12}}{{end}}')
-    ip -4 -oneline address show dev "$name" | sed -n "s/.* inet \([0-9.]*\).*/\1/p" | head -n 1
+    ip -4 -oneline address show dev "$(bridge_of "$1")" |
+        sed -n "s/.* inet \([0-9.]*\).*/\1/p" | head -n 1
 }
 
 # --- servers in containers, asked from containers and from the host ------------------------------
@@ -346,54 +386,6 @@ expect_share() {
         code=1
     fi
     expect 0 'asked' "$3"
-}
-
-# --- cases ---------------------------------------------------------------------------------------
-
-# The case at hand, set by `observe` and `ask`: who was asked, from where, at which address, what was
-# seen, and how the client ended.
-server='' from='' at='' seen='' code=0
-
-# observe SERVER SOURCE TEXT: something that is read rather than asked.
-observe() {
-    server=$1 from=$2 at='-' seen=$3 code=0
-}
-
-# ask SERVER FROM TARGET: asks from a container on the network FROM, or from the host.
-ask() {
-    server=$1 from=$2 at=$3
-    local client=("$WORK/ask")
-    if [[ $from != host ]]; then
-        client=(docker run --rm --label "$RUN" --network "$from" "${CONFINED[@]}" "$RUN-ask")
-    fi
-    code=0
-    seen=$(bounded "${client[@]}" "$at" 2>&1) || code=$?
-}
-
-expect_right() {
-    expect 0 "^answer from ${at//./\\.}, connected or not\$" right
-}
-
-# expect_wrong ADDRESS VERDICT: the answer is from that address, so a connected client's kernel
-# refuses it, and the client hears nothing.
-expect_wrong() {
-    local silence="connected: silence, refused here by ICMP"
-    expect 4 "^$silence; unconnected: answer from $1:${at##*:}\$" "$2"
-}
-
-# expect CODE PATTERN VERDICT: adds the case to the table.
-expect() {
-    local verdict=$3
-    if ((code != $1)) || ! grep -q -- "$2" <<< "$seen"; then
-        verdict=FAILED
-        failures=$((failures + 1))
-    fi
-    row "$server" "${from/#$RUN/own network}" "$at" "$verdict" "$seen"
-    [[ $verdict != FAILED ]] || echo "    exit code $code; expected: $1 and $2"
-}
-
-row() {
-    printf '%-29s %-11s %-19s %-31s %s\n' "$@"
 }
 
 main

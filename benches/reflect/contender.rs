@@ -3,9 +3,6 @@
 use std::env;
 use std::path::{Path, PathBuf};
 
-use reflector_accelerate::{Accelerator, Rules};
-use reflector_measure::error::Error;
-
 use super::plain::WORKING;
 
 /// The plain loop that ratios refer to.
@@ -93,6 +90,15 @@ impl Contender {
         }
     }
 
+    /// The port at which it answers with metrics; while it is measured, it is asked for them.
+    pub fn metrics(&self) -> Option<u16> {
+        let Kind::Reflector(options, _) = &self.kind else {
+            return None;
+        };
+        let mut after = options.iter().skip_while(|it| *it != "--metrics");
+        after.nth(1).and_then(|port| port.parse().ok())
+    }
+
     /// Whether it may use all CPUs instead of the server's.
     pub fn is_wide(&self) -> bool {
         match &self.kind {
@@ -104,7 +110,9 @@ impl Contender {
     /// What it needs and this machine has not: a word for it, and the reason.
     pub fn missing(&self) -> Option<(&'static str, String)> {
         if self.is_accelerated() {
-            return in_kernel().err().map(|error| ("bpf", error.to_string()));
+            return reflector_accelerate::probe()
+                .err()
+                .map(|error| ("bpf", error.to_string()));
         }
         let program = match self.kind {
             Kind::Socat => "socat",
@@ -119,18 +127,6 @@ impl Contender {
             .any(|folder| folder.join(program).is_file());
         (!is_there).then(|| (program, format!("{program} is not installed")))
     }
-}
-
-/// Whether the kernel takes the program that `--accelerate` attaches.
-fn in_kernel() -> Result<(), Error> {
-    let nobody = Rules {
-        prefixes: Vec::new(),
-        denied_ports: Vec::new(),
-        has_loop_guard: false,
-        hop_limit: 64,
-        tos: 0,
-    };
-    Accelerator::load(nobody, Vec::new()).map(drop)
 }
 
 fn is_control(name: &str) -> bool {

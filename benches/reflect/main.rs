@@ -28,6 +28,7 @@ mod output;
 mod plain;
 mod replies;
 mod scenario;
+mod scraper;
 mod server;
 
 use std::io;

@@ -16,6 +16,7 @@ use super::generator::{self, Load};
 use super::network::{Network, SERVER};
 use super::replies;
 use super::scenario::{Measure, Neighbour, Scenario};
+use super::scraper::Scraper;
 use super::server::{PORT, Server, Usage, Worker};
 
 /// What came of it.
@@ -38,6 +39,9 @@ pub struct Sample {
     pub resident_kib: u64,
     /// What each worker did, of a server that tells.
     pub workers: Vec<Worker>,
+    /// How often it was asked for its metrics meanwhile, and has answered.
+    #[serde(skip_serializing_if = "is_never")]
+    pub scrapes: u64,
     /// Why less was offered than asked.
     pub limited_by: Option<String>,
     /// How far apart the CPUs of generator and server were before and after, in nanoseconds.
@@ -50,6 +54,10 @@ fn is_unmeasured(rtt_us: &[f64; 3]) -> bool {
 
 fn is_zero(ns: &f64) -> bool {
     *ns == 0.0
+}
+
+fn is_never(times: &u64) -> bool {
+    *times == 0
 }
 
 /// Singles of few peers, for open loop.
@@ -82,6 +90,7 @@ pub fn measure(
         HalfCpu::leave()?;
     }
     let _beside = Beside::start(network, cpu, contender, scenario.neighbour)?;
+    let scraper = (contender.metrics()).map(|port| Scraper::start(&network.server, port));
     let target = SocketAddr::from((SERVER, PORT));
     let mut sample = network.client.run(|| {
         if contender.kind == Kind::Sockperf {
@@ -120,6 +129,9 @@ pub fn measure(
             }
         }
     })?;
+    if let Some(scraper) = scraper {
+        sample.scrapes = scraper.end()?;
+    }
     let end = server.end()?;
     if contender.is_accelerated() && end.accelerated == 0 {
         return Err(io::Error::other(format!(
