@@ -209,7 +209,8 @@ ask_accelerated_from() {
 
 # What it counted, of the sockets and in the kernel, from a file.
 summary_in() {
-    grep '"type":"summary"' "$1" | sed 's/"per_worker".*"accelerated"/"accelerated"/' |
+    grep '"type":"summary"' "$1" |
+        sed 's/"per_worker".*"accelerated"/"accelerated"/; s/"per_worker".*//' |
         grep -o '"received":[0-9]*,"replied":[0-9]*\|"accelerated":{"datagrams":[0-9]*' | xargs -d '\n'
 }
 
@@ -316,7 +317,7 @@ ask_container() {
 
     bounded docker stop --time 10 "$RUN-server" > "$WORK/container"
     bounded docker logs "$RUN-server" > "$WORK/log" 2>&1
-    summary=$(grep '"type":"summary"' "$WORK/log" | grep -o '"received":[0-9]*,"replied":[0-9]*')
+    summary=$(summary_in "$WORK/log")
     observe "$name" "docker stop" \
         "exit code $(bounded docker inspect "$RUN-server" --format '{{.State.ExitCode}}'), $summary"
     # Five clients of two datagrams each.
