@@ -4,6 +4,8 @@
 //! Words, counts and exit codes are asserted, and times only where a bound holds on a busy machine
 //! as well.
 
+mod figures;
+mod rebinding;
 mod verdicts;
 mod waiting;
 mod watching;

@@ -17,7 +17,7 @@ use serde_json::Value;
 use super::run;
 
 /// A `reflector watch --json` that goes on.
-struct Watch {
+pub struct Watch {
     child: Child,
     reports: Lines<BufReader<ChildStdout>>,
     events: Vec<Value>,
@@ -25,7 +25,7 @@ struct Watch {
 
 impl Watch {
     /// Starts it, and waits until it has been answered.
-    fn start(namespace: &Namespace, target: SocketAddr, options: &str) -> Self {
+    pub fn start(namespace: &Namespace, target: SocketAddr, options: &str) -> Self {
         let target = target.to_string();
         let mut args = vec!["watch", &target, "--json", "--interval", "20ms"];
         args.extend(options.split_whitespace());
@@ -42,7 +42,7 @@ impl Watch {
     }
 
     /// Waits until another interval has answers.
-    fn wait_for_answer(&mut self) {
+    pub fn wait_for_answer(&mut self) {
         while self.next()["received"].as_u64().is_none_or(|it| it == 0) {}
     }
 
@@ -67,7 +67,7 @@ impl Watch {
     }
 
     /// Ends it by Ctrl-C; its exit code and summary.
-    fn stop(&mut self) -> (i32, Value) {
+    pub fn stop(&mut self) -> (i32, Value) {
         kill_process(Pid::from_child(&self.child), Signal::INT).unwrap();
         loop {
             let report = self.next();
@@ -86,7 +86,7 @@ impl Watch {
     }
 
     /// The events of a type, until now.
-    fn events(&self, name: &str) -> Vec<&Value> {
+    pub fn events(&self, name: &str) -> Vec<&Value> {
         self.events.iter().filter(|it| it["type"] == name).collect()
     }
 }

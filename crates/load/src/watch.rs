@@ -5,12 +5,14 @@ mod continuity;
 mod options;
 mod report;
 mod told;
+mod watched;
 mod watcher;
 
 use std::io::{self, IsTerminal, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::counted::Counted;
 use crate::options::{Options, Rate, Sizes};
 use crate::plan::{Offer, Plan};
 use crate::signals;
@@ -29,6 +31,7 @@ use reflector_measure::json::write_line;
 use reflector_measure::output::written;
 use reflector_measure::text;
 use report::{Ready, Summary, change_line, gap_line};
+pub use watched::Watched;
 use watcher::{Event, Watcher};
 
 /// How often the line at a terminal changes.
@@ -36,11 +39,12 @@ const LIVE_EVERY: Duration = Duration::from_secs(1);
 /// Back to the first column, and clear the line.
 const CLEAR: &str = "\r\x1b[K";
 
-/// Watches the target, and says how to end.
+/// Watches the target, and says how to end. Tells `observe` how it goes, once before it begins and
+/// at the end of each interval, or second where none is set.
 ///
 /// # Errors
 /// A target that cannot be found or reached, a port that is taken, a report that cannot be written.
-pub fn watch(options: &WatchOptions) -> Result<Exit, Error> {
+pub fn watch(options: &WatchOptions, observe: &mut dyn FnMut(&Watched)) -> Result<Exit, Error> {
     let plan = plan(options)?;
     for warning in plan.warnings.iter().chain(&socket::warnings(&plan)?) {
         tracing::warn!("{warning}");
@@ -65,7 +69,7 @@ pub fn watch(options: &WatchOptions) -> Result<Exit, Error> {
         every_ms: options.every.as_secs_f64() * 1e3,
         timeout_ms: plan.timeout.as_secs_f64() * 1e3,
     });
-    let summary = follow(options, &plan, &mut watcher, &stop, &mut reporter);
+    let summary = follow(options, &plan, &mut watcher, &stop, &mut reporter, observe);
     reporter.summary(&summary);
     reporter.failed.map_or(Ok(summary.exit()), Err)
 }
@@ -77,8 +81,10 @@ fn follow(
     watcher: &mut Watcher,
     stop: &AtomicBool,
     reporter: &mut Reporter<impl Write>,
+    observe: &mut dyn FnMut(&Watched),
 ) -> Summary {
     let mut total = Stats::new();
+    observe(&watched(watcher, &total));
     let start = clock::monotonic();
     let every = options.interval.unwrap_or(LIVE_EVERY);
     let (mut since, mut due) = (start, start + every);
@@ -100,7 +106,9 @@ fn follow(
         since = now;
         // Those that were missed are not made up for.
         due = (due + every).max(now);
-        reporter.live(watcher, &total, now.duration_since(start));
+        let watched = watched(watcher, &total);
+        observe(&watched);
+        reporter.live(&watched, now.duration_since(start));
     }
     watcher.end(&mut |event| reporter.event(&event));
     total.add(&watcher.stats);
@@ -112,6 +120,25 @@ fn follow(
     summary.skipped = watcher.skipped;
     summary.interrupted = is_stopped;
     summary
+}
+
+/// How it goes, after `total` was counted.
+fn watched(watcher: &Watcher, total: &Stats) -> Watched {
+    let continuity = &watcher.continuity;
+    let longest_ns = continuity.longest.map_or(0, |it| it.length_ns());
+    let silent_ns = continuity
+        .silent_since_ns()
+        .map_or(0, |since_ns| watcher.now_ns().saturating_sub(since_ns));
+    let mut counted = Counted::new();
+    counted.add(total);
+    Watched {
+        counted,
+        unanswered: continuity.unanswered,
+        gaps: continuity.gaps,
+        gaps_length: Duration::from_nanos(continuity.gaps_ns),
+        longest_gap: Duration::from_nanos(longest_ns),
+        silent: Duration::from_nanos(silent_ns),
+    }
 }
 
 fn interval(plan: &Plan, stats: &Stats, since: Instant, now: Instant) -> Totals {
@@ -205,25 +232,20 @@ impl<W: Write> Reporter<W> {
     }
 
     /// Shows on a terminal how far it is.
-    fn live(&mut self, watcher: &Watcher, total: &Stats, passed: Duration) {
+    fn live(&mut self, watched: &Watched, passed: Duration) {
         if !self.is_live {
             return;
         }
-        let continuity = &watcher.continuity;
-        let longest_ns = continuity.longest.map_or(0, |it| it.length_ns());
         let mut line = format!(
             "{:>4} s  sent {}  unanswered {}  gaps {}  longest {:.1} ms",
             passed.as_secs(),
-            total.counters.sent,
-            continuity.unanswered,
-            continuity.gaps,
-            longest_ns as f64 / 1e6,
+            watched.counted.sent,
+            watched.unanswered,
+            watched.gaps,
+            watched.longest_gap.as_secs_f64() * 1e3,
         );
-        let silent_ns = continuity
-            .silent_since_ns()
-            .map_or(0, |since_ns| watcher.now_ns().saturating_sub(since_ns));
-        if Duration::from_nanos(silent_ns) >= LIVE_EVERY {
-            line += &format!("  silent for {} s", silent_ns / 1_000_000_000);
+        if watched.silent >= LIVE_EVERY {
+            line += &format!("  silent for {} s", watched.silent.as_secs());
         }
         // A line that is longer than the terminal could not be cleared.
         let mut stderr = io::stderr();

@@ -1,7 +1,5 @@
 //! `reflector load`: its options, as typed, and what they come to.
 
-mod figures;
-
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -15,6 +13,7 @@ use reflector_measure::exit::Exit;
 use reflector_measure::percent::Percent;
 use reflector_measure::target::Target;
 
+use crate::figures;
 use crate::help::Ending;
 use crate::metrics::{self, Shared};
 use crate::netns::Netns;
@@ -284,7 +283,7 @@ fn load(args: &LoadArgs) -> Result<Exit, Error> {
     reflector_load::run(&args.options(), &mut |counted| {
         // Nobody asks for what nobody can see.
         if args.reports.metrics.is_some() {
-            page.set(figures::page(&target, counted));
+            page.set(figures::load(&target, counted));
         }
     })
 }

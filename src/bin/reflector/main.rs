@@ -8,6 +8,7 @@
 
 mod cli;
 mod environment;
+mod figures;
 mod healthcheck;
 mod help;
 mod metrics;

@@ -1,5 +1,6 @@
 //! `reflector watch`: its options, as typed, and what they come to.
 
+use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -12,7 +13,9 @@ use reflector_measure::error::Error;
 use reflector_measure::exit::Exit;
 use reflector_measure::target::Target;
 
+use crate::figures;
 use crate::help::Ending;
+use crate::metrics::{self, Shared};
 use crate::netns::Netns;
 use crate::values::{OnlyFamily, number, port, time};
 
@@ -26,6 +29,10 @@ const ENDING: Ending = Ending {
         (
             "Fail in CI if an upgrade takes more than 50 ms",
             "reflector watch 192.0.2.1 -d 60 --max-gap 50ms",
+        ),
+        (
+            "For days, with figures for Prometheus",
+            "reflector watch 192.0.2.1 -i 0 --metrics 9190",
         ),
         (
             "Tolerate three lost datagrams; JSON lines, one for each gap",
@@ -113,6 +120,12 @@ pub struct WatchArgs {
     /// Report this often; 0 only at the end [default: a line that changes, at a terminal]
     #[arg(short, long, value_name = "TIME", value_parser = duration::parse)]
     interval: Option<Duration>,
+    /// Answer with metrics for Prometheus at ADDR:PORT, over HTTP
+    ///
+    /// PORT alone is a port of 127.0.0.1. /metrics has what was counted until the end of the last
+    /// interval, or second.
+    #[arg(long, value_name = "ADDR:PORT", value_parser = metrics::address)]
+    metrics: Option<SocketAddr>,
     /// Report as JSON lines: one for each gap and change, and a summary
     #[arg(short, long)]
     json: bool,
@@ -134,5 +147,17 @@ pub fn run(args: &WatchArgs) -> Result<Exit, Error> {
         interval: args.interval.filter(|it| !it.is_zero()),
         json: args.json,
     };
-    args.netns.within(|| reflector_load::watch(&options))
+    let target = args.target.to_string();
+    args.netns.within(|| {
+        let page = Shared::default();
+        if let Some(addr) = args.metrics {
+            page.serve(metrics::listen(addr)?)?;
+        }
+        reflector_load::watch(&options, &mut |watched| {
+            // Nobody asks for what nobody can see.
+            if args.metrics.is_some() {
+                page.set(figures::watch(&target, watched));
+            }
+        })
+    })
 }

@@ -53,6 +53,16 @@ pub fn fill_table(test_name: &str, namespace: &Namespace) -> bool {
     true
 }
 
+/// Has connection tracking in `namespace` forget all flows to `port`, as a NAT does that restarts;
+/// false where that cannot be done.
+pub fn forget(test_name: &str, namespace: &Namespace, port: u16) -> bool {
+    let is_done = delete(namespace, &["-p", "udp", "--dport", &port.to_string()]);
+    if !is_done {
+        skip(test_name, "conntrack", "the program conntrack is missing");
+    }
+    is_done
+}
+
 /// Has what a bridge reports of its groups go untracked, and takes out of the table what it has of
 /// that: nobody answers, and from a table that is nearly full the kernel takes such entries away
 /// some time later (`gc_worker` of net/netfilter/nf_conntrack_core.c). False where there is no
@@ -65,9 +75,15 @@ fn is_without_groups(namespace: &Namespace) -> bool {
         }
     }";
     nft(namespace, ruleset).expect("rules that track are in force");
-    let mut delete = Command::new("conntrack");
     // IGMP.
-    delete.args(["-D", "-p", "2"]);
+    delete(namespace, &["-p", "2"])
+}
+
+/// Takes out of the table of `namespace` what `filter` says; false where there is no program
+/// `conntrack`.
+fn delete(namespace: &Namespace, filter: &[&str]) -> bool {
+    let mut delete = Command::new("conntrack");
+    delete.arg("-D").args(filter);
     delete.stdout(Stdio::null()).stderr(Stdio::null());
     match namespace.run(|| delete.status()) {
         // 1 says that there was none.
