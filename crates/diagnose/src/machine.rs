@@ -8,6 +8,7 @@ pub(crate) mod check;
 mod network;
 mod offload;
 mod queues;
+mod tcx;
 
 use std::fs;
 

@@ -10,6 +10,7 @@ use super::bridge;
 use super::check::Check;
 use super::offload::{self, names};
 use super::queues;
+use super::tcx;
 use crate::host::{self, Interface, Occupancy, Tables};
 use crate::remedies::commands::{Side, untracked};
 use reflector_measure::host_port::DEFAULT_PORT;
@@ -29,7 +30,7 @@ pub(crate) fn check() -> Vec<Check> {
                 .collect();
             checks.extend(offload::check(&up));
             checks.push(queues::check(tables.tbfs()));
-            checks.extend([bridge::check(&up), rp_filter(&up)]);
+            checks.extend([bridge::check(&up), rp_filter(&up), tcx::check(&up)]);
         }
         Err(error) => checks.push(Check::ok(
             "interfaces",
