@@ -8,7 +8,7 @@ use reflector_testkit::{Client, Engine, LISTEN, Reflector, at, wait_until};
 
 use crate::in_namespaces;
 use crate::program::{start, two};
-use crate::stage::ip;
+use crate::stage::{bridge_and_port, ip};
 
 const STRANGER: &str = "10.77.0.7";
 
@@ -127,19 +127,7 @@ fn where_there_are_rules_the_sockets_answer() {
 #[test]
 fn a_port_answers_for_its_bridge_under_whatever_mac_that_has() {
     in_namespaces("routes::bridge", || {
-        let (server, peer) = (Namespace::new().unwrap(), Namespace::new().unwrap());
-        server.add_bridge("br0").unwrap();
-        server.add_veth("port", &peer, "wire").unwrap();
-        server.set_master("port", "br0").unwrap();
-        ip(&server, "link set br0 address 02:00:00:00:00:01");
-        server.add_address("br0", net("10.9.0.1/24")).unwrap();
-        peer.add_address("wire", net("10.9.0.2/24")).unwrap();
-        for (namespace, link) in [(&server, "br0"), (&server, "port"), (&peer, "wire")] {
-            namespace.set_up(link).unwrap();
-        }
-        for (namespace, link) in [(&server, "br0"), (&peer, "wire")] {
-            namespace.wait_ready(link).unwrap();
-        }
+        let (server, peer) = bridge_and_port();
         let args = [
             LISTEN,
             &["--cores", "1", "--accelerate", "port", "--interval", "10ms"],

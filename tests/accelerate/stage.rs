@@ -6,7 +6,7 @@ use std::process::Command;
 
 use reflector::ipnet::IpNet;
 use reflector_accelerate::{Accelerator, Counters, Device, Framing, Local, Routes, Rules, Way};
-use reflector_netlab::topology::Namespace;
+use reflector_netlab::topology::{Namespace, net};
 use reflector_testkit::PORT;
 use reflector_testkit::train::Client;
 
@@ -109,6 +109,28 @@ pub fn rules(prefixes: &[&str], has_loop_guard: bool) -> Rules {
         hop_limit: 64,
         tos: 0,
     }
+}
+
+/// The MAC of the bridge of [`bridge_and_port`].
+pub const BRIDGE_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
+
+/// A host with the bridge `br0` and its port `port`, behind which a peer is at `wire`.
+pub fn bridge_and_port() -> (Namespace, Namespace) {
+    let (server, peer) = (Namespace::new().unwrap(), Namespace::new().unwrap());
+    server.add_bridge("br0").unwrap();
+    server.add_veth("port", &peer, "wire").unwrap();
+    server.set_master("port", "br0").unwrap();
+    // Left alone, a bridge wears the address of its port.
+    ip(&server, "link set br0 address 02:00:00:00:00:01");
+    server.add_address("br0", net("10.9.0.1/24")).unwrap();
+    peer.add_address("wire", net("10.9.0.2/24")).unwrap();
+    for (namespace, link) in [(&server, "br0"), (&server, "port"), (&peer, "wire")] {
+        namespace.set_up(link).unwrap();
+    }
+    for (namespace, link) in [(&server, "br0"), (&peer, "wire")] {
+        namespace.wait_ready(link).unwrap();
+    }
+    (server, peer)
 }
 
 /// Asks `ip` from `peer` for all of [`LENS`] and [`TRAINS`]; each has to come back, from there.

@@ -8,10 +8,7 @@ use reflector_testkit::raw::send_forged;
 use reflector_testkit::{Client, Engine, LISTEN, PORT, Reflector, at, join};
 
 use crate::in_namespaces;
-use crate::stage::{Accelerated, ask_all, everybody, ip, rules};
-
-/// Of the bridge.
-const MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
+use crate::stage::{Accelerated, BRIDGE_MAC, ask_all, bridge_and_port, everybody, rules};
 
 const OWN: [&str; 2] = ["10.9.0.1", "fd09::1"];
 
@@ -53,20 +50,7 @@ fn what_is_asked_comes_back_whole_from_where_it_was_asked() {
 #[test]
 fn a_bridge_and_its_port_answer() {
     in_namespaces("wire::bridge", || {
-        let (server, peer) = (Namespace::new().unwrap(), Namespace::new().unwrap());
-        server.add_bridge("br0").unwrap();
-        server.add_veth("port", &peer, "wire").unwrap();
-        server.set_master("port", "br0").unwrap();
-        // Left alone, a bridge wears the address of its port.
-        ip(&server, "link set br0 address 02:00:00:00:00:01");
-        server.add_address("br0", net("10.9.0.1/24")).unwrap();
-        peer.add_address("wire", net("10.9.0.2/24")).unwrap();
-        for (namespace, link) in [(&server, "br0"), (&server, "port"), (&peer, "wire")] {
-            namespace.set_up(link).unwrap();
-        }
-        for (namespace, link) in [(&server, "br0"), (&peer, "wire")] {
-            namespace.wait_ready(link).unwrap();
-        }
+        let (server, peer) = bridge_and_port();
         let at_bridge = Accelerated::at(
             &server,
             ("br0", Way::Plain),
@@ -81,7 +65,7 @@ fn a_bridge_and_its_port_answer() {
         for way in [Way::Peer, Way::Plain] {
             let mut at_port =
                 Accelerated::at(&server, ("port", way), &["10.9.0.1"], PORT, everybody());
-            at_port.attach("port", way, Some(MAC));
+            at_port.attach("port", way, Some(BRIDGE_MAC));
             let count = ask_all(&peer, "10.9.0.1");
             assert_eq!(at_port.counted().datagrams, count as u64, "{way:?}");
         }
