@@ -6,21 +6,22 @@
 #   scripts/sandbox.sh            the main cases
 #   scripts/sandbox.sh --all      all tests of answers, of addresses, and of the program
 #
-# What is left only with --takeover is compared with what all runs call. What is narrowed by its
-# arguments counts as left where the kernel did not refuse it. A test that fails under strace is
-# named, and fails nothing here: what was called counts. Takes two minutes after the build. Needs root, cargo and strace (Debian: strace); removes what it makes.
+# What is left only with --takeover or --accelerate is compared with what all runs call. What is
+# narrowed by its arguments counts as left where the kernel did not refuse it. A test that fails under
+# strace is named, and fails nothing here: what was called counts. Takes two minutes after the build.
+# Needs root, cargo and strace (Debian: strace); removes what it makes.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 WORK=$(mktemp -d)
 readonly WORK
 readonly PROGRAM=$PWD/target/debug/reflector
-readonly ALL=("behaviour" "program" "source_address")
+readonly ALL=("behaviour" "program" "source_address" "accelerate program::")
 readonly MAIN=(
     "behaviour answers::" "behaviour drain::" "behaviour lists::" "behaviour route_mtu::"
     "behaviour limits::" "behaviour unanswered::" "behaviour crowds::"
     "program metrics::" "program ends::" "program reports::" "program workers::" "program takeover::"
-    "source_address"
+    "source_address" "accelerate program::"
 )
 
 main() {
@@ -32,7 +33,8 @@ main() {
         exit 1
     }
     cargo build --quiet --locked --bin reflector
-    cargo test --quiet --locked --no-run --test behaviour --test program --test source_address
+    cargo test --quiet --locked --no-run --test behaviour --test program --test source_address \
+        --test accelerate
     cargo run --quiet --locked --package reflector-sandbox --example calls > "$WORK/left"
     write_wrapper
     export REFLECTOR_BIN=$WORK/reflector RUST_BACKTRACE=0
