@@ -14,6 +14,16 @@ mod stage;
 mod wire;
 
 use reflector_netlab::topology::{self, skip};
+use reflector_testkit::{Engine, io_uring};
+
+/// The engines that there are here; `uring` in `REFLECTOR_REQUIRE` demands both.
+fn engines(test_name: &str) -> Vec<Engine> {
+    let Err(blocker) = io_uring() else {
+        return vec![Engine::Uring, Engine::Mmsg];
+    };
+    skip(test_name, "uring", &blocker.what);
+    vec![Engine::Mmsg]
+}
 
 /// Runs a test that makes namespaces and loads the program; where that is not possible it is
 /// skipped, which `bpf` in `REFLECTOR_REQUIRE` makes a failure.

@@ -13,8 +13,8 @@ use reflector_testkit::{
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::in_namespaces;
 use crate::stage::ask_all;
+use crate::{engines, in_namespaces};
 
 pub fn two() -> (Namespace, Namespace) {
     let (server, peer) = (Namespace::new().unwrap(), Namespace::new().unwrap());
@@ -53,7 +53,7 @@ macro_rules! on_engines {
         #[test]
         fn $name() {
             in_namespaces(concat!("program::", stringify!($name)), || {
-                for engine in [Engine::Uring, Engine::Mmsg] {
+                for engine in engines(concat!("program::", stringify!($name))) {
                     $body(engine);
                 }
             });

@@ -8,7 +8,7 @@ use reflector_netlab::topology::{DockerHost, Route, net};
 use reflector_testkit::asking::{Question, beside_naive_server, no_ports, watch};
 use reflector_testkit::{Engine, LISTEN, PORT, Reflector, wait_until};
 
-use crate::in_namespaces;
+use crate::{engines, in_namespaces};
 
 /// The devices of the host by which the container's datagrams come.
 const DEVICES: [&str; 2] = ["docker0", "veth1"];
@@ -76,7 +76,7 @@ fn assert_answers(docker: &DockerHost, asked: &[IpAddr]) {
 #[test]
 fn a_container_is_answered_from_the_address_asked() {
     in_namespaces("source::container", || {
-        for engine in [Engine::Uring, Engine::Mmsg] {
+        for engine in engines("source::container") {
             for device in DEVICES {
                 for listen in [LISTEN, DUAL_STACK] {
                     let (docker, asked) = host();

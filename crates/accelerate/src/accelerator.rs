@@ -161,6 +161,8 @@ impl Accelerator {
             && let Err(error) = self.write_lists()
         {
             self.bits = before;
+            // The others go on as before, if they can.
+            let _ = self.write_lists();
             return Err(error);
         }
         Ok(bit)

@@ -18,7 +18,8 @@ use crate::layout::{NO_SET, Settings};
 /// made at the start, since making maps needs capabilities which writing them does not. A frame
 /// that is judged meanwhile is judged by one set, whole; should the set be written again before it
 /// is done, which takes it nanoseconds, it is judged by the one or the other: prefixes are written
-/// in such an order that the longest around any address is always the older one's or the newer's.
+/// in such an order that the longest around any address is always the older one's or the newer's,
+/// where there is room for both.
 pub struct Lists {
     sets: [Set; 2],
     settings: Array<MapData, Settings>,
@@ -90,17 +91,19 @@ impl Set {
         })
     }
 
-    /// Writes what differs: new ones, the longest first, and then takes out old ones, the shortest
-    /// first. Where that fails, what is in the trees is still known.
+    /// Writes what differs. Where that fails, what is in the trees is still known.
     fn write(&mut self, entries: BTreeMap<IpNet, u32>) -> Result<(), MapError> {
-        let (gone, new) = differences(&self.entries, &entries);
-        for (prefix, bits) in new {
-            self.insert(&prefix, bits)?;
-            self.entries.insert(prefix, bits);
-        }
-        for prefix in gone {
-            self.remove(&prefix)?;
-            self.entries.remove(&prefix);
+        for write in writes(&self.entries, &entries, MOST) {
+            match write {
+                Write::Put(prefix, bits) => {
+                    self.insert(&prefix, bits)?;
+                    self.entries.insert(prefix, bits);
+                }
+                Write::Take(prefix) => {
+                    self.remove(&prefix)?;
+                    self.entries.remove(&prefix);
+                }
+            }
         }
         Ok(())
     }
@@ -128,18 +131,35 @@ impl Set {
     }
 }
 
-/// What is to be taken out, and what is to be put in or changed, in the order in which it is.
-fn differences(
-    old: &BTreeMap<IpNet, u32>,
-    new: &BTreeMap<IpNet, u32>,
-) -> (Vec<IpNet>, Vec<(IpNet, u32)>) {
-    let gone = old.keys().filter(|it| !new.contains_key(it));
-    let mut gone: Vec<IpNet> = gone.copied().collect();
-    gone.sort_by_key(IpNet::prefix_len);
-    let changed = new.iter().filter(|(it, bits)| old.get(it) != Some(bits));
-    let mut changed: Vec<_> = changed.map(|(it, bits)| (*it, *bits)).collect();
-    changed.sort_by_key(|(it, _)| Reverse(it.prefix_len()));
-    (gone, changed)
+/// What a tree has room for.
+const MOST: usize = 1 << 20;
+
+/// One thing to write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Write {
+    /// A prefix is put in, or has other bits from now on.
+    Put(IpNet, u32),
+    /// A prefix is taken out.
+    Take(IpNet),
+}
+
+/// What makes `new` out of `old`: new ones are put in, the longest first, and then old ones are
+/// taken out, the shortest first. Where `most` may not be enough for both, old ones go first.
+fn writes(old: &BTreeMap<IpNet, u32>, new: &BTreeMap<IpNet, u32>, most: usize) -> Vec<Write> {
+    let put = new.iter().filter(|(it, bits)| old.get(it) != Some(bits));
+    let mut put: Vec<_> = put.map(|(it, bits)| (*it, *bits)).collect();
+    put.sort_by_key(|(it, _)| Reverse(it.prefix_len()));
+    let has_room = old.len() + put.len() <= most;
+    let put = put.into_iter().map(|(it, bits)| Write::Put(it, bits));
+    let take = old.keys().filter(|it| !new.contains_key(it));
+    let mut take: Vec<_> = take.copied().collect();
+    take.sort_by_key(IpNet::prefix_len);
+    let take = take.into_iter().map(Write::Take);
+    if has_room {
+        put.chain(take).collect()
+    } else {
+        take.chain(put).collect()
+    }
 }
 
 /// Takes the map `name` out of `ebpf`, as what it is.
@@ -182,6 +202,26 @@ mod tests {
             .map(|(_, bits)| *bits)
     }
 
+    fn be_written(entries: &mut BTreeMap<IpNet, u32>, write: Write) {
+        match write {
+            Write::Put(prefix, bits) => entries.insert(prefix, bits),
+            Write::Take(prefix) => entries.remove(&prefix),
+        };
+    }
+
+    /// A list that was too long, and is mended.
+    #[test]
+    fn a_full_tree_is_emptied_before_it_is_filled() {
+        let old = entries(&[("10.1.0.0/16", 1), ("10.2.0.0/16", 1), ("10.3.0.0/16", 1)]);
+        let new = entries(&[("10.1.0.0/16", 1), ("10.4.0.0/16", 1), ("10.5.0.0/16", 1)]);
+        let mut now = old.clone();
+        for write in writes(&old, &new, 3) {
+            be_written(&mut now, write);
+            assert!(now.len() <= 3, "{now:?}");
+        }
+        assert_eq!(now, new);
+    }
+
     /// Each moment between two sets judges each address as one of them does.
     #[test]
     fn a_set_that_is_half_written_judges_as_the_old_or_the_new_one() {
@@ -207,21 +247,13 @@ mod tests {
             "10.3.0.1",
         ];
         let addrs = addrs.into_iter().chain(["10.3.3.1", "11.0.0.1"]);
-        let (gone, changed) = differences(&old, &new);
         let mut now = old.clone();
-        let check = |now: &BTreeMap<IpNet, u32>| {
+        for write in writes(&old, &new, MOST) {
+            be_written(&mut now, write);
             for addr in addrs.clone() {
                 let either = [judged(&old, addr), judged(&new, addr)];
-                assert!(either.contains(&judged(now, addr)), "{addr}: {now:?}");
+                assert!(either.contains(&judged(&now, addr)), "{addr}: {now:?}");
             }
-        };
-        for (prefix, bits) in changed {
-            now.insert(prefix, bits);
-            check(&now);
-        }
-        for prefix in gone {
-            now.remove(&prefix);
-            check(&now);
         }
         assert_eq!(now, new);
     }

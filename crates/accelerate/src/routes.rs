@@ -12,7 +12,7 @@ pub struct Routes(pub BTreeMap<IpNet, Vec<u32>>);
 
 impl Routes {
     /// Those that hold of `routes`: to one net, those with the least metric; and none of the main
-    /// table where the local one has an answer.
+    /// table where the local one has an answer, which may come first.
     pub fn of(routes: &[Route]) -> Self {
         let (local, main): (Vec<&Route>, Vec<&Route>) = routes.iter().partition(|it| it.is_local);
         let mut all = best(&local);

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use reflector_measure::error::Error;
+use reflector_netlink::LOOPBACK;
 
 use crate::accelerator::{Accelerator, Device};
 use crate::counted::Counters;
@@ -12,9 +13,6 @@ use crate::routes::Routes;
 use crate::rules::Rules;
 use crate::targets::Local;
 use crate::way::{Framing, Way};
-
-/// LOOPBACK_IFINDEX of net/flow.h: `lo` of every namespace.
-const LOOPBACK: u32 = 1;
 
 /// One [`Accelerator`] of several owners.
 #[derive(Clone)]

@@ -23,5 +23,5 @@ pub use changes::{Change, Changes, Topic};
 pub use link::Link;
 pub use queue::Queue;
 pub use route::{Intent, Netlink};
-pub use routes::{Family, Route};
+pub use routes::{Family, LOOPBACK, Route};
 pub use tbf::{Peak, Tbf};

@@ -35,8 +35,10 @@ impl From<Family> for AddressFamily {
 pub struct Route {
     /// Where it leads.
     pub net: IpNet,
-    /// Whether it is of the local table, which is asked before the main one: what has an answer
-    /// there has no other, even where the main table has a longer prefix.
+    /// Whether it is of the local table, which is asked before the main one. What has an answer
+    /// there has no other even where the main table has a longer prefix; but IPv4 keeps both in
+    /// one trie until there has been a rule (fib_unmerge, net/ipv4/fib_frontend.c), and takes the
+    /// longer one.
     pub is_local: bool,
     /// The least of those of a table that lead to the same net is taken, and `None` before all: of
     /// one that holds for some packets only, those of one type of service or from one source.
@@ -47,7 +49,7 @@ pub struct Route {
 }
 
 /// LOOPBACK_IFINDEX of net/flow.h: `lo` of every namespace.
-const LOOPBACK: u32 = 1;
+pub const LOOPBACK: u32 = 1;
 
 impl Route {
     fn of(message: &RouteMessage) -> Option<Self> {
@@ -143,8 +145,8 @@ impl Netlink {
         Ok(routes)
     }
 
-    /// Whether there are rules besides those that every host has (ip-rule(8)), so that the main
-    /// table does not say alone where a packet goes.
+    /// Whether there are rules besides those that every host has (ip-rule(8)), so that the tables
+    /// local and main do not say alone where a packet goes.
     ///
     /// # Errors
     /// As [`request`](Self::request).

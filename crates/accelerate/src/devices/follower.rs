@@ -278,10 +278,11 @@ impl<A: Attachments> Devices<A> {
     }
 }
 
-/// After so many messages routes are read, even where more messages wait.
+/// After so many reads of messages it is seen whether routes are to be read, even where more wait.
 const MOST_TOGETHER: usize = 256;
 
-/// Routes are read no more often: a table may be long, and a routing daemon changes it for ever.
+/// Routes are read no more often, but before a device is attached: a table may be long, and a
+/// routing daemon changes it for ever.
 const ROUTES_REST: Duration = Duration::from_millis(100);
 
 fn said_of(way: Way) -> &'static str {

@@ -28,8 +28,9 @@ pub struct Machine {
     local: Option<LocalAddresses>,
     /// Devices whose addresses are not among them.
     isolated: BTreeSet<u32>,
-    /// As they were set last, and the families that have rules.
-    routes: Routes,
+    /// As they were set last; `None` when they are to be set whatever they are.
+    routes: Option<Routes>,
+    /// The families that have rules.
     ruled: &'static str,
 }
 
@@ -43,14 +44,16 @@ impl Machine {
             devices: names.into_iter().map(|it| Device::new(it)).collect(),
             local: None,
             isolated: BTreeSet::new(),
-            routes: Routes::default(),
+            routes: Some(Routes::default()),
             ruled: "",
         }
     }
 
     /// Begins: everything is asked. Changes have to be subscribed to before.
     pub fn begin(&mut self, host: &mut impl Host) -> Vec<Step> {
-        self.take(&Change::Missed, host)
+        let mut steps = Vec::new();
+        self.take_all(host, &mut steps);
+        steps
     }
 
     /// The numbers of the devices that are attached.
@@ -59,12 +62,13 @@ impl Machine {
     }
 
     /// What `change` makes necessary, but for routes; those are read before anything is attached,
-    /// whose number another device may have had when they were read last.
+    /// whose number another device may have had when they were read last. That a bridge, of which a
+    /// device becomes a port, has another's number is seen when routes are looked at.
     pub fn take(&mut self, change: &Change, host: &mut impl Host) -> Vec<Step> {
         let mut steps = Vec::new();
         match change {
-            // Nobody may answer before it is known from where.
-            _ if self.local.is_none() => self.take_all(host, &mut steps),
+            // Nothing is attached, and all is tried again when routes are looked at.
+            _ if self.local.is_none() => {}
             Change::Missed => self.take_all(host, &mut steps),
             Change::Address => self.read_addresses(host, &mut steps),
             Change::Link(link) => {
@@ -72,18 +76,14 @@ impl Machine {
                 if self.isolated.contains(&link.index) != is_isolated(link) {
                     self.read_addresses(host, &mut steps);
                 }
-                if self.devices.iter().any(is_concerned) {
-                    self.read_links(host, is_concerned, &mut steps);
-                }
+                self.look_at_links(host, is_concerned, &mut steps);
             }
             Change::LinkGone(link) => {
                 let is_concerned = |it: &Device| it.is_concerned(link);
                 self.let_go(|it| it == link.index, &Reason::Absent, &mut steps);
                 // Its addresses have gone with it.
                 self.read_addresses(host, &mut steps);
-                if self.devices.iter().any(is_concerned) {
-                    self.read_links(host, is_concerned, &mut steps);
-                }
+                self.look_at_links(host, is_concerned, &mut steps);
             }
             Change::Ipv4Route { .. } | Change::Route => {}
         }
@@ -92,10 +92,14 @@ impl Machine {
 
     /// To be asked after changes of any kind, once for all that are told together: a table may be
     /// long, and routes of IPv4 that go with a device or an address go without a word
-    /// (fib_sync_down_dev, net/ipv4/fib_semantics.c).
+    /// (fib_sync_down_dev, net/ipv4/fib_semantics.c). Where all was let go of, all is tried again.
     pub fn look_at_routes(&mut self, host: &mut impl Host) -> Vec<Step> {
         let mut steps = Vec::new();
-        self.read_routes(host, &mut steps);
+        if self.local.is_some() {
+            self.read_routes(host, &mut steps);
+        } else {
+            self.take_all(host, &mut steps);
+        }
         steps
     }
 
@@ -107,20 +111,25 @@ impl Machine {
         steps
     }
 
-    /// To be told that the addresses could not be set, since `said` was said: all devices are let
-    /// go, and everything is tried again at the next change.
+    /// To be told that addresses or routes could not be set, since `said` was said: all devices are
+    /// let go, and everything is tried again when routes are looked at next.
     pub fn lost_all(&mut self, said: &str) -> Vec<Step> {
         let mut steps = Vec::new();
         for device in &mut self.devices {
             device.wait(Reason::Failed(said.to_owned()), &mut steps);
         }
-        self.local = None;
+        (self.local, self.routes) = (None, None);
         steps
     }
 
     /// Everything, whatever has been known before: also whether what is attached is still the
     /// device that it was attached to, which only a new attachment makes sure.
     fn take_all(&mut self, host: &mut impl Host, steps: &mut Vec<Step>) {
+        // Routes first: where there were too many, no addresses could be set before these are.
+        self.read_routes(host, steps);
+        if self.routes.is_none() {
+            return;
+        }
         self.read_addresses(host, steps);
         if self.local.is_none() {
             return;
@@ -152,9 +161,6 @@ impl Machine {
     }
 
     fn read_routes(&mut self, host: &mut impl Host, steps: &mut Vec<Step>) {
-        if self.local.is_none() {
-            return;
-        }
         let read = [Family::Ipv4, Family::Ipv6].map(|it| host.routes(it));
         let [v4, v6] = match read {
             [Ok(v4), Ok(v6)] => [v4, v6],
@@ -177,9 +183,28 @@ impl Machine {
         }
         let routes: Vec<_> = [v4, v6].into_iter().flatten().flatten().collect();
         let routes = Routes::of(&routes);
-        if self.routes != routes {
+        if self.routes.as_ref() != Some(&routes) {
             steps.push(Step::SetRoutes(routes.clone()));
-            self.routes = routes;
+            self.routes = Some(routes);
+        }
+    }
+
+    /// Does what devices make necessary for which `is_concerned` holds, if there are any.
+    fn look_at_links(
+        &mut self,
+        host: &mut impl Host,
+        is_concerned: impl Fn(&Device) -> bool,
+        steps: &mut Vec<Step>,
+    ) {
+        let mut concerned = self.devices.iter().filter(|it| is_concerned(it)).peekable();
+        if concerned.peek().is_none() {
+            return;
+        }
+        if concerned.any(|it| it.attached().is_none()) {
+            self.read_routes(host, steps);
+        }
+        if self.local.is_some() {
+            self.read_links(host, is_concerned, steps);
         }
     }
 
@@ -189,13 +214,6 @@ impl Machine {
         is_concerned: impl Fn(&Device) -> bool,
         steps: &mut Vec<Step>,
     ) {
-        let is_waiting = |it: &Device| it.attached().is_none() && is_concerned(it);
-        if self.devices.iter().any(is_waiting) {
-            self.read_routes(host, steps);
-            if self.local.is_none() {
-                return;
-            }
-        }
         let links = match host.links() {
             Ok(links) => links,
             Err(error) => {

@@ -59,17 +59,20 @@ fn what_fails_is_let_go_of_and_tried_again() {
     // Nothing is answered from addresses that could not be set.
     let steps = bench.machine.lost_all("no room");
     assert_eq!(steps, [DETACH, failed("no room")]);
-    let set = Step::SetAddresses(LocalAddresses::default());
-    let steps = bench.told(Change::Address);
-    assert_eq!(steps, [set.clone(), attach("v0", OURS, Way::Peer)]);
+    let again = [
+        // Where there were too many of them, nothing else could be set before these are.
+        Step::SetRoutes(Routes::default()),
+        Step::SetAddresses(LocalAddresses::default()),
+        attach("v0", OURS, Way::Peer),
+    ];
+    assert_eq!(bench.told(Change::Address), again);
     // A host that does not say what there is.
     bench.host.is_deaf = true;
     let steps = bench.told(Change::Link(veth("v0")));
-    assert_eq!(steps.len(), 2, "{steps:?}");
     assert_eq!(steps[0], DETACH);
+    assert!(!steps.contains(&again[2]), "{steps:?}");
     bench.host.is_deaf = false;
-    let steps = bench.told(Change::Address);
-    assert_eq!(steps, [set, attach("v0", OURS, Way::Peer)]);
+    assert_eq!(bench.told(Change::Address), again);
 }
 
 /// Routes that go with a device are not told of, so they are looked for at every change.
