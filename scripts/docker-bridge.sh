@@ -13,7 +13,7 @@
 # Needs root, a running engine, iproute2, nsenter, python3 and cargo. What it makes (an interface, a
 # network, images, containers) carries its process id and is removed at the end, however it ends.
 # Without an engine it says SKIPPED and succeeds, unless REFLECTOR_REQUIRE contains "docker"; likewise
-# with the cases of io_uring where the kernel has none, and "uring".
+# with the cases of io_uring where the kernel has none, and "uring", and those in the kernel, and "bpf".
 #
 # Exit codes: 0 all as expected, or skipped; 1 not; 130, 143 interrupted.
 set -euo pipefail
@@ -29,6 +29,7 @@ readonly WORK
 readonly CONFINED=(--read-only --cap-drop ALL --security-opt no-new-privileges)
 
 engines=(uring mmsg)
+has_bpf=1
 servers=()
 port=0
 failures=0
@@ -45,6 +46,7 @@ main() {
     trap clean_up EXIT
     build
     require_uring
+    require_bpf
     connect
 
     row SERVER "ASKED FROM" AT VERDICT SEEN
@@ -80,6 +82,15 @@ require_uring() {
         echo "SKIPPED: the cases of io_uring"
         ! is_required uring || exit 1
         engines=(mmsg)
+    }
+}
+
+require_bpf() {
+    "$WORK/reflector" --accelerate lo --listen 127.0.0.1:0 --duration 1ms > "$WORK/probe" 2>&1 || {
+        tail -n 1 "$WORK/probe"
+        echo "SKIPPED: the cases in the kernel"
+        ! is_required bpf || exit 1
+        has_bpf=0
     }
 }
 
@@ -189,7 +200,7 @@ ask_host_servers_from() {
         ask "reflector on the host, $engine" "$network" "$ADDRESS:$port"
         expect_right
     done
-    ! can_accelerate || ask_accelerated_from "$network"
+    ((! has_bpf)) || ask_accelerated_from "$network"
 }
 
 # One that answers in the kernel at the network's bridge: the same, and the sockets hear nothing.
@@ -212,16 +223,6 @@ summary_in() {
     grep '"type":"summary"' "$1" |
         sed 's/"per_worker".*"accelerated"/"accelerated"/; s/"per_worker".*//' |
         grep -o '"received":[0-9]*,"replied":[0-9]*\|"accelerated":{"datagrams":[0-9]*' | xargs -d '\n'
-}
-
-# Whether this kernel has tcx; what the Debian packages of CI cannot give is no failure.
-can_accelerate() {
-    local major minor
-    IFS=. read -r major minor _ <<< "$(uname -r)"
-    ((major > 6 || major == 6 && minor >= 6)) || {
-        echo "SKIPPED: the cases in the kernel: it is older than Linux 6.6"
-        return 1
-    }
 }
 
 # serve_on_host NAME COMMAND…: starts it, and sets `port` to what the kernel gave it.
