@@ -32,9 +32,8 @@ fn what_is_watched_is_told_over_http() {
         };
         let gaps = value("gaps_total");
         assert!(gaps >= 2.0, "{page}");
-        // Each tenth is dropped, alone; the gap of the last may not be over.
-        let unanswered = value("unanswered_datagrams_total");
-        assert!((gaps..=gaps + 1.0).contains(&unanswered), "{page}");
+        // Each tenth is dropped; more where a machine is slow.
+        assert!(value("unanswered_datagrams_total") >= gaps, "{page}");
         assert!(
             value("gaps_length_seconds") >= value("longest_gap_seconds"),
             "{page}"

@@ -65,7 +65,7 @@ mod ready;
 mod report;
 mod signals;
 
-pub use watch::{WatchOptions, Watched, watch};
+pub use watch::{Observe, WatchOptions, Watched, watch};
 
 use std::io::{self, IsTerminal};
 use std::sync::atomic::AtomicBool;

@@ -39,12 +39,15 @@ const LIVE_EVERY: Duration = Duration::from_secs(1);
 /// Back to the first column, and clear the line.
 const CLEAR: &str = "\r\x1b[K";
 
+/// Who is told how a watch goes.
+pub type Observe<'a> = &'a mut dyn FnMut(&Watched);
+
 /// Watches the target, and says how to end. Tells `observe` how it goes, once before it begins and
 /// at the end of each interval, or second where none is set.
 ///
 /// # Errors
 /// A target that cannot be found or reached, a port that is taken, a report that cannot be written.
-pub fn watch(options: &WatchOptions, observe: &mut dyn FnMut(&Watched)) -> Result<Exit, Error> {
+pub fn watch(options: &WatchOptions, observe: Option<Observe<'_>>) -> Result<Exit, Error> {
     let plan = plan(options)?;
     for warning in plan.warnings.iter().chain(&socket::warnings(&plan)?) {
         tracing::warn!("{warning}");
@@ -81,10 +84,12 @@ fn follow(
     watcher: &mut Watcher,
     stop: &AtomicBool,
     reporter: &mut Reporter<impl Write>,
-    observe: &mut dyn FnMut(&Watched),
+    mut observe: Option<Observe<'_>>,
 ) -> Summary {
     let mut total = Stats::new();
-    observe(&watched(watcher, &total));
+    if let Some(observe) = &mut observe {
+        observe(&watched(watcher, &total));
+    }
     let start = clock::monotonic();
     let every = options.interval.unwrap_or(LIVE_EVERY);
     let (mut since, mut due) = (start, start + every);
@@ -98,17 +103,21 @@ fn follow(
         if now < due {
             continue;
         }
+        total.add(&watcher.stats);
+        if reporter.is_live || observe.is_some() {
+            let watched = watched(watcher, &total);
+            if let Some(observe) = &mut observe {
+                observe(&watched);
+            }
+            reporter.live(&watched, now.duration_since(start));
+        }
         if options.interval.is_some() {
             reporter.interval(&interval(plan, &watcher.stats, since, now));
         }
-        total.add(&watcher.stats);
         watcher.stats.reset();
         since = now;
         // Those that were missed are not made up for.
         due = (due + every).max(now);
-        let watched = watched(watcher, &total);
-        observe(&watched);
-        reporter.live(&watched, now.duration_since(start));
     }
     watcher.end(&mut |event| reporter.event(&event));
     total.add(&watcher.stats);

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use clap::Args;
 use reflector::DEFAULT_DENY_PORTS;
-use reflector_load::WatchOptions;
 use reflector_load::options::Source;
+use reflector_load::{Observe, WatchOptions, Watched};
 use reflector_measure::duration;
 use reflector_measure::error::Error;
 use reflector_measure::exit::Exit;
@@ -153,11 +153,9 @@ pub fn run(args: &WatchArgs) -> Result<Exit, Error> {
         if let Some(addr) = args.metrics {
             page.serve(metrics::listen(addr)?)?;
         }
-        reflector_load::watch(&options, &mut |watched| {
-            // Nobody asks for what nobody can see.
-            if args.metrics.is_some() {
-                page.set(figures::watch(&target, watched));
-            }
-        })
+        let mut observe = |watched: &Watched| page.set(figures::watch(&target, watched));
+        // Nobody asks for what nobody can see.
+        let is_seen = args.metrics.is_some();
+        reflector_load::watch(&options, is_seen.then_some(&mut observe as Observe<'_>))
     })
 }
