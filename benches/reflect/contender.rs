@@ -96,7 +96,8 @@ impl Contender {
             return None;
         };
         let mut after = options.iter().skip_while(|it| *it != "--metrics");
-        after.nth(1).and_then(|port| port.parse().ok())
+        let addr = after.nth(1)?;
+        addr.rsplit(':').next()?.parse().ok()
     }
 
     /// Whether it may use all CPUs instead of the server's.

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use reflector_netlab::topology::Namespace;
 
-/// From an answer to the next question: a hundred and fifty times as often as Prometheus asks.
+/// From an answer to the next question: some six hundred times as often as Prometheus asks where it
+/// is not told how often (scrape_interval, a minute).
 const INTERVAL: Duration = Duration::from_millis(100);
 
 /// Asks until it is dropped or told to end.
