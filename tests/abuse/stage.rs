@@ -6,6 +6,7 @@ use std::time::Duration;
 use std::{env, fs};
 
 use reflector_netlab::topology::{DockerHost, Route, net};
+use reflector_testkit::queue::while_stopped;
 use reflector_testkit::{Engine, LISTEN, Reflector, at};
 use serde_json::Value;
 
@@ -79,9 +80,10 @@ impl Stage {
     /// `RELIABILITY.md`; a volley has `sent` datagrams.
     pub fn attack(mut self, what: &str, sent: u64, mut volley: impl FnMut()) -> Outcome {
         let volleys = volleys() * self.times;
-        // Buffers that were never used are not resident yet.
+        // Buffers that were never used are not resident yet: a volley comes in one batch here, and so
+        // takes as many as it ever will.
         for _ in 0..WARM_UP {
-            volley();
+            while_stopped(&self.reflector, &mut volley);
             self.ask();
         }
         let (memory, cpu) = (self.memory_kib(), self.cpu_ns());
