@@ -80,8 +80,8 @@ impl Stage {
     /// `RELIABILITY.md`; a volley has `sent` datagrams.
     pub fn attack(mut self, what: &str, sent: u64, mut volley: impl FnMut()) -> Outcome {
         let volleys = volleys() * self.times;
-        // Buffers that were never used are not resident yet: a volley comes in one batch here, and so
-        // takes as many as it ever will.
+        // Buffers that were never used are not resident yet: a volley comes in one batch here, and
+        // so takes as many as it ever will.
         for _ in 0..WARM_UP {
             while_stopped(&self.reflector, &mut volley);
             self.ask();
