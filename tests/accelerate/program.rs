@@ -236,17 +236,24 @@ fn run(server: &Namespace, before: &[&str], args: &[&str]) -> Output {
 fn missing_rights_are_named_with_what_gives_them() {
     in_namespaces("program::rights", || {
         let (server, _peer) = two();
-        let without = ["setpriv", "--bounding-set", "-all", "--inh-caps", "-all"];
-        let output = run(&server, &without, &["--listen", "127.0.0.1:7007"]);
-        let said = text(&output.stderr);
-        assert_eq!(output.status.code(), Some(1), "{said}");
-        for word in [
-            "cannot load",
-            "CAP_BPF and CAP_NET_ADMIN are missing",
-            "--cap-add",
+        for (rights, missing) in [
+            ("-all", "CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON are missing"),
+            // CAP_SYS_ADMIN stands for it.
+            ("-perfmon,-sys_admin", "CAP_PERFMON is missing"),
         ] {
-            assert!(said.contains(word), "{word}: {said}");
+            let without = ["setpriv", "--bounding-set", rights, "--inh-caps", rights];
+            let output = run(&server, &without, &["--listen", "127.0.0.1:7007"]);
+            let said = text(&output.stderr);
+            assert_eq!(output.status.code(), Some(1), "{said}");
+            for word in ["cannot load", missing, "--cap-add"] {
+                assert!(said.contains(word), "{word}: {said}");
+            }
         }
+        // No more than these are needed.
+        let only = "-all,+bpf,+net_admin,+perfmon";
+        let with = ["setpriv", "--bounding-set", only, "--inh-caps", only];
+        let output = run(&server, &with, &["--listen", "127.0.0.1:7007"]);
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
     });
 }
 
