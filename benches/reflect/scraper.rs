@@ -1,13 +1,14 @@
 //! Asks a server for its metrics while it is measured.
 
-use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, TcpStream};
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use reflector_netlab::topology::Namespace;
+use reflector_testkit::http;
 
 /// From an answer to the next question: some six hundred times as often as Prometheus asks where it
 /// is not told how often (scrape_interval, a minute).
@@ -66,13 +67,9 @@ impl Drop for Scraper {
 }
 
 fn ask(port: u16) -> io::Result<()> {
-    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
-    stream.set_read_timeout(Some(Duration::from_secs(1)))?;
-    let request = "GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
-    stream.write_all(request.as_bytes())?;
-    let mut page = String::new();
-    stream.read_to_string(&mut page)?;
-    let is_whole = page.starts_with("HTTP/1.1 200") && page.contains("reflector_received");
+    let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let (status, page) = http::get(addr, "/metrics", Duration::from_secs(1))?;
+    let is_whole = status == 200 && page.contains("reflector_received");
     is_whole
         .then_some(())
         .ok_or_else(|| io::Error::other("it answers something else"))

@@ -5,8 +5,8 @@ use std::net::IpAddr;
 
 use reflector_netlab::naive::Wildcard;
 use reflector_netlab::topology::{DockerHost, Route, net};
-use reflector_testkit::asking::{Question, beside_naive_server, no_ports, watch};
-use reflector_testkit::{Engine, LISTEN, PORT, Reflector, wait_until};
+use reflector_testkit::asking::{Question, assert_refuses, beside_naive_server, watch};
+use reflector_testkit::{Engine, LISTEN, PORT, Reflector};
 
 use crate::{engines, in_namespaces};
 
@@ -39,24 +39,11 @@ fn host() -> (DockerHost, Vec<IpAddr>) {
 
 /// The control: asked at the host's other address it answers from docker0's, and is refused.
 fn assert_naive_is_wrong(docker: &DockerHost) {
-    let naive = IpAddr::from(DockerHost::DOCKER0);
-    let (question, wire) = beside_naive_server(&docker.host, Wildcard::Ipv4, PORT, || {
-        let before = no_ports(&docker.container, naive);
-        watch(&docker.container, "eth0", || {
-            let question = Question::ask(&docker.container, DockerHost::HOST, PORT);
-            wait_until("the container has no such port", || {
-                no_ports(&docker.container, naive) > before
-            });
-            question
-        })
+    beside_naive_server(&docker.host, Wildcard::Ipv4, PORT, || {
+        let (client, naive) = (&docker.container, DockerHost::DOCKER0.into());
+        let ask = || Question::ask(client, DockerHost::HOST, PORT);
+        assert_refuses(client, (client, "eth0"), naive, ask);
     });
-    assert!(question.is_unanswered());
-    let expected = [
-        question.request(),
-        question.reply_from(naive),
-        question.refusal_of(naive),
-    ];
-    assert_eq!(wire, expected);
 }
 
 /// Each is asked once: one reply, from the address asked, and nothing else at the container's end,

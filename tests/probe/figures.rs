@@ -17,10 +17,10 @@ fn what_is_watched_is_told_over_http() {
         let target = host.run(|| Target::start(Fault::DropTenth));
         let options = "--every 2ms -t 100ms --metrics 9190";
         let mut watch = Watch::start(&host, target.addr, options);
-        // What is told of an interval is there before its line is.
         while watch.events("gap").len() < 2 {
             watch.wait_for_answer();
         }
+        // What is told of an interval is there before its line is, and gaps come between two.
         watch.wait_for_answer();
         let (status, page) = host.run(|| http::get(addr, "/metrics", PATIENCE)).unwrap();
         assert_eq!(status, 200, "{page}");

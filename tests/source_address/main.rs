@@ -12,8 +12,8 @@ use std::net::IpAddr;
 
 use reflector_netlab::naive::Wildcard;
 use reflector_netlab::topology::DockerHost;
-use reflector_testkit::asking::{Question, beside_naive_server, no_ports, watch};
-use reflector_testkit::{Engine, PORT, Reflector, wait_until};
+use reflector_testkit::asking::{self, Question, beside_naive_server, no_ports, watch};
+use reflector_testkit::{Engine, PORT, Reflector};
 
 /// Ways to listen on everything, besides [`LISTEN`](reflector_testkit::LISTEN).
 const IPV4: &[&str] = &["--listen", "0.0.0.0:5151"];
@@ -64,24 +64,9 @@ fn naive_is_wrong(docker: &DockerHost, asked: &[Asked]) {
     }
 }
 
-/// The container asks, and its kernel refuses the reply, which comes from `naive`: no socket of the
-/// container expects it.
+/// The container asks, and its kernel refuses the reply, which comes from `naive`.
 fn assert_refuses(docker: &DockerHost, naive: IpAddr, ask: impl FnOnce() -> Question) {
-    let before = no_ports(&docker.container, naive);
-    let (question, wire) = watch(&docker.host, "docker0", || {
-        let question = ask();
-        wait_until("the container has no such port", || {
-            no_ports(&docker.container, naive) > before
-        });
-        question
-    });
-    assert!(question.is_unanswered());
-    let expected = [
-        question.request(),
-        question.reply_from(naive),
-        question.refusal_of(naive),
-    ];
-    assert_eq!(wire, expected);
+    asking::assert_refuses(&docker.container, (&docker.host, "docker0"), naive, ask);
 }
 
 /// Each is asked once of a reflector with `args` on the host, which answers all of them.

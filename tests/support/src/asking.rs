@@ -154,6 +154,31 @@ pub fn watch<T>(
     (result, packets.iter().map(Packet::to_string).collect())
 }
 
+/// `client` asks, and its kernel refuses the reply, which comes from `naive`, since no socket there
+/// expects it: seen at an interface of a namespace.
+pub fn assert_refuses(
+    client: &Namespace,
+    (namespace, interface): (&Namespace, &str),
+    naive: IpAddr,
+    ask: impl FnOnce() -> Question,
+) {
+    let before = no_ports(client, naive);
+    let (question, wire) = watch(namespace, interface, || {
+        let question = ask();
+        wait_until("the client has no such port", || {
+            no_ports(client, naive) > before
+        });
+        question
+    });
+    assert!(question.is_unanswered());
+    let expected = [
+        question.request(),
+        question.reply_from(naive),
+        question.refusal_of(naive),
+    ];
+    assert_eq!(wire, expected);
+}
+
 /// Datagrams of the family of `ip` that found no socket in `namespace` (NoPorts).
 pub fn no_ports(namespace: &Namespace, ip: IpAddr) -> u64 {
     match ip {
