@@ -20,8 +20,10 @@ readonly PROGRAM=target/release/reflector
 WORK=$(mktemp -d)
 readonly WORK
 seconds=60
-server=
 churn=
+
+# shellcheck source=scripts/two-hosts.sh
+source scripts/two-hosts.sh
 
 main() {
     case ${1:-} in
@@ -36,7 +38,7 @@ main() {
     trap 'exit 130' INT
     trap 'exit 143' TERM HUP
     cargo build --quiet --locked --release --bin reflector
-    connect
+    connect_hosts
     local engine
     for engine in uring mmsg; do
         # Trains, and a datagram at a time.
@@ -51,23 +53,9 @@ usage() {
     exit 2
 }
 
-connect() {
-    ip netns add "$RUN-server"
-    ip netns add "$RUN-client"
-    ip link add link0 netns "$RUN-server" type veth peer name link0 netns "$RUN-client"
-    ip -n "$RUN-server" addr add 10.77.0.1/24 dev link0
-    ip -n "$RUN-client" addr add 10.77.0.2/24 dev link0
-    ip -n "$RUN-server" link set link0 up
-    ip -n "$RUN-client" link set link0 up
-}
-
 clean_up() {
-    local pid
-    for pid in $churn $server; do
-        kill "$pid" 2> "$WORK/kill" || true
-    done
-    ip netns del "$RUN-server" 2> "$WORK/del" || true
-    ip netns del "$RUN-client" 2>> "$WORK/del" || true
+    # shellcheck disable=SC2086
+    remove_hosts $churn
     rm -rf "$WORK"
 }
 
@@ -75,7 +63,8 @@ clean_up() {
 check() {
     local engine=$1 sent received lost wrong accelerated replied rate reloads
     shift
-    start "$engine"
+    : > "$WORK/list"
+    start --engine "$engine" --accelerate eth0 --deny-file "$WORK/list"
     change &
     churn=$!
     ip netns exec "$RUN-client" "$PROGRAM" load "$TARGET" --rate max --flows 8 --window 64 \
@@ -84,15 +73,13 @@ check() {
     kill "$churn"
     wait "$churn" 2> "$WORK/churn" || true
     churn=
-    kill -TERM "$server"
-    wait "$server" || { cat "$WORK/server.log"; exit 1; }
-    server=
+    stop || { cat "$WORK/server.log"; exit 1; }
     read -r sent received lost wrong rate < <(jq -r 'select(.type == "summary") |
         [.sent, .received, .lost, .wrong_source.total + .corrupt + .duplicated, .achieved_pps] |
         @tsv' "$WORK/load")
     read -r accelerated replied < <(jq -r 'select(.type == "summary") |
         [.accelerated.datagrams, .replied] | @tsv' "$WORK/server")
-    printf '%-6s %-12s %d sent (%.0f /s), %d in the kernel, %d by sockets, %d lost, %d wrong\n' \
+    printf '%-6s %-11s %d datagrams (%.0f /s), in the kernel %d, by sockets %d, lost %d, wrong %d\n' \
         "$engine" "$*" "$sent" "$rate" "$accelerated" "$replied" "$lost" "$wrong"
     ((lost == 0 && wrong == 0 && received == sent)) || fail "not all was answered, and once"
     ((accelerated + replied == sent)) || fail "what was answered is not what was sent"
@@ -103,20 +90,6 @@ check() {
     ((reloads > 0)) || fail "nothing has changed beneath it"
 }
 
-start() {
-    : > "$WORK/list"
-    ip netns exec "$RUN-server" "$PROGRAM" --engine "$1" --cores 1 --json --interval 0 \
-        --accelerate link0 --deny-file "$WORK/list" > "$WORK/server" 2> "$WORK/server.log" &
-    server=$!
-    local try
-    for ((try = 0; try < 100; try++)); do
-        ! grep -q '"ready"' "$WORK/server" || return 0
-        sleep 0.1
-    done
-    cat "$WORK/server.log"
-    exit 1
-}
-
 # Lists of other lengths, another address and another route, five times a second. It is ended
 # anywhere, so what it finds may be as it left it.
 change() {
@@ -125,10 +98,10 @@ change() {
         seq -f '198.51.100.%g' 1 $((round * 7 % 200 + 1)) > "$WORK/next"
         mv "$WORK/next" "$WORK/list"
         kill -HUP "$server"
-        ip -n "$RUN-server" addr replace 10.77.0.9/24 dev link0
+        ip -n "$RUN-server" addr replace 10.77.0.9/24 dev eth0
         ip -n "$RUN-server" route replace 10.78.0.0/16 via 10.77.0.2
         sleep 0.1
-        ip -n "$RUN-server" addr del 10.77.0.9/24 dev link0
+        ip -n "$RUN-server" addr del 10.77.0.9/24 dev eth0
         ip -n "$RUN-server" route del 10.78.0.0/16
         sleep 0.1
     done

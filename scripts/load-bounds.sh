@@ -6,6 +6,8 @@
 # Two network namespaces joined by a veth pair, the reflector in one, the generator in the other.
 # What a busy machine spoils may pass at the second or third attempt; what is wrong fails three times.
 # Takes half a minute. Needs root, iproute2, jq and cargo; removes what it makes, however it ends.
+# `start` without options is meant.
+# shellcheck disable=SC2119
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -15,14 +17,15 @@ readonly TARGET=10.77.0.1:9007
 WORK=$(mktemp -d)
 readonly WORK
 readonly PROGRAM=target/release/reflector
-server=
+# shellcheck source=scripts/two-hosts.sh
+source scripts/two-hosts.sh
 
 main() {
     trap clean_up EXIT
     trap 'exit 130' INT
     trap 'exit 143' TERM HUP
     cargo build --quiet --locked --release --bin reflector
-    connect
+    connect_hosts
     attempt "a constant rate is kept" constant_rate
     attempt "random times have the asked mean" poisson_rate
     attempt "a mix has its mean size" mix
@@ -46,40 +49,9 @@ attempt() {
     exit 1
 }
 
-connect() {
-    ip netns add "$RUN-server"
-    ip netns add "$RUN-client"
-    ip link add eth0 netns "$RUN-server" type veth peer name eth0 netns "$RUN-client"
-    ip -n "$RUN-server" addr add 10.77.0.1/24 dev eth0
-    ip -n "$RUN-client" addr add 10.77.0.2/24 dev eth0
-    ip -n "$RUN-server" link set eth0 up
-    ip -n "$RUN-client" link set eth0 up
-}
-
 clean_up() {
-    [[ -z $server ]] || kill -KILL "$server" 2> "$WORK/kill" || true
-    ip netns del "$RUN-server" 2> "$WORK/del" || true
-    ip netns del "$RUN-client" 2>> "$WORK/del" || true
+    remove_hosts
     rm -rf "$WORK"
-}
-
-start() {
-    ip netns exec "$RUN-server" "$PROGRAM" --cores 1 --json --interval 0s > "$WORK/server" \
-        2> "$WORK/server.log" &
-    server=$!
-    local try
-    for ((try = 0; try < 100; try++)); do
-        ! grep -q '"ready"' "$WORK/server" || return 0
-        sleep 0.1
-    done
-    cat "$WORK/server.log"
-    return 1
-}
-
-stop() {
-    kill -TERM "$server"
-    wait "$server"
-    server=
 }
 
 # load OPTION…: the summary is in $WORK/load. Its exit code is not what is checked here.
