@@ -150,13 +150,12 @@ struct {
 	__type(value, struct counters);
 } counted SEC(".maps");
 
-// What is known of a frame that is about to be answered.
+// What is known of a frame that is about to be answered. Numbers have 64 bits: without CAP_PERFMON
+// the verifier takes no spilled number that covers half of where a pointer was.
 struct request {
-	__u32 link_len;
-	__u32 header_len;
 	// Bytes behind the UDP header.
-	__u32 payload_len;
-	__u32 datagrams;
+	__u64 payload_len;
+	__u64 datagrams;
 	const struct settings *settings;
 };
 
@@ -182,14 +181,12 @@ struct reply6 {
 #define REPLY_LEN(reply, first)                                                                    \
 	(offsetof(struct reply, dest) + sizeof(__be16) - offsetof(struct reply, first))
 
-// The first `len` bytes of a frame, or NULL: the head of what came by a card may be elsewhere.
-static __always_inline void *head(struct __sk_buff *skb, __u32 len)
+// Has the first `len` bytes of a frame where they can be read, unless it has fewer: the head of
+// what came by a card may be elsewhere. The verifier wants to see them compared after that.
+static __always_inline int pull(struct __sk_buff *skb, __u32 len)
 {
-	if ((void *)(long)skb->data + len > (void *)(long)skb->data_end &&
-	    (skb->len < len || bpf_skb_pull_data(skb, len)))
-		return NULL;
-	void *data = (void *)(long)skb->data;
-	return data + len > (void *)(long)skb->data_end ? NULL : data;
+	return (void *)(long)skb->data + len <= (void *)(long)skb->data_end ||
+	       (skb->len >= len && !bpf_skb_pull_data(skb, len));
 }
 
 // Whether the device would hand the frame to this host, and a reply could find its way back.
@@ -205,14 +202,14 @@ static __always_inline int is_ours(struct __sk_buff *skb, const struct device *d
 }
 
 // Whether the lengths of UDP and IP agree, and the frame has as many bytes.
-static __always_inline int fits(struct __sk_buff *skb, struct request *request, __u32 ip_payload,
-				const struct udphdr *udp)
+static __always_inline int fits(struct __sk_buff *skb, struct request *request,
+				const __u32 header_len, __u32 ip_payload, const struct udphdr *udp)
 {
 	__u32 len = bpf_ntohs(udp->len);
 	if (len < sizeof(*udp) || len != ip_payload)
 		return 0;
 	request->payload_len = len - sizeof(*udp);
-	__u32 whole = request->header_len + request->payload_len;
+	__u64 whole = header_len + request->payload_len;
 	if (whole > skb->len)
 		return 0;
 	// gso_segs is 0 for what comes out of tun and tap.
@@ -259,31 +256,30 @@ static __always_inline __u16 header_sum(const struct iphdr *ip)
 	return folded(sum);
 }
 
-// Writes `len` bytes over the head of the frame, without what is behind its request.
-static __always_inline int turn(struct __sk_buff *skb, const struct request *request,
-				const void *with, __u32 len)
+// Writes `len` bytes over the head of the frame, without what is behind its `whole` request.
+static __always_inline int turn(struct __sk_buff *skb, __u64 whole, const void *with, __u32 len)
 {
-	__u32 whole = request->header_len + request->payload_len;
 	if (skb->len > whole && bpf_skb_change_tail(skb, whole, 0))
 		return 0;
 	return !bpf_skb_store_bytes(skb, 0, with, len, BPF_F_RECOMPUTE_CSUM);
 }
 
 static __always_inline int answer4(struct __sk_buff *skb, const struct device *device,
-				   struct request *request, int is_odd)
+				   struct request *request, const __u32 link_len, int is_odd)
 {
 	struct reply4 reply = {};
-	const __u32 len = sizeof(struct iphdr) + sizeof(struct udphdr);
-	request->header_len = request->link_len + len;
-	const void *frame = head(skb, request->header_len);
-	if (!frame)
+	const __u32 header_len = link_len + sizeof(struct iphdr) + sizeof(struct udphdr);
+	if (!pull(skb, header_len))
 		return 0;
-	const struct iphdr *ip = frame + request->link_len;
+	const void *frame = (void *)(long)skb->data;
+	if (frame + header_len > (void *)(long)skb->data_end)
+		return 0;
+	const struct iphdr *ip = frame + link_len;
 	const struct udphdr *udp = (const void *)(ip + 1);
 	// Version 4 and no options; no fragment, and no bit set that has no meaning.
 	if (*(const __u8 *)ip != 0x45 || ip->protocol != IPPROTO_UDP ||
 	    ip->frag_off & bpf_htons(0xbfff) || header_sum(ip) != 0xffff ||
-	    !fits(skb, request, bpf_ntohs(ip->tot_len) - sizeof(*ip), udp))
+	    !fits(skb, request, header_len, bpf_ntohs(ip->tot_len) - sizeof(*ip), udp))
 		return 0;
 
 	struct target target = { .version = 4, .port = udp->dest };
@@ -313,29 +309,31 @@ static __always_inline int answer4(struct __sk_buff *skb, const struct device *d
 	reply.ip.check = ~folded(sum);
 	reply.source = udp->dest;
 	reply.dest = udp->source;
-	if (!request->link_len)
-		return turn(skb, request, &reply.ip, REPLY_LEN(reply4, ip));
+	const __u64 whole = header_len + request->payload_len;
+	if (!link_len)
+		return turn(skb, whole, &reply.ip, REPLY_LEN(reply4, ip));
 	const struct ethhdr *eth = frame;
 	__builtin_memcpy(reply.eth.h_dest, eth->h_source, ETH_ALEN);
 	__builtin_memcpy(reply.eth.h_source, eth->h_dest, ETH_ALEN);
 	reply.eth.h_proto = eth->h_proto;
-	return turn(skb, request, &reply.eth, REPLY_LEN(reply4, eth));
+	return turn(skb, whole, &reply.eth, REPLY_LEN(reply4, eth));
 }
 
 static __always_inline int answer6(struct __sk_buff *skb, const struct device *device,
-				   struct request *request, int is_odd)
+				   struct request *request, const __u32 link_len, int is_odd)
 {
 	struct reply6 reply = {};
-	const __u32 len = sizeof(struct ipv6hdr) + sizeof(struct udphdr);
-	request->header_len = request->link_len + len;
-	const void *frame = head(skb, request->header_len);
-	if (!frame)
+	const __u32 header_len = link_len + sizeof(struct ipv6hdr) + sizeof(struct udphdr);
+	if (!pull(skb, header_len))
 		return 0;
-	const struct ipv6hdr *ip = frame + request->link_len;
+	const void *frame = (void *)(long)skb->data;
+	if (frame + header_len > (void *)(long)skb->data_end)
+		return 0;
+	const struct ipv6hdr *ip = frame + link_len;
 	const struct udphdr *udp = (const void *)(ip + 1);
 	// UDP at once, without extension headers, and with a sum, which IPv6 demands.
 	if (ip->version != 6 || ip->nexthdr != IPPROTO_UDP || !udp->check ||
-	    !fits(skb, request, bpf_ntohs(ip->payload_len), udp))
+	    !fits(skb, request, header_len, bpf_ntohs(ip->payload_len), udp))
 		return 0;
 
 	struct target target = { .version = 6, .port = udp->dest };
@@ -363,13 +361,39 @@ static __always_inline int answer6(struct __sk_buff *skb, const struct device *d
 	reply.ip.daddr = ip->saddr;
 	reply.source = udp->dest;
 	reply.dest = udp->source;
-	if (!request->link_len)
-		return turn(skb, request, &reply.ip, REPLY_LEN(reply6, ip));
+	const __u64 whole = header_len + request->payload_len;
+	if (!link_len)
+		return turn(skb, whole, &reply.ip, REPLY_LEN(reply6, ip));
 	const struct ethhdr *eth = frame;
 	__builtin_memcpy(reply.eth.h_dest, eth->h_source, ETH_ALEN);
 	__builtin_memcpy(reply.eth.h_source, eth->h_dest, ETH_ALEN);
 	reply.eth.h_proto = eth->h_proto;
-	return turn(skb, request, &reply.eth, REPLY_LEN(reply6, eth));
+	return turn(skb, whole, &reply.eth, REPLY_LEN(reply6, eth));
+}
+
+// Once for each framing: without CAP_PERFMON the verifier takes only constants that are added to
+// the start of a frame, and no pointer compared with none.
+static __always_inline int answer(struct __sk_buff *skb, const struct device *device,
+				  struct request *request, __be16 protocol, const __u32 link_len,
+				  int is_odd)
+{
+	if (protocol == bpf_htons(ETH_P_IP))
+		return answer4(skb, device, request, link_len, is_odd);
+	if (protocol == bpf_htons(ETH_P_IPV6))
+		return answer6(skb, device, request, link_len, is_odd);
+	return 0;
+}
+
+static __always_inline int answer_ethernet(struct __sk_buff *skb, const struct device *device,
+					   struct request *request, int is_odd)
+{
+	const __u32 len = sizeof(struct ethhdr);
+	if (!pull(skb, len))
+		return 0;
+	const struct ethhdr *eth = (void *)(long)skb->data;
+	if ((const void *)(eth + 1) > (void *)(long)skb->data_end || !is_ours(skb, device, eth))
+		return 0;
+	return answer(skb, device, request, eth->h_proto, len, is_odd);
 }
 
 static __always_inline __u32 log2_of(__u32 value)
@@ -423,19 +447,9 @@ int reflect(struct __sk_buff *skb)
 	int is_timed = counters->frames % TIMED_ONE_IN == 0;
 	__u64 since = is_timed ? bpf_ktime_get_ns() : 0;
 
-	__be16 protocol = skb->protocol;
-	if (device->framing == FRAMING_ETHERNET) {
-		const struct ethhdr *eth = head(skb, sizeof(*eth));
-		if (!eth || !is_ours(skb, device, eth))
-			return TCX_NEXT;
-		protocol = eth->h_proto;
-		request.link_len = sizeof(*eth);
-	}
-	int is_answered = 0;
-	if (protocol == bpf_htons(ETH_P_IP))
-		is_answered = answer4(skb, device, &request, odd);
-	else if (protocol == bpf_htons(ETH_P_IPV6))
-		is_answered = answer6(skb, device, &request, odd);
+	int is_answered = device->framing == FRAMING_ETHERNET ?
+				  answer_ethernet(skb, device, &request, odd) :
+				  answer(skb, device, &request, skb->protocol, 0, odd);
 	if (!is_answered)
 		return TCX_NEXT;
 

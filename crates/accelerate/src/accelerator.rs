@@ -87,7 +87,7 @@ impl Accelerator {
     /// [attached](Self::attach).
     ///
     /// # Errors
-    /// Linux before 6.6; `EPERM` without CAP_BPF and CAP_NET_ADMIN, `EACCES` without CAP_PERFMON.
+    /// Linux before 6.6; `EPERM` without CAP_BPF and CAP_NET_ADMIN.
     pub fn load(rules: Rules, listeners: Vec<SocketAddr>) -> Result<Self, Error> {
         failure::check_kernel()?;
         let cannot = |e: &(dyn std::error::Error + 'static)| {

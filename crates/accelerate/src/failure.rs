@@ -59,24 +59,23 @@ fn rights() -> String {
     let needed = [
         (CapabilitySet::BPF, "CAP_BPF"),
         (CapabilitySet::NET_ADMIN, "CAP_NET_ADMIN"),
-        // Without it the verifier takes no arithmetic of pointers whose terms vary.
-        (CapabilitySet::PERFMON, "CAP_PERFMON"),
     ];
     let own = capabilities(None).map_or(CapabilitySet::empty(), |own| own.effective);
     let missing: Vec<_> = (needed.iter())
         .filter(|(it, _)| !own.contains(*it))
         .map(|(_, name)| *name)
         .collect();
+    if missing.is_empty() {
+        return "CAP_BPF and CAP_NET_ADMIN are there, but count in the first user namespace only, \
+                and a seccomp profile may refuse bpf(2)"
+            .to_owned();
+    }
     format!(
-        "{}: run as root, give the program CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON \
+        "{} missing: run as root, give the program CAP_BPF and CAP_NET_ADMIN \
          (AmbientCapabilities= of systemd, --cap-add of Docker), or go without --accelerate",
         match missing.as_slice() {
-            [] =>
-                return "the rights are there, but count in the first user namespace only, and a \
-                          seccomp profile may refuse bpf(2)"
-                    .to_owned(),
-            [one] => format!("{one} is missing"),
-            [others @ .., last] => format!("{} and {last} are missing", others.join(", ")),
+            [one] => format!("{one} is"),
+            all => format!("{} are", all.join(" and ")),
         }
     )
 }

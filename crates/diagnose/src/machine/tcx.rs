@@ -16,10 +16,10 @@ pub(super) fn check(interfaces: &[Interface]) -> Check {
 fn judge(has_tcx: bool, devices: Option<&str>) -> Check {
     let found = match devices {
         _ if !has_tcx => "not possible: tcx came with Linux 6.6".to_owned(),
-        None => "possible with CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON".to_owned(),
+        None => "possible with CAP_BPF and CAP_NET_ADMIN".to_owned(),
         Some(devices) => format!(
-            "possible with CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON, for instance at {devices}: for \
-             measuring the way there, past rules of netfilter"
+            "possible with CAP_BPF and CAP_NET_ADMIN, for instance at {devices}: for measuring the \
+             way there, past rules of netfilter"
         ),
     };
     Check::ok("--accelerate", found)
@@ -35,9 +35,9 @@ mod tests {
             (
                 true,
                 Some("docker0"),
-                "possible with CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON, for instance at docker0:",
+                "possible with CAP_BPF and CAP_NET_ADMIN, for instance at docker0:",
             ),
-            (true, None, "possible with CAP_BPF, "),
+            (true, None, "possible with CAP_BPF"),
             (
                 false,
                 Some("docker0"),

@@ -27,10 +27,10 @@ pub struct AccelerateArgs {
     ///
     /// A program at tcx ingress turns a plain datagram round before it reaches a socket, and leaves
     /// everything else to the sockets: options, fragments, VLANs, sources that get no reply,
-    /// addresses that are not this host's. It needs Linux 6.6, CAP_BPF, CAP_NET_ADMIN and
-    /// CAP_PERFMON. A reply leaves by the device that its request came in by. What the kernel
-    /// answers passes netfilter, connection tracking and host firewalls by, and no socket counts
-    /// it: reports have it under 'accelerated'. For a bridge of containers, name the bridge.
+    /// addresses that are not this host's. It needs Linux 6.6, CAP_BPF and CAP_NET_ADMIN. A reply
+    /// leaves by the device that its request came in by. What the kernel answers passes netfilter,
+    /// connection tracking and host firewalls by, and no socket counts it: reports have it under
+    /// 'accelerated'. For a bridge of containers, name the bridge.
     #[cfg_attr(not(feature = "accelerate"), arg(skip))]
     #[cfg_attr(feature = "accelerate", arg(
         long,
