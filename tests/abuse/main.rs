@@ -1,7 +1,6 @@
 //! What an attacker in another namespace can try, what it costs the reflector, and that it costs
 //! somebody who only asks nothing. Each prints the figures of its row in RELIABILITY.md.
 
-mod limiter;
 mod packets;
 mod stage;
 

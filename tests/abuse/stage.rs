@@ -108,8 +108,10 @@ impl Stage {
             count("replied") - answered,
             cpu / hostile,
         );
+        // One may meet a receive buffer that a volley has just filled, where a busy machine has not
+        // let the worker run.
         assert!(
-            answered * 100 >= asked * 99,
+            asked - answered <= (asked / 100).max(1),
             "{what}: {answered} of {asked} are answered"
         );
         assert!(grown <= GROWTH_MAX, "{what}: {grown} KiB more");

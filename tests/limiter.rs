@@ -1,4 +1,5 @@
-//! The limiter by itself, against more sources than there are.
+//! The limiter by itself, against more sources than there are. Nothing runs beside it in this
+//! process, whose memory is measured.
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
