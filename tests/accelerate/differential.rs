@@ -120,8 +120,8 @@ fn nothing_is_answered_that_the_sockets_would_refuse_and_no_byte_differs() {
         let namespace = Namespace::new().unwrap();
         let [answered, passed] = namespace.run(|| compare(&mut Random::new(seed), frames));
         println!("{frames} frames: {answered} answered, {passed} passed; seed {seed}");
-        assert!(answered > frames / 20, "{answered} are few");
-        assert!(passed > frames / 20, "{passed} are few");
+        assert!(answered > frames / 50, "{answered} are few");
+        assert!(passed > frames / 50, "{passed} are few");
     });
 }
 
