@@ -1,7 +1,7 @@
 //! Which CPUs other processes of this program have for themselves.
 
-use std::collections::BTreeMap;
-use std::ffi::OsStr;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
@@ -17,8 +17,11 @@ pub fn pinned(proc: &Path) -> BTreeMap<usize, usize> {
         return pinned;
     };
     let processes = fs::read_dir(proc).into_iter().flatten().flatten();
+    let kernels = kernel_threads(proc);
     // What else there is in /proc has no number for a name.
-    let is_other = |file: &OsStr| file != own && file.as_bytes()[0].is_ascii_digit();
+    let is_other = |file: &OsStr| {
+        file != own && file.as_bytes()[0].is_ascii_digit() && !kernels.contains(file)
+    };
     let processes = processes.filter(|it| is_other(&it.file_name()));
     let neighbours = processes
         .map(|it| it.path())
@@ -33,6 +36,18 @@ pub fn pinned(proc: &Path) -> BTreeMap<usize, usize> {
         }
     }
     pinned
+}
+
+/// The threads of the kernel, most of all that a machine of many CPUs has: the children of its
+/// second process (proc_tid_children(5)). None where the kernel does not list children, and where
+/// the second process is another one, as in a container.
+fn kernel_threads(proc: &Path) -> BTreeSet<OsString> {
+    let parent = proc.join("2");
+    if !name(&parent).is_ok_and(|it| it.starts_with(b"kthreadd\n")) {
+        return BTreeSet::new();
+    }
+    let children = fs::read_to_string(parent.join("task/2/children")).unwrap_or_default();
+    children.split_whitespace().map(OsString::from).collect()
 }
 
 /// The name of a process, padded: 15 bytes and a line end at most (proc_pid_comm(5)). Of every
@@ -65,6 +80,9 @@ mod tests {
             ("8", "reflector\n", &["0-3", "1", "2"]),
             ("9", "reflector\n", &["1", "0,2"]),
             ("10", "other\n", &["3"]),
+            ("2", "kthreadd\n", &["0-3"]),
+            // By its parent one of the kernel's, which is not looked at.
+            ("11", "reflector\n", &["3"]),
         ] {
             for (thread, list) in lists.iter().enumerate() {
                 let task = proc.join(format!("{pid}/task/{thread}"));
@@ -74,6 +92,8 @@ mod tests {
             }
             fs::write(proc.join(pid).join("comm"), name).unwrap();
         }
+        fs::create_dir(proc.join("2/task/2")).unwrap();
+        fs::write(proc.join("2/task/2/children"), "3 11 ").unwrap();
         symlink("7", proc.join("self")).unwrap();
         let found = pinned(&proc);
         fs::remove_dir_all(&proc).unwrap();
