@@ -126,17 +126,18 @@ impl<R: Responder + Send + 'static> Server<R> {
         log::settings(&self.config, &self.sockets.by_worker[0]);
         let mode = self.mode();
         let mut workers = Workers::default();
-        let started = self
-            .start(&mut workers)
-            .and_then(|()| self.wait_until_armed(&workers.controls));
-        if let Err(error) = started {
+        let started = self.start(&mut workers);
+        // While they begin, since it takes as long.
+        let mut accounting = Accounting::new(clock::monotonic(), &self.config, &self.sockets);
+        let armed = started.and_then(|()| self.wait_until_armed(&workers.controls));
+        if let Err(error) = armed {
             workers.leave();
             return Err(error);
         }
         // Only now: where one ring was possible, one for each worker need not be.
         let ready = self.sockets.ready(&self.config, mode);
         let start = clock::monotonic();
-        let mut accounting = Accounting::new(start, &self.config, &self.sockets);
+        accounting.begin(start);
         observe(Report::Ready(&ready));
         let served = self
             .reflect(&workers.controls, &mut accounting, start, &mut observe)

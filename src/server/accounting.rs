@@ -16,7 +16,7 @@ use crate::worker::control::Control;
 use reflector_measure::clock::Span;
 use reflector_measure::drops::{Arrivals, Drops, Families, Received};
 use reflector_measure::handover::Counters as _;
-use reflector_measure::host;
+use reflector_measure::snmp::Texts;
 
 /// Who has counted what, and when it was last reported.
 pub struct Accounting {
@@ -109,8 +109,8 @@ impl Share {
 }
 
 impl Accounting {
-    /// Nothing counted at `start`.
-    pub fn new(start: Instant, config: &Config, sockets: &Sockets) -> Self {
+    /// Nothing counted at `now`; what the kernel loses counts from here on.
+    pub fn new(now: Instant, config: &Config, sockets: &Sockets) -> Self {
         let share = |(worker, sockets): (usize, &Arc<[SocketPair]>)| Share {
             total: Stats::growing(sockets.len()),
             cpu: config.workers[worker].map(|core| core.id),
@@ -127,8 +127,8 @@ impl Accounting {
         let detours = Arc::clone(&sockets.detours);
         let loss = Losses::read(0, families, &detours);
         Self {
-            start,
-            interval_start: start,
+            start: now,
+            interval_start: now,
             interval: Stats::growing(1),
             collected: Stats::growing(sockets_max.unwrap_or(0)),
             workers: sockets.by_worker.iter().enumerate().map(share).collect(),
@@ -141,6 +141,12 @@ impl Accounting {
             listen: sockets.listeners.iter().map(|it| it.addr).collect(),
             buffers: usize::from(config.engine.buffers),
         }
+    }
+
+    /// Serves from `now` on.
+    pub fn begin(&mut self, now: Instant) {
+        self.start = now;
+        self.interval_start = now;
     }
 
     /// Asks every worker for its counters.
@@ -311,10 +317,11 @@ fn untouched(pair: &SocketPair) -> Dropped {
 
 impl Losses {
     fn read(trains: u64, families: Families, detours: &Detours) -> Self {
+        let texts = Texts::read();
         Self {
             trains,
-            arrivals: Arrivals::read(families),
-            sndbuf_errors: host::sndbuf_errors(),
+            arrivals: Arrivals::of(families, &texts),
+            sndbuf_errors: texts.sndbuf_errors(),
             queue_drops: detours.queue_drops(),
         }
     }

@@ -4,7 +4,7 @@ use crate::device::{DeviceQueue, QueueCounts};
 use crate::plan::Plan;
 use crate::stats::Counters;
 use reflector_measure::drops::{Arrivals, Drops, Families};
-use reflector_measure::host;
+use reflector_measure::snmp::Texts;
 
 /// What was lost on this host, as its kernel tells.
 #[derive(Clone, Debug, Default)]
@@ -33,20 +33,22 @@ impl Before {
             v4: plan.target.is_ipv4(),
             v6: plan.target.is_ipv6(),
         };
+        let texts = Texts::read();
         Self {
-            sndbuf_errors: host::sndbuf_errors(),
+            sndbuf_errors: texts.sndbuf_errors(),
             families,
-            arrivals: Arrivals::read(families).filter(|_| plan.warmup.is_zero()),
+            arrivals: Arrivals::of(families, &texts).filter(|_| plan.warmup.is_zero()),
             queue: DeviceQueue::open(plan),
         }
     }
 
     /// What was lost since, by a run that counted `counters`.
     pub(crate) fn lost(self, counters: &Counters) -> HostLoss {
-        let arrivals = self.arrivals.zip(Arrivals::read(self.families));
+        let texts = Texts::read();
+        let arrivals = self.arrivals.zip(Arrivals::of(self.families, &texts));
         let arrivals = arrivals.map(|(before, now)| now.since(before));
         HostLoss {
-            sndbuf_errors: host::sndbuf_errors().saturating_sub(self.sndbuf_errors),
+            sndbuf_errors: texts.sndbuf_errors().saturating_sub(self.sndbuf_errors),
             drops: Drops::new(counters.receive_drops, counters.arrived, arrivals),
             queue: self.queue.and_then(DeviceQueue::counted),
         }

@@ -6,7 +6,7 @@
 
 use serde::Serialize;
 
-use crate::snmp;
+use crate::snmp::{self, Texts};
 
 /// Datagrams of one train at most: UDP_MAX_SEGMENTS of linux/udp.h.
 const TRAIN_MAX: u64 = 128;
@@ -43,16 +43,13 @@ pub struct Arrivals {
 }
 
 impl Arrivals {
-    /// Of `families`, as counted until now; `None` where the kernel does not tell.
-    pub fn read(families: Families) -> Option<Self> {
-        let snmp = snmp::read("snmp").ok()?;
-        let netstat = snmp::read("netstat").ok()?;
-        // A host without IPv6 has no such file.
-        let snmp6 = snmp::read("snmp6").unwrap_or_default();
-        Self::of(families, &snmp, &netstat, &snmp6)
-    }
-
-    fn of(families: Families, snmp: &str, netstat: &str, snmp6: &str) -> Option<Self> {
+    /// Of `families`, as counted in `texts`; `None` where the kernel does not tell.
+    pub fn of(families: Families, texts: &Texts) -> Option<Self> {
+        let Texts {
+            snmp,
+            netstat,
+            snmp6,
+        } = texts;
         let v4 = |text: &str, group: &str, name: &str| {
             let count = snmp::find(text, group, name)?;
             Some(if families.v4 { count } else { 0 })
@@ -209,25 +206,29 @@ mod tests {
 
     #[test]
     fn counters_of_families_are_added_without_icmp() {
-        let snmp = "Ip: InReceives ReasmReqds\nIp: 10 1\nIcmp: InMsgs\nIcmp: 2\n";
-        let netstat = "IpExt: InNoECTPkts InECT1Pkts InECT0Pkts InCEPkts\nIpExt: 20 1 2 3\n";
-        let snmp6 = "Ip6InReceives 5\nIcmp6InMsgs 4\nIp6InNoECTPkts 50\n";
+        let ext = "IpExt: InNoECTPkts InECT1Pkts InECT0Pkts InCEPkts\nIpExt: 20 1 2 3\n";
+        let mut texts = Texts {
+            snmp: "Ip: InReceives ReasmReqds\nIp: 10 1\nIcmp: InMsgs\nIcmp: 2\n".to_owned(),
+            netstat: ext.to_owned(),
+            snmp6: "Ip6InReceives 5\nIcmp6InMsgs 4\nIp6InNoECTPkts 50\n".to_owned(),
+        };
         let all = Arrivals {
             packets: 9,
             datagrams: 70,
             fragments: 1,
         };
         let both = Families { v4: true, v6: true };
-        assert_eq!(Arrivals::of(both, snmp, netstat, snmp6), Some(all));
+        assert_eq!(Arrivals::of(both, &texts), Some(all));
         let v4 = Families {
             v4: true,
             v6: false,
         };
-        let packets = Arrivals::of(v4, snmp, netstat, snmp6).map(|it| it.packets);
+        let packets = Arrivals::of(v4, &texts).map(|it| it.packets);
         assert_eq!(packets, Some(8));
         let none = Arrivals::default();
         assert_eq!((all.since(none), all.since(all)), (all, none));
-        assert_eq!(Arrivals::of(both, snmp, "", snmp6), None);
-        assert!(Arrivals::read(both).is_some());
+        texts.netstat.clear();
+        assert_eq!(Arrivals::of(both, &texts), None);
+        assert!(Arrivals::of(both, &Texts::read()).is_some());
     }
 }

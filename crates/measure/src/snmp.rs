@@ -16,6 +16,38 @@ pub fn read(name: &str) -> io::Result<String> {
         .map_err(|error| io::Error::new(error.kind(), format!("read {path}: {error}")))
 }
 
+/// All that the kernel counts of a network namespace, at about one moment. The kernel sums it up
+/// over all CPUs for each file, so one reading is for all who want to know something of it.
+#[derive(Debug, Default)]
+pub struct Texts {
+    /// Of IPv4, ICMP and UDP.
+    pub snmp: String,
+    /// More of IPv4.
+    pub netstat: String,
+    /// Of IPv6, as far as there is any.
+    pub snmp6: String,
+}
+
+impl Texts {
+    /// Those of the calling thread's namespace; one that the kernel does not have is empty.
+    pub fn read() -> Self {
+        let text = |name| read(name).unwrap_or_default();
+        Self {
+            snmp: text("snmp"),
+            netstat: text("netstat"),
+            snmp6: text("snmp6"),
+        }
+    }
+
+    /// UDP `SndbufErrors` of both families: datagrams that were lost after their send had
+    /// succeeded, in a full device queue for instance. A counter that the kernel does not have
+    /// counts as 0.
+    pub fn sndbuf_errors(&self) -> u64 {
+        find(&self.snmp, "Udp", "SndbufErrors").unwrap_or(0)
+            + find6(&self.snmp6, "Udp6SndbufErrors").unwrap_or(0)
+    }
+}
+
 /// The counter `name` of `group` in the text of `snmp` or `netstat`, where a group is a line of
 /// names and, after it, a line of values.
 pub fn find(text: &str, group: &str, name: &str) -> Option<u64> {
@@ -58,5 +90,16 @@ mod tests {
         let text = "Udp6InDatagrams                 \t3\nUdp6SndbufErrors   \t4\n";
         assert_eq!(find6(text, "Udp6SndbufErrors"), Some(4));
         assert_eq!(find6(text, "Udp6"), None);
+    }
+
+    #[test]
+    fn errors_of_both_families_are_added() {
+        let both = Texts {
+            snmp: "Udp: InDatagrams SndbufErrors\nUdp: 5 2\n".to_owned(),
+            snmp6: "Udp6SndbufErrors   \t4\n".to_owned(),
+            ..Texts::default()
+        };
+        assert_eq!(both.sndbuf_errors(), 6);
+        assert_eq!(Texts::default().sndbuf_errors(), 0);
     }
 }
