@@ -61,16 +61,20 @@ impl Cli {
     /// # Errors
     /// Help, the version, or what is wrong, as clap prints it.
     pub fn read() -> Result<Self, clap::Error> {
-        let program = environment::without_overruled(definition());
-        let matches = program.clone().try_get_matches();
-        let name_variable = |error| environment::name_variable(error, program);
-        let matches = matches.map_err(name_variable).map_err(hint_at_listen);
-        Self::from_arg_matches(&matches?)
+        // What a variable is to an option takes as long as all else; mostly there is none.
+        let matches = match environment::is_set() {
+            true => environment::matches(definition()),
+            false => without_variables().try_get_matches(),
+        };
+        Self::from_arg_matches(&matches.map_err(hint_at_listen)?)
     }
 }
 
 /// A sentence for each environment variable that looks like an option's and is none.
 pub fn unknown_variables() -> Vec<String> {
+    if !environment::is_set() {
+        return Vec::new();
+    }
     let variables = env::vars_os().filter_map(|(name, value)| {
         let value = value.to_string_lossy().into_owned();
         Some((name.into_string().ok()?, value))
@@ -90,9 +94,14 @@ fn hint_at_listen(mut error: clap::Error) -> clap::Error {
     error
 }
 
-/// The command line with its environment variables. A value that is a negative number is refused
-/// by its option, instead of being taken for another one.
+/// The command line with its environment variables.
 pub fn definition() -> clap::Command {
+    environment::with_variables(without_variables())
+}
+
+/// The command line. A value that is a negative number is refused by its option, instead of being
+/// taken for another one.
+fn without_variables() -> clap::Command {
     // A positional argument is none, or -4 would be taken for a target.
     let takes_number = |it: &Arg| it.get_action().takes_values() && !it.is_positional();
     let with_negative = |option: Arg| match takes_number(&option) {
@@ -100,8 +109,7 @@ pub fn definition() -> clap::Command {
         false => option,
     };
     let program = Cli::command().mut_args(with_negative);
-    let program = program.mut_subcommands(|command| command.mut_args(with_negative));
-    environment::with_variables(program)
+    program.mut_subcommands(|command| command.mut_args(with_negative))
 }
 
 #[cfg(test)]

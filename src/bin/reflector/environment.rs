@@ -15,6 +15,24 @@ use strsim::damerau_levenshtein;
 
 use crate::values::items;
 
+/// What every variable of an option begins with.
+const PREFIX: &str = "REFLECTOR_";
+
+/// Whether there may be a variable of an option.
+pub fn is_set() -> bool {
+    env::vars_os().any(|(name, _)| name.as_encoded_bytes().starts_with(PREFIX.as_bytes()))
+}
+
+/// What command line and variables say of `program`, which is [`with_variables`].
+///
+/// # Errors
+/// Help, the version, or what is wrong, by the name of the variable where it is from one.
+pub fn matches(program: Command) -> Result<ArgMatches, Error> {
+    let program = without_overruled(program);
+    let matches = program.clone().try_get_matches();
+    matches.map_err(|error| name_variable(error, program))
+}
+
 /// Gives every option of `program` and of its commands its variable.
 pub fn with_variables(program: Command) -> Command {
     let add = |command: Command, prefix: &str| command.mut_args(|it| with_variable(it, prefix));
@@ -60,7 +78,7 @@ pub fn unknown(
         .into_iter()
         .chain(of_commands)
         .collect();
-    let is_ours = |name: &str| name.starts_with("REFLECTOR_") && name != INSIDE;
+    let is_ours = |name: &str| name.starts_with(PREFIX) && name != INSIDE;
     let unknown = variables.filter(|(name, value)| {
         is_ours(name) && !is_of_a_service(name, value) && !known.contains(name)
     });
@@ -115,7 +133,7 @@ const OF_ALL_COMMANDS: [&str; 2] = ["log_format", "verbose"];
 
 /// Takes from `program` the variables that the command line leaves no say: those of a command that
 /// is not run, and those of options that cannot be used with one that was typed.
-pub fn without_overruled(program: Command) -> Command {
+fn without_overruled(program: Command) -> Command {
     let typed = without_variables(program.clone()).ignore_errors(true);
     let Ok(typed) = typed.try_get_matches() else {
         return program; // Help is asked for.
@@ -156,7 +174,7 @@ fn without_conflicts(command: Command, typed: &ArgMatches) -> Command {
 
 /// Where `error` refuses what `program` was not given on the command line, names the variable that
 /// it is from, in the place of the option.
-pub fn name_variable(mut error: Error, program: Command) -> Error {
+fn name_variable(mut error: Error, program: Command) -> Error {
     let typed = without_variables(program.clone()).try_get_matches().err();
     if typed.is_some_and(|typed| said(&typed) == said(&error)) {
         return error;
