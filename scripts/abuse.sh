@@ -8,7 +8,7 @@
 #
 # Then the rate limiter by itself: 100 M random sources of each family. Takes some minutes after the
 # build. Needs root or user namespaces, and cargo. Fails where an attack costs somebody else more than
-# one reply in a hundred, or memory. The same attacks, shorter, are a test (tests/abuse).
+# one reply in a hundred, or one in a short run, or memory. The same attacks, shorter, are a test (tests/abuse).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

@@ -101,10 +101,11 @@ count() {
     echo "$now instructions, $committed committed"
 }
 
-# The test loads the program, which the kernel verifies, and runs it; it may not be skipped here.
+# The tests load the program, which the kernel verifies, with all rights and with no more than are
+# needed, when it is stricter, and run it; they may not be skipped here.
 verify() {
     REFLECTOR_REQUIRE=netns,bpf timeout 900 \
-        cargo test --quiet --locked --package reflector --test accelerate -- differential
+        cargo test --quiet --locked --package reflector --test accelerate -- differential rights
 }
 
 # An optimised build, since most of the time is that of what it is compared with.

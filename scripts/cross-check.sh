@@ -2,7 +2,7 @@
 # Type-checks the workspace for targets other than this machine's, or builds the program for them.
 #
 #   scripts/cross-check.sh [TARGET…]             default: aarch64-unknown-linux-gnu
-#   scripts/cross-check.sh --build [TARGET…]     that of the image, to target/cross/build/TARGET/image
+#   scripts/cross-check.sh --build [TARGET…]     as for the image: target/cross/build/TARGET/image
 #
 # musl is none of them: its msghdr has other integer types, and its sendmmsg(3) calls sendmsg(2) for
 # each message (src/network/sendmmsg.c of musl), so that a batch saves nothing. The static image is

@@ -6,10 +6,10 @@
 #   scripts/image.sh --check    has a real engine run the image, too
 #
 # --check shows that each has less than 6 MB; that the engine calls the image healthy while the
-# reflector answers, and unhealthy when it listens elsewhere or is stopped; that of the checkout only
-# the programs are sent to the engine; that one Dockerfile makes an image of both machines (buildah);
-# and that the program for aarch64 answers datagrams, on an emulator of its CPU (qemu-aarch64-static)
-# which knows no io_uring.
+# reflector answers, and unhealthy when it listens elsewhere or is stopped; that of the checkout
+# only the programs are sent to the engine; that one Dockerfile makes an image of both machines
+# (buildah); and that the program for aarch64 answers datagrams, on an emulator of its CPU
+# (qemu-aarch64-static) which knows no io_uring.
 #
 # Takes some minutes to build, then a minute. Needs cargo, what scripts/cross-check.sh --build
 # needs, and to check docker, buildah, qemu-user-static, jq and root. Where no engine answers, its

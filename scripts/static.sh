@@ -5,7 +5,7 @@
 #   scripts/static.sh FOLDER [EXAMPLE...]
 #
 # Writes FOLDER/reflector, and examples of this name beside it. The profile `image` makes small what
-# no datagram passes through. Takes minutes. Needs cargo of Rust 1.90 or newer, whose linker is LLD,
+# no datagram passes through, or what costs none anything that shows. Takes minutes. Needs cargo of Rust 1.90 or newer, whose linker is LLD,
 # strip (Debian: binutils) and libc.a (Debian: libc6-dev).
 set -euo pipefail
 cd "$(dirname "$0")/.."

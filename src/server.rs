@@ -127,7 +127,7 @@ impl<R: Responder + Send + 'static> Server<R> {
         let mode = self.mode();
         let mut workers = Workers::default();
         let started = self.start(&mut workers);
-        // While they begin, since it takes as long.
+        // While they begin, so that the start does not wait for it.
         let mut accounting = Accounting::new(clock::monotonic(), &self.config, &self.sockets);
         let armed = started.and_then(|()| self.wait_until_armed(&workers.controls));
         if let Err(error) = armed {

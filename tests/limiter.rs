@@ -1,5 +1,5 @@
-//! The limiter by itself, against more sources than there are. Nothing runs beside it in this
-//! process, whose memory is measured.
+//! The limiter by itself, against more sources than there are. It has a process of its own,
+//! whose memory is measured; `scripts/abuse.sh` runs those that are ignored one at a time.
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};

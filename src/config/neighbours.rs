@@ -38,9 +38,9 @@ pub fn pinned(proc: &Path) -> BTreeMap<usize, usize> {
     pinned
 }
 
-/// The threads of the kernel, most of all that a machine of many CPUs has: the children of its
-/// second process (proc_tid_children(5)). None where the kernel does not list children, and where
-/// the second process is another one, as in a container.
+/// The threads of the kernel, most of all that a machine of many CPUs has, and the few programs
+/// that it starts itself: the children of its second process (proc_tid_children(5)). None where the
+/// kernel does not list children, and where the second process is another one, as in a container.
 fn kernel_threads(proc: &Path) -> BTreeSet<OsString> {
     let parent = proc.join("2");
     if !name(&parent).is_ok_and(|it| it.starts_with(b"kthreadd\n")) {

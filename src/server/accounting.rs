@@ -109,7 +109,8 @@ impl Share {
 }
 
 impl Accounting {
-    /// Nothing counted at `now`; what the kernel loses counts from here on.
+    /// Nothing counted at `now`. What the kernel drops at the sockets counts from their opening,
+    /// all else that it loses from here on.
     pub fn new(now: Instant, config: &Config, sockets: &Sockets) -> Self {
         let share = |(worker, sockets): (usize, &Arc<[SocketPair]>)| Share {
             total: Stats::growing(sockets.len()),

@@ -151,7 +151,7 @@ struct {
 } counted SEC(".maps");
 
 // What is known of a frame that is about to be answered. Numbers have 64 bits: without CAP_PERFMON
-// the verifier takes no spilled number that covers half of where a pointer was.
+// the verifier refuses to spill 32 into a slot of the stack that has held a pointer.
 struct request {
 	// Bytes behind the UDP header.
 	__u64 payload_len;
@@ -371,8 +371,8 @@ static __always_inline int answer6(struct __sk_buff *skb, const struct device *d
 	return turn(skb, whole, &reply.eth, REPLY_LEN(reply6, eth));
 }
 
-// Once for each framing: without CAP_PERFMON the verifier takes only constants that are added to
-// the start of a frame, and no pointer compared with none.
+// Once for each framing: without CAP_PERFMON the verifier lets only constants be added to the
+// start of a frame, and no pointer into it be compared with NULL.
 static __always_inline int answer(struct __sk_buff *skb, const struct device *device,
 				  struct request *request, __be16 protocol, const __u32 link_len,
 				  int is_odd)

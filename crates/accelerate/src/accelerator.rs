@@ -87,7 +87,8 @@ impl Accelerator {
     /// [attached](Self::attach).
     ///
     /// # Errors
-    /// Linux before 6.6; `EPERM` without CAP_BPF and CAP_NET_ADMIN.
+    /// Linux before 6.6; `EPERM` without CAP_BPF and CAP_NET_ADMIN; `EACCES` or `EINVAL`
+    /// where an older kernel's verifier wants CAP_PERFMON.
     pub fn load(rules: Rules, listeners: Vec<SocketAddr>) -> Result<Self, Error> {
         failure::check_kernel()?;
         let cannot = |e: &(dyn std::error::Error + 'static)| {

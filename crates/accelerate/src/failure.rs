@@ -36,8 +36,22 @@ pub fn of(attempted: impl Into<String>, said: &(dyn std::error::Error + 'static)
     let error = Error::new(attempted, sentence(said));
     match errno(said) {
         Some(Errno::PERM | Errno::ACCESS) => error.try_this(rights()),
+        // The verifier's word for some of what it refuses without that right.
+        Some(Errno::INVAL) if !has_perfmon(own_rights()) => error.try_this(OLDER_WANTS),
         _ => error,
     }
+}
+
+/// Two rights were tried on Linux 6.18. Older ones refuse what newer ones guard against.
+const OLDER_WANTS: &str = "a kernel older than Linux 6.18 may want CAP_PERFMON as well";
+
+/// CAP_SYS_ADMIN stands for it.
+fn has_perfmon(rights: CapabilitySet) -> bool {
+    rights.intersects(CapabilitySet::PERFMON | CapabilitySet::SYS_ADMIN)
+}
+
+fn own_rights() -> CapabilitySet {
+    capabilities(None).map_or(CapabilitySet::empty(), |own| own.effective)
 }
 
 /// The same of what writes to a map, and what to say where that is full: a hash says E2BIG then, a
@@ -60,15 +74,18 @@ fn rights() -> String {
         (CapabilitySet::BPF, "CAP_BPF"),
         (CapabilitySet::NET_ADMIN, "CAP_NET_ADMIN"),
     ];
-    let own = capabilities(None).map_or(CapabilitySet::empty(), |own| own.effective);
+    let own = own_rights();
     let missing: Vec<_> = (needed.iter())
         .filter(|(it, _)| !own.contains(*it))
         .map(|(_, name)| *name)
         .collect();
     if missing.is_empty() {
-        return "CAP_BPF and CAP_NET_ADMIN are there, but count in the first user namespace only, \
-                and a seccomp profile may refuse bpf(2)"
-            .to_owned();
+        let there = "CAP_BPF and CAP_NET_ADMIN are there, but count in the first user namespace \
+                     only, and a seccomp profile may refuse bpf(2)";
+        return match has_perfmon(own) {
+            true => there.to_owned(),
+            false => format!("{there}; {OLDER_WANTS}"),
+        };
     }
     format!(
         "{} missing: run as root, give the program CAP_BPF and CAP_NET_ADMIN \

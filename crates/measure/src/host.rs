@@ -1,4 +1,4 @@
-//! What belongs to the whole host and to no one program: its kernel, its threads.
+//! The kernel that runs, and the state of this process's threads.
 
 use std::fs;
 

@@ -16,13 +16,13 @@ pub fn read(name: &str) -> io::Result<String> {
         .map_err(|error| io::Error::new(error.kind(), format!("read {path}: {error}")))
 }
 
-/// All that the kernel counts of a network namespace, at about one moment. The kernel sums it up
-/// over all CPUs for each file, so one reading is for all who want to know something of it.
+/// What the kernel counts of IP and UDP in a network namespace, at about one moment. It sums each
+/// file up over all CPUs, so one reading is for all who want to know something of it.
 #[derive(Debug, Default)]
 pub struct Texts {
     /// Of IPv4, ICMP and UDP.
     pub snmp: String,
-    /// More of IPv4.
+    /// More of IPv4, and of TCP.
     pub netstat: String,
     /// Of IPv6, as far as there is any.
     pub snmp6: String,

@@ -61,10 +61,10 @@ impl Cli {
     /// # Errors
     /// Help, the version, or what is wrong, as clap prints it.
     pub fn read() -> Result<Self, clap::Error> {
-        // What a variable is to an option takes as long as all else; mostly there is none.
+        // Giving each option its variable takes as long as all else, and mostly none is set.
         let matches = match environment::is_set() {
             true => environment::matches(definition()),
-            false => without_variables().try_get_matches(),
+            false => plain().try_get_matches(),
         };
         Self::from_arg_matches(&matches.map_err(hint_at_listen)?)
     }
@@ -96,12 +96,12 @@ fn hint_at_listen(mut error: clap::Error) -> clap::Error {
 
 /// The command line with its environment variables.
 pub fn definition() -> clap::Command {
-    environment::with_variables(without_variables())
+    environment::with_variables(plain())
 }
 
 /// The command line. A value that is a negative number is refused by its option, instead of being
 /// taken for another one.
-fn without_variables() -> clap::Command {
+fn plain() -> clap::Command {
     // A positional argument is none, or -4 would be taken for a target.
     let takes_number = |it: &Arg| it.get_action().takes_values() && !it.is_positional();
     let with_negative = |option: Arg| match takes_number(&option) {

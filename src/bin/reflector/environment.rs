@@ -23,7 +23,7 @@ pub fn is_set() -> bool {
     env::vars_os().any(|(name, _)| name.as_encoded_bytes().starts_with(PREFIX.as_bytes()))
 }
 
-/// What command line and variables say of `program`, which is [`with_variables`].
+/// Reads the command line and the variables by `program`, which [`with_variables`] has made.
 ///
 /// # Errors
 /// Help, the version, or what is wrong, by the name of the variable where it is from one.
